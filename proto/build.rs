@@ -11,8 +11,15 @@ use prost_reflect::prost::Message;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 /// Folders below the package's `proto/` that are import roots.
-const IMPORT_ROOTS: [&str; 7] =
-    ["data-plane-api", "xds", "protoc-gen-validate", "googleapis", "cel-spec/proto", "client_model", "opentelemetry-proto"];
+const IMPORT_ROOTS: [&str; 7] = [
+    "data-plane-api",
+    "xds",
+    "protoc-gen-validate",
+    "googleapis",
+    "cel-spec/proto",
+    "client_model",
+    "opentelemetry-proto",
+];
 
 /// Our own definitions, relative to `mesh/`.
 const OWN: [&str; 7] = [
@@ -26,7 +33,8 @@ const OWN: [&str; 7] = [
 ];
 
 /// Folders of Envoy's tree that nothing in a mesh names.
-const LEFT_OUT: [&str; 3] = ["envoy/extensions/config/", "envoy/service/cluster/v2", "envoy/config/retry/omit_canary_hosts"];
+const LEFT_OUT: [&str; 3] =
+    ["envoy/extensions/config/", "envoy/service/cluster/v2", "envoy/config/retry/omit_canary_hosts"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

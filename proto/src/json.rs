@@ -280,7 +280,10 @@ fn rename_any(message: &mut DynamicMessage) {
     let replacement = match inner {
         Some(mut inner) => {
             name_unknown_types(&mut inner);
-            Any { type_url: format!("{TYPE_URL_PREFIX}{}", inner.descriptor().full_name()), value: inner.encode_to_vec().into() }
+            Any {
+                type_url: format!("{TYPE_URL_PREFIX}{}", inner.descriptor().full_name()),
+                value: inner.encode_to_vec().into(),
+            }
         }
         None => Any::pack(&opaque(&any)),
     };

@@ -1,1 +1,53 @@
-//! ferromesh-proxy
+//! The data plane: one proxy, sidecar or gateway, that obeys Envoy's xDS v3.
+//!
+//! A byte's way through a worker thread:
+//!
+//! ```text
+//! listener  accept, listener filters (original_dst, inspectors, PROXY protocol), filter chain match
+//!    |
+//!   tls      handshake, peer identity
+//!    |
+//! network   rbac, metadata exchange ... then one terminal filter:
+//!    |-------------------------------------+
+//!   http      codec (http/h1, http/h2)      tcp_proxy
+//!    |        request head: ids, XFF, XFCC      |
+//!    |        route match                       |
+//!    |        http filters, in their order      |
+//!    |        router: retry, timeout, mirror    |
+//!    +----------------+-------------------------+
+//!                  cluster    balance over hosts; breakers, outliers, health
+//!                     |
+//!                  upstream   pools, dial, TLS, HTTP/1 and HTTP/2 client codecs
+//! ```
+//!
+//! Configuration: `bootstrap` and `xds` hand encoded resources to each room's `decode`, which makes the
+//! small immutable form that workers read; `app` wires and publishes.
+//!
+//! # Invariants
+//! * A worker is one thread; what it owns is `!Send` and needs no lock. Shared between workers are atomics and
+//!   snapshots only ([`context::Context`]).
+//! * There is no process-global mutable state: many proxies run in one process.
+//! * A field or extension that is not implemented is refused with its type URL and path ([`config`]), the last
+//!   good configuration goes on serving.
+//! * Every response made here, and every connection closed here, has one [`cause::Cause`].
+//! * Route match, policy decision, header rules and decoding have no clock, lock or I/O.
+
+pub mod access_log;
+pub mod body;
+pub mod bootstrap;
+pub mod cause;
+pub mod cluster;
+pub mod config;
+pub mod context;
+pub mod format;
+pub mod http;
+pub mod io;
+pub mod listener;
+pub mod network;
+pub mod route;
+pub mod stats;
+pub mod stream;
+pub mod text;
+pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,147 @@
+//! The one list of reasons for which the proxy answers or closes by itself.
+//!
+//! A cause gives the status code, Envoy's response flag, `response_code_details`, the metric label and a sentence
+//! for people, so that they can never disagree.
+//! Flags and details: Envoy, "Response Code Details" and the access log's `%RESPONSE_FLAGS%`.
+
+macro_rules! causes {
+    ($($(#[doc = $doc:literal])* $name:ident => $status:literal, $flag:literal, $details:literal, $explain:literal;)*) => {
+        /// Why the proxy itself answered, or broke an exchange off.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Cause {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Cause {
+            /// Every cause.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// HTTP status of the local reply; 0 where the connection is closed without one.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// Envoy's response flag; empty where Envoy has none.
+            pub const fn flag(self) -> &'static str {
+                match self { $(Self::$name => $flag,)* }
+            }
+
+            /// Envoy's response code details.
+            pub const fn details(self) -> &'static str {
+                match self { $(Self::$name => $details,)* }
+            }
+
+            /// What happened and what to check, in a sentence.
+            pub const fn explain(self) -> &'static str {
+                match self { $(Self::$name => $explain,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// No route matches.
+    RouteNotFound => 404, "NR", "route_not_found", "No virtual host or route matches this host and path; check the routes of this listener.";
+    /// The route's cluster does not exist.
+    ClusterNotFound => 503, "NC", "cluster_not_found", "The route names a cluster that is not configured; check that the service exists and is visible to this proxy.";
+    /// A direct response of the route.
+    DirectResponse => 200, "", "direct_response", "The route answers by itself (redirect or direct response).";
+    /// All hosts are unhealthy, or there are none.
+    NoHealthyUpstream => 503, "UH", "no_healthy_upstream", "The service has no healthy endpoint; check its pods, readiness and outlier ejections.";
+    /// TCP connect failed or was refused.
+    UpstreamConnectionFailure => 503, "UF", "upstream_reset_before_response_started{connection_failure}", "No connection to the endpoint could be made; check that it listens and that the network lets it through.";
+    /// TCP connect or TLS handshake took too long.
+    UpstreamConnectTimeout => 503, "UF", "upstream_reset_before_response_started{connection_timeout}", "The endpoint did not accept a connection in time (connect_timeout).";
+    /// TLS towards the endpoint failed.
+    UpstreamTlsFailure => 503, "UF", "upstream_reset_before_response_started{connection_failure,TLS_error}", "TLS to the endpoint failed; check both sides' mTLS mode, certificates and expected identity.";
+    /// The endpoint closed the connection before it answered.
+    UpstreamConnectionTermination => 503, "UC", "upstream_reset_before_response_started{connection_termination}", "The endpoint closed the connection before it answered; check its idle timeout and restarts.";
+    /// The endpoint reset the stream before it answered.
+    UpstreamRemoteReset => 503, "UR", "upstream_reset_before_response_started{remote_reset}", "The endpoint reset the stream before it answered.";
+    /// The endpoint refused the stream.
+    UpstreamRefusedStream => 503, "UR", "upstream_reset_before_response_started{remote_refused_stream_reset}", "The endpoint refused the stream (its concurrency limit).";
+    /// The endpoint's answer is not valid HTTP.
+    UpstreamProtocolError => 502, "UPE", "upstream_reset_before_response_started{protocol_error}", "The endpoint's answer is not valid HTTP; check the port's protocol (appProtocol or port name).";
+    /// The response broke off after its head was sent on.
+    UpstreamResetAfterResponse => 0, "UR", "upstream_reset_after_response_started{remote_reset}", "The endpoint broke its answer off midway.";
+    /// The connection ended after the response's head was sent on.
+    UpstreamTerminationAfterResponse => 0, "UC", "upstream_reset_after_response_started{connection_termination}", "The endpoint closed the connection in the middle of its answer.";
+    /// Too many connections to the cluster.
+    MaxConnections => 503, "UO", "upstream_reset_before_response_started{overflow,max_connections}", "The cluster's max_connections is reached.";
+    /// Too many requests waiting for a connection.
+    MaxPendingRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_pending_requests}", "The cluster's max_pending_requests is reached.";
+    /// Too many requests in flight.
+    MaxRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_requests}", "The cluster's max_requests is reached.";
+    /// The route's timeout passed.
+    ResponseTimeout => 504, "UT", "response_timeout", "The service did not answer within the route's timeout.";
+    /// The timeout of a try passed and no try was left.
+    PerTryTimeout => 504, "UT", "upstream_per_try_timeout", "The last try did not answer within per_try_timeout.";
+    /// The stream was idle too long, before a response.
+    StreamIdleTimeout => 408, "SI", "stream_idle_timeout", "No bytes moved on this stream for stream_idle_timeout.";
+    /// The request took longer than request_timeout.
+    RequestTimeout => 408, "DT", "request_overall_timeout", "The client did not send its whole request within request_timeout.";
+    /// The head of a request took too long.
+    RequestHeaderTimeout => 408, "DT", "request_header_timeout", "The client did not send its whole request head in time.";
+    /// max_stream_duration passed.
+    MaxDurationTimeout => 504, "DT", "max_duration_timeout", "The stream lasted longer than max_stream_duration.";
+    /// Retries were used up.
+    UpstreamRetryLimitExceeded => 503, "URX", "upstream_retry_limit_exceeded", "Every try failed; the last one's answer was given.";
+    /// The client went away.
+    DownstreamRemoteDisconnect => 0, "DC", "downstream_remote_disconnect", "The client closed the connection before it had its answer.";
+    /// The client reset the stream.
+    DownstreamRemoteReset => 0, "DR", "http2.remote_reset", "The client reset the stream.";
+    /// The client's message is not valid HTTP/1.
+    DownstreamProtocolError => 400, "DPE", "http1.codec_error", "The request is not valid HTTP/1.";
+    /// The client's HTTP/2 is not valid.
+    DownstreamH2Error => 0, "DPE", "http2.violation.of.messaging.rule", "The client broke a rule of HTTP/2.";
+    /// Transfer-Encoding that cannot be served.
+    UnsupportedTransferEncoding => 501, "DPE", "http1.invalid_transfer_encoding", "Only the chunked transfer coding can be served.";
+    /// Content-Length and Transfer-Encoding together.
+    ContentLengthWithTransferEncoding => 400, "DPE", "http1.content_length_and_chunked_not_allowed", "A request must not have both Content-Length and Transfer-Encoding (RFC 9112 6.3).";
+    /// Content-Length that is not one number.
+    InvalidContentLength => 400, "DPE", "http1.invalid_content_length", "Content-Length must be one decimal number.";
+    /// A chunk that breaks the chunked coding.
+    InvalidChunk => 400, "DPE", "http1.invalid_chunk", "The chunked body is malformed.";
+    /// Host missing, doubled or malformed.
+    InvalidHost => 400, "DPE", "invalid_authority", "An HTTP/1.1 request needs exactly one valid Host (RFC 9112 3.2).";
+    /// Path that cannot be served.
+    InvalidPath => 400, "", "path_normalization_failed", "The path is malformed.";
+    /// Header name or value with forbidden characters.
+    InvalidHeader => 400, "DPE", "http1.invalid_characters", "A header has characters that are not allowed.";
+    /// HTTP/1.0 where it is not accepted.
+    LowVersion => 426, "DPE", "low_version", "HTTP/1.0 is not accepted here (accept_http_10).";
+    /// Headers beyond the limits.
+    HeadersTooLarge => 431, "DPE", "request_headers_too_large", "The request's headers are beyond the limit (max_request_headers_kb, max_headers_count).";
+    /// Body beyond a filter's limit.
+    PayloadTooLarge => 413, "", "request_payload_too_large", "The request's body is beyond the limit.";
+    /// Upgrade that the route does not allow.
+    UpgradeFailed => 403, "", "upgrade_failed", "The request asks for an upgrade that is not configured (upgrade_configs).";
+    /// Response headers beyond the limits.
+    ResponseHeadersTooLarge => 502, "UPE", "upstream_reset_before_response_started{protocol_error,headers_too_large}", "The endpoint's response headers are beyond the limit.";
+    /// Local rate limit.
+    RateLimited => 429, "RL", "local_rate_limited", "The local rate limit's bucket is empty.";
+    /// Authorization says no.
+    RbacDenied => 403, "", "rbac_access_denied", "No policy allows this request, or one denies it.";
+    /// An injected abort.
+    FaultAbort => 503, "FI", "fault_filter_abort", "The fault filter aborted this request.";
+    /// A health check answered by the proxy.
+    HealthCheckReply => 200, "", "health_check_ok", "The health_check filter answered.";
+    /// A CORS preflight answered by the proxy.
+    CorsPreflight => 200, "", "cors_response", "The cors filter answered the preflight request.";
+    /// Overload, or limits of the listener.
+    Overload => 503, "OM", "overload", "The proxy is at its limits.";
+    /// The proxy is draining.
+    Draining => 0, "", "drained", "The proxy is draining this listener.";
+    /// TLS handshake of the client failed.
+    DownstreamTlsFailure => 0, "", "downstream_tls_error", "The client's TLS handshake failed; check its certificate and this port's mTLS mode.";
+    /// No filter chain matches.
+    NoFilterChain => 0, "NR", "filter_chain_not_found", "No filter chain of the listener matches this connection; under STRICT mTLS plain text is refused.";
+    /// The TCP connection was idle too long.
+    TcpIdleTimeout => 0, "", "tcp_session_idle_timeout", "No bytes moved on this connection for idle_timeout.";
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.details())
+    }
+}

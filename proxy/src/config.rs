@@ -1,0 +1,75 @@
+//! What decoding has in common: errors that name type URL and field path, and the check of supported fields.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use ferromesh_proto::prost_types;
+
+pub mod supported;
+
+/// Why a resource is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}: {reason}", if type_url.is_empty() { String::new() } else { format!("{type_url}: ") }, if path.is_empty() { "." } else { path })]
+pub struct ConfigError {
+    /// Type URL of the resource, as far as it is known.
+    pub type_url: String,
+    /// Path of the field in the resource, e.g. `filter_chains[0].filters[1].typed_config.route_config`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+impl ConfigError {
+    /// An error at `path` (may be empty: the message itself).
+    pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { type_url: String::new(), path: path.into(), reason: reason.into() }
+    }
+
+    /// Puts `segment` before the path.
+    #[must_use]
+    pub fn at(mut self, segment: impl Display) -> Self {
+        self.path = match self.path.as_str() {
+            "" => segment.to_string(),
+            path if path.starts_with('[') => format!("{segment}{path}"),
+            path => format!("{segment}.{path}"),
+        };
+        self
+    }
+
+    /// Names the resource's type.
+    #[must_use]
+    pub fn of_type(mut self, type_url: &str) -> Self {
+        self.type_url = type_url.to_owned();
+        self
+    }
+}
+
+/// Adds a path segment to the error of a decoding step.
+pub trait At<T> {
+    /// Puts `segment` before the path of the error.
+    fn at(self, segment: impl Display) -> Result<T, ConfigError>;
+}
+
+impl<T> At<T> for Result<T, ConfigError> {
+    fn at(self, segment: impl Display) -> Self {
+        self.map_err(|error| error.at(segment))
+    }
+}
+
+/// The value of a field that must be set.
+///
+/// # Errors
+/// Names the field.
+pub fn required<T>(value: Option<T>, field: &str) -> Result<T, ConfigError> {
+    value.ok_or_else(|| ConfigError::new(field, "must be set"))
+}
+
+/// A protobuf duration; negative ones are refused.
+///
+/// # Errors
+/// Names the field.
+pub fn duration(value: Option<prost_types::Duration>, field: &str) -> Result<Option<Duration>, ConfigError> {
+    value
+        .map(|value| Duration::try_from(value).map_err(|_| ConfigError::new(field, "must not be negative")))
+        .transpose()
+}

@@ -1,0 +1,237 @@
+//! Which fields of which messages are implemented, and the check of encoded resources against that.
+//!
+//! prost drops unknown fields silently, so the check runs over the wire form: every tag that is set must be in a
+//! room's table. A message that no table lists is not implemented at all.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
+
+use ferromesh_proto::prost::encoding::{self, WireType};
+use ferromesh_proto::{Any, json};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use super::ConfigError;
+
+/// Rows of (full message name, names of its supported fields separated by spaces).
+/// A row `("envoy.x.v3.Y", "*")` supports all fields that this build's descriptors know.
+pub type Table = &'static [(&'static str, &'static str)];
+
+/// One table a room; a room that decodes messages lists them in its own file.
+const TABLES: &[Table] = &[
+    COMMON,
+    crate::bootstrap::SUPPORTED,
+    crate::listener::SUPPORTED,
+    crate::network::SUPPORTED,
+    crate::http::SUPPORTED,
+    crate::http::filters::SUPPORTED,
+    crate::route::SUPPORTED,
+    crate::cluster::SUPPORTED,
+    crate::tls::SUPPORTED,
+    crate::access_log::SUPPORTED,
+];
+
+/// Messages that several rooms read.
+const COMMON: Table = &[
+    ("envoy.config.core.v3.Address", "socket_address pipe envoy_internal_address"),
+    ("envoy.config.core.v3.SocketAddress", "protocol address port_value named_port ipv4_compat resolver_name"),
+    ("envoy.config.core.v3.Pipe", "path mode"),
+    ("envoy.config.core.v3.CidrRange", "*"),
+    ("envoy.config.core.v3.DataSource", "filename inline_bytes inline_string environment_variable"),
+    ("envoy.config.core.v3.Metadata", "filter_metadata typed_filter_metadata"),
+    ("envoy.config.core.v3.Locality", "*"),
+    ("envoy.config.core.v3.TypedExtensionConfig", "*"),
+    ("envoy.config.core.v3.HeaderValue", "key value raw_value"),
+    ("envoy.config.core.v3.HeaderValueOption", "header append append_action keep_empty_value"),
+    ("envoy.config.core.v3.RuntimeFractionalPercent", "*"),
+    ("envoy.config.core.v3.RuntimeFeatureFlag", "*"),
+    ("envoy.config.core.v3.RuntimeDouble", "*"),
+    ("envoy.config.core.v3.RuntimeUInt32", "*"),
+    ("envoy.config.core.v3.RuntimePercent", "*"),
+    (
+        "envoy.config.core.v3.ConfigSource",
+        "ads api_config_source path_config_source resource_api_version initial_fetch_timeout self",
+    ),
+    ("envoy.config.core.v3.AggregatedConfigSource", "*"),
+    ("envoy.config.core.v3.SelfConfigSource", "*"),
+    ("envoy.config.core.v3.PathConfigSource", "path"),
+    (
+        "envoy.config.core.v3.ApiConfigSource",
+        "api_type transport_api_version grpc_services set_node_on_first_message_only",
+    ),
+    ("envoy.config.core.v3.GrpcService", "envoy_grpc timeout initial_metadata"),
+    ("envoy.config.core.v3.GrpcService.EnvoyGrpc", "cluster_name authority"),
+    ("envoy.config.core.v3.TransportSocket", "name typed_config"),
+    ("envoy.config.core.v3.BackoffStrategy", "*"),
+    ("envoy.type.v3.FractionalPercent", "*"),
+    ("envoy.type.v3.Percent", "*"),
+    ("envoy.type.v3.Int32Range", "*"),
+    ("envoy.type.v3.Int64Range", "*"),
+    ("envoy.type.v3.DoubleRange", "*"),
+    ("envoy.type.v3.HttpStatus", "*"),
+    ("envoy.type.v3.TokenBucket", "*"),
+    ("envoy.type.matcher.v3.StringMatcher", "exact prefix suffix safe_regex contains ignore_case"),
+    ("envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"),
+    ("envoy.type.matcher.v3.RegexMatcher.GoogleRE2", "*"),
+    ("envoy.type.matcher.v3.RegexMatchAndSubstitute", "pattern substitution"),
+    ("envoy.type.matcher.v3.ListStringMatcher", "*"),
+    ("envoy.type.matcher.v3.PathMatcher", "*"),
+    ("envoy.type.matcher.v3.DoubleMatcher", "*"),
+    ("envoy.type.matcher.v3.ValueMatcher", "*"),
+    ("envoy.type.matcher.v3.ValueMatcher.NullMatch", "*"),
+    ("envoy.type.matcher.v3.ListMatcher", "*"),
+    ("envoy.type.matcher.v3.OrMatcher", "*"),
+    ("envoy.type.matcher.v3.MetadataMatcher", "filter path value invert"),
+    ("envoy.type.matcher.v3.MetadataMatcher.PathSegment", "key"),
+    ("envoy.type.matcher.v3.FilterStateMatcher", "key string_match"),
+];
+
+type Fields = HashMap<&'static str, Supported>;
+
+enum Supported {
+    All,
+    Named(HashSet<&'static str>),
+}
+
+fn fields() -> &'static Fields {
+    static FIELDS: OnceLock<Fields> = OnceLock::new();
+    FIELDS.get_or_init(|| {
+        let mut all = Fields::new();
+        for (message, names) in TABLES.iter().copied().flatten() {
+            match *names {
+                "*" => {
+                    all.insert(message, Supported::All);
+                }
+                names => match all.entry(message).or_insert_with(|| Supported::Named(HashSet::new())) {
+                    Supported::All => {}
+                    Supported::Named(set) => set.extend(names.split_whitespace()),
+                },
+            }
+        }
+        all
+    })
+}
+
+/// Whether messages of this type (a type URL or a full name) are implemented.
+pub fn is_supported(type_url: &str) -> bool {
+    fields().contains_key(type_url.rsplit('/').next().unwrap_or_default())
+}
+
+/// Checks that every field that `any` sets, at any depth, is implemented.
+///
+/// # Errors
+/// Names the type URL and the path of the first field that is not.
+pub fn check(any: &Any) -> Result<(), ConfigError> {
+    check_any(any, false).map_err(|error| error.of_type(&any.type_url))
+}
+
+fn check_any(any: &Any, optional: bool) -> Result<(), ConfigError> {
+    let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()));
+    let any = match any {
+        Ok(any) => any,
+        Err(_) if optional => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let Some(descriptor) = json::descriptor(&any.type_url).filter(|found| fields().contains_key(found.full_name()))
+    else {
+        return if optional {
+            Ok(())
+        } else {
+            Err(ConfigError::new("", format!("extension type {:?} is not implemented", any.type_url)))
+        };
+    };
+    check_message(&descriptor, &any.value)
+}
+
+fn check_message(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), ConfigError> {
+    let name = descriptor.full_name();
+    if descriptor.is_map_entry() {
+        return check_fields(descriptor, bytes, None);
+    }
+    if name.starts_with("google.protobuf.") {
+        return Ok(());
+    }
+    match fields().get(name) {
+        None => Err(ConfigError::new("", format!("message {name} is not implemented"))),
+        Some(Supported::All) => check_fields(descriptor, bytes, None),
+        Some(Supported::Named(names)) => check_fields(descriptor, bytes, Some(names)),
+    }
+}
+
+fn check_fields(
+    descriptor: &MessageDescriptor,
+    bytes: &[u8],
+    names: Option<&HashSet<&'static str>>,
+) -> Result<(), ConfigError> {
+    let optional = descriptor.full_name().ends_with(".HttpFilter") && is_optional(descriptor, bytes);
+    let mut seen: HashMap<u32, usize> = HashMap::new();
+    for field in Wire(bytes) {
+        let (tag, payload) = field?;
+        let Some(known) = descriptor.get_field(tag) else {
+            return Err(ConfigError::new("", format!("field number {tag} of {} is unknown", descriptor.full_name())));
+        };
+        if names.is_some_and(|names| !names.contains(known.name())) {
+            return Err(ConfigError::new(known.name(), "is not implemented"));
+        }
+        let index = seen.entry(tag).or_default();
+        if let (Some(payload), Kind::Message(inner)) = (payload, known.kind()) {
+            check_inner(&inner, payload, optional).map_err(|error| error.at(segment(&known, *index)))?;
+        }
+        *index += 1;
+    }
+    Ok(())
+}
+
+fn check_inner(inner: &MessageDescriptor, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
+    if inner.full_name() == "google.protobuf.Any" {
+        let any = ferromesh_proto::prost::Message::decode(payload)
+            .map_err(|error| ConfigError::new("", error.to_string()))?;
+        return check_any(&any, optional);
+    }
+    check_message(inner, payload)
+}
+
+fn segment(field: &FieldDescriptor, index: usize) -> String {
+    if field.is_map() || !field.is_list() { field.name().to_owned() } else { format!("{}[{index}]", field.name()) }
+}
+
+/// Whether an `HttpFilter` says that it may be skipped where it is unknown.
+fn is_optional(descriptor: &MessageDescriptor, bytes: &[u8]) -> bool {
+    let Some(tag) = descriptor.get_field_by_name("is_optional").map(|field| field.number()) else { return false };
+    Wire(bytes).filter_map(Result::ok).any(|(found, _)| found == tag)
+}
+
+/// The fields of an encoded message: tag, and the bytes of length-delimited ones.
+struct Wire<'a>(&'a [u8]);
+
+impl<'a> Iterator for Wire<'a> {
+    type Item = Result<(u32, Option<&'a [u8]>), ConfigError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let item = self.field();
+        if item.is_err() {
+            self.0 = &[];
+        }
+        Some(item)
+    }
+}
+
+impl<'a> Wire<'a> {
+    fn field(&mut self) -> Result<(u32, Option<&'a [u8]>), ConfigError> {
+        let broken = |error: ferromesh_proto::prost::DecodeError| ConfigError::new("", error.to_string());
+        let (tag, wire_type) = encoding::decode_key(&mut self.0).map_err(broken)?;
+        if wire_type == WireType::LengthDelimited {
+            let length = encoding::decode_varint(&mut self.0).map_err(broken)?;
+            let (payload, rest) = usize::try_from(length)
+                .ok()
+                .and_then(|length| self.0.split_at_checked(length))
+                .ok_or_else(|| ConfigError::new("", "the message ends inside a field"))?;
+            self.0 = rest;
+            return Ok((tag, Some(payload)));
+        }
+        encoding::skip_field(wire_type, tag, &mut self.0, encoding::DecodeContext::default()).map_err(broken)?;
+        Ok((tag, None))
+    }
+}

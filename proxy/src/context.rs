@@ -1,0 +1,47 @@
+//! What all threads of one proxy share: stores of configuration, metrics, the node.
+
+use std::sync::Arc;
+
+use ferromesh_proto::envoy::config::core::v3 as core;
+
+use crate::access_log::Sinks;
+use crate::cluster::ClusterManager;
+use crate::route::RouteStore;
+use crate::stats;
+use crate::tls::SecretStore;
+
+/// The proxy's own place in the mesh, from the bootstrap's `node`.
+#[derive(Debug, Clone, Default)]
+pub struct Local {
+    /// The node as the bootstrap gives it; sent to the control plane.
+    pub node: core::Node,
+    /// `service-cluster` name.
+    pub cluster: String,
+    /// Region, zone, sub-zone.
+    pub locality: core::Locality,
+}
+
+/// Shared by the workers and the admin thread of one proxy. Everything in it is atomics and snapshots.
+pub struct Context {
+    /// Who this proxy is.
+    pub local: Local,
+    /// Metrics.
+    pub stats: Arc<stats::Store>,
+    /// Clusters by name.
+    pub clusters: Arc<ClusterManager>,
+    /// Route tables by name (RDS).
+    pub routes: Arc<RouteStore>,
+    /// Secrets by name (SDS).
+    pub secrets: Arc<SecretStore>,
+    /// Access log files.
+    pub access_logs: Arc<Sinks>,
+    /// Draining: connections are closed when their request ends.
+    pub draining: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Context {
+    /// Whether the proxy as a whole drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

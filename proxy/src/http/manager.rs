@@ -1,0 +1,147 @@
+//! The configuration of one HTTP connection manager, decoded.
+
+use std::time::Duration;
+
+use crate::route::RouteHandle;
+use crate::text::Text;
+
+/// Which codec serves a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// By ALPN, else by the HTTP/2 preface.
+    Auto,
+    /// HTTP/1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// What is done with the `server` header of responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerHeader {
+    /// Ours replaces it.
+    Overwrite,
+    /// Ours, if there is none.
+    AppendIfAbsent,
+    /// Left as it is.
+    PassThrough,
+}
+
+/// What is done with X-Forwarded-Client-Cert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardClientCert {
+    /// Removed.
+    Sanitize,
+    /// Kept, if the connection is mTLS.
+    ForwardOnly,
+    /// Appended to, if the connection is mTLS.
+    AppendForward,
+    /// Replaced, if the connection is mTLS.
+    SanitizeSet,
+    /// Kept always.
+    AlwaysForwardOnly,
+}
+
+/// Configuration of one HTTP connection manager; read per request.
+pub struct HttpConnectionManager {
+    /// Codec.
+    pub codec: Codec,
+    /// Name in metrics.
+    pub stat_prefix: Text,
+    /// The route table, inline or by RDS.
+    pub routes: RouteHandle,
+    /// The filters in their order; the router is last.
+    pub filters: super::FilterChain,
+    /// Access logs.
+    pub access_logs: Vec<crate::access_log::AccessLog>,
+    /// Value of the `server` header.
+    pub server_name: Text,
+    /// What is done with it.
+    pub server_header: ServerHeader,
+    /// Trust the connection's address and set X-Forwarded-For (edge).
+    pub use_remote_address: bool,
+    /// Proxies in front that are trusted.
+    pub xff_num_trusted_hops: u32,
+    /// Do not append to X-Forwarded-For.
+    pub skip_xff_append: bool,
+    /// Make x-request-id if there is none.
+    pub generate_request_id: bool,
+    /// Keep an x-request-id that came from outside.
+    pub preserve_external_request_id: bool,
+    /// Send x-request-id back.
+    pub always_set_request_id_in_response: bool,
+    /// XFCC.
+    pub forward_client_cert: ForwardClientCert,
+    /// XFCC elements: subject, cert, chain, dns, uri.
+    pub set_client_cert_details: [bool; 5],
+    /// Upgrades allowed (lower case).
+    pub upgrades: Vec<Text>,
+    /// Path rules.
+    pub normalize_path: bool,
+    /// Path rules.
+    pub merge_slashes: bool,
+    /// 0 keep, 1 keep, 2 reject, 3 unescape and redirect, 4 unescape and forward (Envoy's enum).
+    pub escaped_slashes_action: i32,
+    /// Take the port off the authority: never (0), if it matches the listener's (1), any (2).
+    pub strip_port: u8,
+    /// Accept HTTP/1.0.
+    pub accept_http_10: bool,
+    /// Authority for HTTP/1.0 requests without Host.
+    pub default_host_for_http_10: Text,
+    /// Connection idle timeout.
+    pub idle_timeout: Option<Duration>,
+    /// Stream idle timeout.
+    pub stream_idle_timeout: Option<Duration>,
+    /// Whole request must arrive within.
+    pub request_timeout: Option<Duration>,
+    /// Head must arrive within.
+    pub request_headers_timeout: Option<Duration>,
+    /// Longest life of a stream.
+    pub max_stream_duration: Option<Duration>,
+    /// Longest life of a connection.
+    pub max_connection_duration: Option<Duration>,
+    /// Requests per connection; 0 is unlimited.
+    pub max_requests_per_connection: u32,
+    /// Bytes of headers.
+    pub max_request_headers_bytes: usize,
+    /// Number of headers.
+    pub max_headers_count: usize,
+    /// Reject, drop or allow header names with underscores: 0 allow, 1 reject, 2 drop (Envoy's enum).
+    pub underscores_action: i32,
+    /// HTTP/2 server settings.
+    pub http2: Http2Options,
+    /// Grace between GOAWAY frames while draining.
+    pub drain_timeout: Duration,
+    /// Content of Via; empty for none.
+    pub via: Text,
+}
+
+/// HTTP/2 settings, both sides.
+#[derive(Debug, Clone)]
+pub struct Http2Options {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS.
+    pub max_concurrent_streams: u32,
+    /// Initial stream window, bytes.
+    pub initial_stream_window: u32,
+    /// Connection window, bytes.
+    pub initial_connection_window: u32,
+    /// Extended CONNECT (RFC 8441).
+    pub allow_connect: bool,
+    /// Keepalive PING interval.
+    pub keepalive_interval: Option<Duration>,
+    /// Keepalive PING timeout.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Http2Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1000,
+            initial_stream_window: 64 * 1024 * 16,
+            initial_connection_window: 1024 * 1024 * 4,
+            allow_connect: false,
+            keepalive_interval: None,
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What is known about one request, from its head to its log line (Envoy's StreamInfo).
+
+use std::any::{Any, TypeId};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::cause::Cause;
+use crate::cluster::{Cluster, Host};
+use crate::http::{HttpConnectionManager, RequestHead, ResponseHead};
+use crate::route::SelectedRoute;
+use crate::text::Text;
+use crate::worker::Worker;
+
+/// A downstream connection, as filters and logs see it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Unique within the process.
+    pub id: u64,
+    /// The peer, after PROXY protocol if a listener filter read it.
+    pub remote: SocketAddr,
+    /// The peer of the socket itself.
+    pub direct_remote: SocketAddr,
+    /// Where the peer wanted to go (original destination if redirected).
+    pub local: SocketAddr,
+    /// Original destination, if the connection was redirected.
+    pub original_dst: Option<SocketAddr>,
+    /// SNI of the TLS hello, if any.
+    pub server_name: Option<Text>,
+    /// TLS facts, if the proxy ended TLS.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// Labels of the peer, if metadata was exchanged on the connection (ALPN `istio-peer-exchange`).
+    pub peer: Option<Rc<crate::http::filters::peer_metadata::Peer>>,
+    /// Name of the listener.
+    pub listener: Text,
+    /// Name of the filter chain.
+    pub filter_chain: Text,
+    /// When it was accepted.
+    pub start: Instant,
+}
+
+/// What a TLS handshake showed.
+#[derive(Debug, Clone, Default)]
+pub struct TlsInfo {
+    /// Negotiated application protocol.
+    pub alpn: Option<Text>,
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// Cipher suite, OpenSSL's name.
+    pub cipher: &'static str,
+    /// URI SANs of the peer's verified certificate (SPIFFE ID).
+    pub peer_uri_sans: Vec<Text>,
+    /// DNS SANs of the peer's verified certificate.
+    pub peer_dns_sans: Vec<Text>,
+    /// URI SANs of our own certificate.
+    pub local_uri_sans: Vec<Text>,
+    /// Subject of the peer's certificate, RFC 2253.
+    pub peer_subject: Text,
+    /// Issuer of the peer's certificate, RFC 2253.
+    pub peer_issuer: Text,
+    /// Hex SHA-256 of the peer's certificate.
+    pub peer_sha256: Text,
+    /// PEM of the peer's certificate, URL-encoded (for XFCC `Cert`).
+    pub peer_pem: Text,
+    /// Serial of the peer's certificate, hex.
+    pub peer_serial: Text,
+    /// Whether the peer's certificate was asked for and verified.
+    pub mtls: bool,
+}
+
+/// One request.
+pub struct Stream {
+    /// Its worker.
+    pub worker: Rc<Worker>,
+    /// Its connection.
+    pub connection: Rc<Connection>,
+    /// The connection manager that serves it.
+    pub manager: Arc<HttpConnectionManager>,
+    /// The request's head, as the filters change it.
+    pub request: RequestHead,
+    /// The client's address after X-Forwarded-For rules; what RBAC `remote_ip` and logs use.
+    pub remote: SocketAddr,
+    /// Whether the request counts as internal (Envoy's x-envoy-internal).
+    pub internal: bool,
+    /// The route; `None` until matched, or if none matches.
+    pub route: Option<SelectedRoute>,
+    /// Monotonic start.
+    pub start: Instant,
+    /// Wall-clock start.
+    pub start_time: SystemTime,
+    /// What happened upstream.
+    pub upstream: Upstream,
+    /// Causes that applied; the response flags of the log.
+    pub causes: smallvec::SmallVec<[Cause; 2]>,
+    /// `response_code_details`; `via_upstream` when the answer came from there.
+    pub details: Cow<'static, str>,
+    /// `connection_termination_details`.
+    pub termination_details: Option<Cow<'static, str>>,
+    /// Status sent to the client.
+    pub status: Option<u16>,
+    /// Head sent to the client, kept for the log.
+    pub response: Option<ResponseHead>,
+    /// Trailers sent to the client, kept for the log.
+    pub trailers: Option<http::HeaderMap>,
+    /// Body bytes received from the client.
+    pub bytes_received: u64,
+    /// Body bytes sent to the client.
+    pub bytes_sent: u64,
+    /// Time to the last byte to the client; set when the stream is complete.
+    pub duration: Option<Duration>,
+    /// Typed values that filters leave for each other.
+    pub state: FilterState,
+    /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).
+    pub metadata: std::collections::BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// Sends a 1xx head to the client, if its protocol can (100-continue, 103).
+    pub inform: Option<Rc<dyn Fn(ResponseHead)>>,
+}
+
+/// What happened upstream.
+#[derive(Default)]
+pub struct Upstream {
+    /// The cluster that was chosen.
+    pub cluster: Option<Arc<Cluster>>,
+    /// The cluster's name, also if it does not exist.
+    pub cluster_name: Option<Text>,
+    /// The host of the last try.
+    pub host: Option<Arc<Host>>,
+    /// Our address on its connection.
+    pub local: Option<SocketAddr>,
+    /// TLS facts of its connection.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// Why TLS or the connect failed.
+    pub transport_failure: Option<String>,
+    /// Tries made, 1 for the first.
+    pub attempts: u32,
+    /// From the last byte of the request head to the first of the response.
+    pub service_time: Option<Duration>,
+    /// ALPN that `istio.alpn` asks for.
+    pub alpn_override: Option<Arc<[Vec<u8>]>>,
+}
+
+impl Stream {
+    /// Notes a cause: its flag and details.
+    pub fn note(&mut self, cause: Cause) {
+        if !self.causes.contains(&cause) {
+            self.causes.push(cause);
+        }
+        self.details = Cow::Borrowed(cause.details());
+    }
+}
+
+/// Values by type, few of them.
+#[derive(Default)]
+pub struct FilterState(smallvec::SmallVec<[(TypeId, Rc<dyn Any>); 4]>);
+
+impl FilterState {
+    /// Sets the value of its type.
+    pub fn set<T: 'static>(&mut self, value: T) {
+        let id = TypeId::of::<T>();
+        self.0.retain(|(found, _)| *found != id);
+        self.0.push((id, Rc::new(value)));
+    }
+
+    /// The value of this type.
+    pub fn get<T: 'static>(&self) -> Option<&T> {
+        let id = TypeId::of::<T>();
+        self.0.iter().find(|(found, _)| *found == id).and_then(|(_, value)| value.downcast_ref())
+    }
+}

@@ -1,0 +1,24 @@
+//! One worker thread's own state: what its connections share without locks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::upstream::Pools;
+
+/// A worker. Lives in one thread; handed around as `Rc<Worker>`.
+pub struct Worker {
+    /// 0 to concurrency - 1.
+    pub index: usize,
+    /// What it shares with the other workers.
+    pub context: Arc<Context>,
+    /// Its upstream connections.
+    pub pools: Rc<Pools>,
+}
+
+impl Worker {
+    /// A worker without connections; call inside its thread's runtime.
+    pub fn new(index: usize, context: Arc<Context>) -> Rc<Self> {
+        Rc::new(Self { index, pools: Rc::new(Pools::new()), context })
+    }
+}
