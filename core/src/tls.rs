@@ -95,6 +95,7 @@ mod tests {
         std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\nc2VjcmV0!\n-----END PRIVATE KEY-----\n").unwrap();
         let error = key_from_file(&path).unwrap_err().to_string();
         assert!(error.contains("broken-key.pem") && !error.contains("c2VjcmV0"), "{error}");
+        std::fs::write(&path, "no PEM at all").unwrap();
         assert!(certs_from_file(&path).unwrap_err().to_string().contains("BEGIN CERTIFICATE"));
     }
 
