@@ -1,1 +1,7 @@
-//! ferromesh-controller
+//! The control plane: Kubernetes, Gateway API and Istio objects flow in, Envoy xDS v3 flows out.
+//!
+//! ```text
+//! source --objects--> index --view, changes--> translate --resources--> serve --xDS--> proxies
+//! ```
+
+pub mod serve;
