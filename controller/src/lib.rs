@@ -3,5 +3,7 @@
 //! ```text
 //! source --objects--> index --view, changes--> translate --resources--> serve --xDS--> proxies
 //! ```
+#![warn(missing_docs)]
 
+pub mod index;
 pub mod serve;

@@ -1,0 +1,1 @@
+//! Which routes attach to which listener of which Gateway.
