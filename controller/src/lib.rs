@@ -6,4 +6,5 @@
 #![warn(missing_docs)]
 
 pub mod index;
+pub mod metrics;
 pub mod serve;

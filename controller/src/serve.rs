@@ -1,11 +1,23 @@
 //! Serves views to proxies: xDS requests flow in, the resources that changed flow out, in an order that breaks no traffic.
 //!
+//! ```text
+//! connection --listener--> stream --requests--> session --due--> snapshot --resources--> session --push--> stream
+//!                                      new view --hub--^
+//! ```
 //! The rules of the protocol are Envoy's (`xds_protocol` page of its documentation); [`session`] holds them as a
 //! pure state machine, everything around it only moves bytes.
 
+pub mod client;
+pub mod debounce;
+pub mod hub;
 pub mod kind;
+pub mod listener;
 pub mod resources;
 pub mod session;
+pub mod stream;
 
+pub use client::{Client, ClientError};
+pub use hub::{Hub, Snapshot};
 pub use kind::{Kind, Kinds};
+pub use listener::{Address, Server, ServerConfig, ServerError, ServerTls};
 pub use resources::{Resource, ResourceSet};
