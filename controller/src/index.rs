@@ -6,6 +6,7 @@ pub mod envoy_filters;
 pub mod key;
 pub mod kinds;
 pub mod labels;
+pub mod listeners;
 pub mod mesh;
 pub mod peer_authentication;
 pub mod references;

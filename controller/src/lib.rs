@@ -8,3 +8,4 @@
 pub mod index;
 pub mod metrics;
 pub mod serve;
+pub mod source;
