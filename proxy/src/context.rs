@@ -1,6 +1,7 @@
 //! What all threads of one proxy share: stores of configuration, metrics, the node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferromesh_proto::envoy::config::core::v3 as core;
 
@@ -36,12 +37,35 @@ pub struct Context {
     /// Access log files.
     pub access_logs: Arc<Sinks>,
     /// Draining: connections are closed when their request ends.
-    pub draining: Arc<std::sync::atomic::AtomicBool>,
+    pub draining: AtomicBool,
+    /// The admin asked the `health_check` filter to fail.
+    pub failing_health_check: AtomicBool,
+}
+
+impl Local {
+    /// From the bootstrap's node.
+    pub fn new(node: core::Node) -> Self {
+        Self { cluster: node.cluster.clone(), locality: node.locality.clone().unwrap_or_default(), node }
+    }
 }
 
 impl Context {
+    /// Empty stores for the proxy that `local` names.
+    pub fn new(local: Local) -> Self {
+        Self {
+            local,
+            stats: Arc::default(),
+            clusters: Arc::default(),
+            routes: Arc::default(),
+            secrets: Arc::default(),
+            access_logs: Arc::default(),
+            draining: AtomicBool::new(false),
+            failing_health_check: AtomicBool::new(false),
+        }
+    }
+
     /// Whether the proxy as a whole drains.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(std::sync::atomic::Ordering::Relaxed)
+        self.draining.load(Ordering::Relaxed)
     }
 }
