@@ -13,8 +13,16 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::text::Text;
 
+pub mod exchange;
 pub mod filters;
+pub mod h1;
+mod head;
+pub mod local_reply;
 pub mod manager;
+mod respond;
+pub mod router;
+pub mod serve;
+pub mod timer;
 
 pub use manager::HttpConnectionManager;
 

@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::route::RouteHandle;
 use crate::text::Text;
 
+mod stats;
+
+pub use stats::Stats;
+
 /// Which codec serves a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -114,6 +118,10 @@ pub struct HttpConnectionManager {
     pub drain_timeout: Duration,
     /// Content of Via; empty for none.
     pub via: Text,
+    /// Leave `Expect: 100-continue` to the upstream.
+    pub proxy_100_continue: bool,
+    /// Counters.
+    pub stats: Stats,
 }
 
 /// HTTP/2 settings, both sides.

@@ -1,0 +1,311 @@
+//! One request from its head to its log line, whatever codec carries it.
+//!
+//! ```text
+//! stream + body -> head rules -> route -> filters -> action -> filters back -> sink -> finish (filters, logs, stats)
+//! ```
+//! The codec gives a [`Sink`]; the timers of the whole exchange and the watch on the client are here.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{LocalReply, RequestHead, Response, ResponseHead, local_reply, respond};
+use crate::body::{Body, BodyError, Frame};
+use crate::cause::Cause;
+use crate::stream::Stream;
+
+pub use super::timer::Timer;
+
+/// What a request's body tells about itself while it is read, and how long the exchange may take.
+#[derive(Debug)]
+pub struct Meter {
+    /// Payload bytes from the client.
+    pub received: Cell<u64>,
+    /// When bytes last moved, either way.
+    pub touched: Cell<Instant>,
+    /// The whole request was read.
+    pub complete: Cell<bool>,
+    /// Longest time without bytes.
+    pub idle: Cell<Option<Duration>>,
+    /// Longest time in all.
+    pub duration: Cell<Option<Duration>>,
+    /// Causes of failure that the codec saw (client gone, bad framing).
+    pub failure: Cell<Option<Cause>>,
+}
+
+impl Meter {
+    /// A meter for a request that begins now; `complete` if it has no body.
+    pub fn new(complete: bool, now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            received: Cell::new(0),
+            touched: Cell::new(now),
+            complete: Cell::new(complete),
+            idle: Cell::new(None),
+            duration: Cell::new(None),
+            failure: Cell::new(None),
+        })
+    }
+
+    /// Notes payload.
+    pub fn add(&self, count: usize) {
+        self.received.set(self.received.get() + count as u64);
+        self.touch();
+    }
+
+    /// Notes that bytes moved.
+    pub fn touch(&self) {
+        self.touched.set(Instant::now());
+    }
+}
+
+/// Where a response goes: one request's place in a codec.
+pub trait Sink {
+    /// Ready when the client is gone; watched while the answer is made and sent.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Cause>;
+
+    /// Queues the head. `end` says that nothing follows.
+    ///
+    /// # Errors
+    /// If the client is gone.
+    fn head(&mut self, head: &ResponseHead, body: &Body, end: bool) -> Result<(), BodyError>;
+
+    /// Whether the next frame may be queued.
+    fn has_room(&self) -> bool;
+
+    /// Queues payload; `end` says that nothing follows.
+    ///
+    /// # Errors
+    /// If the body is not what the head announced.
+    fn data(&mut self, data: Bytes, end: bool) -> Result<(), BodyError>;
+
+    /// Queues the end.
+    ///
+    /// # Errors
+    /// If the body is not what the head announced.
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError>;
+
+    /// Sends what is queued.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>>;
+
+    /// Breaks off, so that the client can tell that the response is not whole.
+    fn abort(&mut self, cause: Cause);
+}
+
+/// Serves one request to its end. The stream comes back complete, logged and counted.
+pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &Rc<Meter>, timer: &mut Timer) {
+    let manager = stream.manager.clone();
+    meter.idle.set(manager.stream_idle_timeout);
+    meter.duration.set(manager.max_stream_duration);
+    manager.stats.begin();
+    let passed = Cell::new(0);
+    let response = answer(&mut stream, body, sink, meter, timer, &passed).await;
+    match response {
+        Ok(response) => {
+            if let Err(error) = send(&mut stream, response, sink, meter, timer).await {
+                stream.note(error.cause);
+                stream.termination_details = Some(error.detail.into());
+                sink.abort(error.cause);
+            }
+        }
+        Err(cause) => {
+            stream.note(cause);
+            sink.abort(cause);
+        }
+    }
+    finish(&mut stream, meter, passed.get());
+}
+
+/// Answers a request whose head could not be read, and logs it.
+pub async fn refuse<S: Sink>(
+    mut stream: Stream,
+    reply: LocalReply,
+    sink: &mut S,
+    meter: &Rc<Meter>,
+    timer: &mut Timer,
+) {
+    stream.manager.clone().stats.begin();
+    meter.idle.set(Some(Duration::from_secs(5)));
+    let mut response = local_reply::response(&mut stream, reply);
+    super::head::response(&stream, &mut response.head);
+    if let Err(error) = send(&mut stream, response, sink, meter, timer).await {
+        sink.abort(error.cause);
+    }
+    finish(&mut stream, meter, 0);
+}
+
+/// Waits for the response: by route and filters, or by a timer. `Err` if the client is gone.
+async fn answer<S: Sink>(
+    stream: &mut Stream,
+    body: Body,
+    sink: &mut S,
+    meter: &Rc<Meter>,
+    timer: &mut Timer,
+    passed: &Cell<usize>,
+) -> Result<Response, Cause> {
+    let start = stream.start;
+    let request_timeout = stream.manager.request_timeout;
+    let outcome = {
+        let mut respond = pin!(respond::respond(stream, body, meter, passed));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(response) = respond.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            // Informational heads, and requests for the body.
+            if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
+                return Poll::Ready(Err(error.cause));
+            }
+            if let Poll::Ready(cause) = sink.poll_gone(cx) {
+                return Poll::Ready(Err(cause));
+            }
+            poll_deadlines(cx, start, request_timeout, meter, timer).map(Err)
+        })
+        .await
+    };
+    match outcome {
+        Ok(response) => match meter.failure.get() {
+            // The request's body broke off; whatever was made of that is not the answer.
+            Some(cause) if cause.status() == 0 => Err(cause),
+            Some(cause) => Ok(respond::reply(stream, LocalReply::new(cause).body(cause.explain()), passed.get())),
+            None => Ok(response),
+        },
+        Err(cause @ (Cause::StreamIdleTimeout | Cause::RequestTimeout | Cause::MaxDurationTimeout)) => {
+            Ok(respond::reply(stream, timeout_reply(cause, meter.complete.get()), passed.get()))
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Envoy answers 408 as long as the request was not whole, then 504.
+fn timeout_reply(cause: Cause, complete: bool) -> LocalReply {
+    let status = if complete { http::StatusCode::GATEWAY_TIMEOUT } else { http::StatusCode::REQUEST_TIMEOUT };
+    let text = match cause {
+        Cause::StreamIdleTimeout => "stream timeout",
+        Cause::MaxDurationTimeout => "downstream duration timeout",
+        _ => "request timeout",
+    };
+    let mut reply = LocalReply::new(cause).body(text);
+    reply.status = Some(status);
+    reply
+}
+
+fn poll_deadlines(
+    cx: &mut Context<'_>,
+    start: Instant,
+    request_timeout: Option<Duration>,
+    meter: &Meter,
+    timer: &mut Timer,
+) -> Poll<Cause> {
+    let request = request_timeout.filter(|_| !meter.complete.get()).map(|limit| (start + limit, Cause::RequestTimeout));
+    let idle = meter.idle.get().map(|limit| (meter.touched.get() + limit, Cause::StreamIdleTimeout));
+    let whole = meter.duration.get().map(|limit| (start + limit, Cause::MaxDurationTimeout));
+    let first = [request, idle, whole].into_iter().flatten().min_by_key(|(deadline, _)| *deadline);
+    let Some((deadline, cause)) = first else { return Poll::Pending };
+    timer.poll_until(cx, deadline).map(|()| cause)
+}
+
+/// Sends the response as it comes.
+async fn send<S: Sink>(
+    stream: &mut Stream,
+    response: Response,
+    sink: &mut S,
+    meter: &Rc<Meter>,
+    timer: &mut Timer,
+) -> Result<(), BodyError> {
+    let Response { head, mut body } = response;
+    let bodyless = stream.request.method == http::Method::HEAD && head.upgrade.is_none();
+    let mut ended = bodyless || (body.is_empty() && head.upgrade.is_none());
+    stream.status = Some(head.status.as_u16());
+    sink.head(&head, &body, ended)?;
+    stream.response = Some(head);
+    if ended {
+        sink.end(None)?;
+        // A source that is at its end may still have to give its connection back; its drop does that.
+        body = Body::Empty;
+    }
+    let start = stream.start;
+    std::future::poll_fn(|cx| {
+        loop {
+            let mut waiting = ended;
+            while !waiting && sink.has_room() {
+                match body.poll_frame(cx) {
+                    Poll::Pending => waiting = true,
+                    Poll::Ready(frame) => {
+                        meter.touch();
+                        ended = take(stream, frame, &body, sink)?;
+                        waiting = ended;
+                    }
+                }
+            }
+            match sink.poll_flush(cx)? {
+                Poll::Ready(()) if ended => return Poll::Ready(Ok(())),
+                Poll::Ready(()) if !waiting => {}
+                _ => break,
+            }
+        }
+        if let Poll::Ready(cause) = sink.poll_gone(cx) {
+            return Poll::Ready(Err(BodyError::new(cause, "the client went away before it had the whole response")));
+        }
+        poll_deadlines(cx, start, None, meter, timer).map(|cause| Err(BodyError::new(cause, cause.explain())))
+    })
+    .await
+}
+
+/// Queues one frame; whether it was the last.
+fn take<S: Sink>(
+    stream: &mut Stream,
+    frame: Option<Result<Frame, BodyError>>,
+    rest: &Body,
+    sink: &mut S,
+) -> Result<bool, BodyError> {
+    match frame {
+        Some(Ok(Frame::Data(data))) => {
+            stream.bytes_sent += data.len() as u64;
+            let last = rest.is_empty();
+            sink.data(data, last)?;
+            if last {
+                sink.end(None)?;
+            }
+            Ok(last)
+        }
+        Some(Ok(Frame::Trailers(trailers))) => {
+            stream.trailers = Some(trailers.clone());
+            sink.end(Some(trailers))?;
+            Ok(true)
+        }
+        Some(Err(error)) => Err(error),
+        None => {
+            sink.end(None)?;
+            Ok(true)
+        }
+    }
+}
+
+fn finish(stream: &mut Stream, meter: &Meter, passed: usize) {
+    stream.bytes_received = meter.received.get();
+    stream.duration = Some(stream.start.elapsed());
+    stream.inform = None;
+    let manager = stream.manager.clone();
+    for entry in manager.filters.iter().take(passed) {
+        entry.filter.on_complete(stream);
+    }
+    manager.stats.end(stream);
+    respond::log(stream);
+}
+
+/// The head that stands for a request that could not be read, in logs.
+pub fn unread_head() -> RequestHead {
+    RequestHead {
+        method: http::Method::from_bytes(b"-").unwrap_or(http::Method::GET),
+        scheme: Default::default(),
+        authority: Default::default(),
+        path: Default::default(),
+        version: http::Version::HTTP_11,
+        headers: HeaderMap::new(),
+        upgrade: None,
+    }
+}

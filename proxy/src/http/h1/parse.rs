@@ -1,0 +1,482 @@
+//! Heads of messages: bytes to [`RequestHead`] and [`ResponseHead`], with how the body is framed.
+//!
+//! Rules: RFC 9112 2 to 6, RFC 9110 7.6.1 (hop-by-hop headers). Header values are slices of the bytes read.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use super::framing::Framing;
+use super::{Limits, Refusal};
+use crate::cause::Cause;
+use crate::http::{RequestHead, ResponseHead};
+use crate::text::Text;
+
+/// Room for this many headers is on the stack.
+const ON_STACK: usize = 128;
+
+/// A request's head.
+#[derive(Debug)]
+pub struct ParsedRequest {
+    /// Head; `scheme` is the target's for the absolute form, else empty.
+    pub head: RequestHead,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// The client lets the connection stay open.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue`; taken out of the headers.
+    pub expect_continue: bool,
+}
+
+/// A response's head.
+#[derive(Debug)]
+pub struct ParsedResponse {
+    /// Head.
+    pub head: ResponseHead,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// The server lets the connection stay open.
+    pub keep_alive: bool,
+}
+
+const fn invalid(detail: &'static str) -> Refusal {
+    Refusal::new(Cause::DownstreamProtocolError, detail)
+}
+
+/// Where the head ends that `input` starts with; `scanned` bytes are known not to end it.
+///
+/// # Errors
+/// If it is beyond the limit, or a line ends in a bare LF.
+pub fn head_end(input: &[u8], scanned: usize, limits: Limits) -> Result<Option<usize>, Refusal> {
+    let mut from = scanned.saturating_sub(3);
+    while let Some(at) = input.get(from..).and_then(|rest| memchr::memchr(b'\n', rest)) {
+        let at = from + at;
+        if at == 0 || input[at - 1] != b'\r' {
+            return Err(invalid("a line of the head ends in a bare LF"));
+        }
+        if at >= 3 && input[at - 3..at - 1] == *b"\r\n" {
+            return if at < limits.head_bytes { Ok(Some(at + 1)) } else { Err(too_large()) };
+        }
+        from = at + 1;
+    }
+    if input.len() > limits.head_bytes { Err(too_large()) } else { Ok(None) }
+}
+
+const fn too_large() -> Refusal {
+    Refusal::new(Cause::HeadersTooLarge, "the head has too many bytes")
+}
+
+/// Takes a whole head out of `input`; `None` if more bytes are needed, `scanned` then says how far it was looked at.
+///
+/// # Errors
+/// If what is there cannot become a head.
+pub fn take_head(input: &mut BytesMut, scanned: &mut usize, limits: Limits) -> Result<Option<Bytes>, Refusal> {
+    if *scanned == 0 {
+        // RFC 9112, 2.2: a server should ignore an empty line before a request line.
+        for _ in 0..2 {
+            if input.starts_with(b"\r\n") {
+                let _ = input.split_to(2);
+            }
+        }
+        match input.first() {
+            None => return Ok(None),
+            Some(b'\r') if input.len() == 1 => return Ok(None),
+            Some(byte) if !byte.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(byte) => {
+                return Err(invalid("not HTTP/1"));
+            }
+            Some(_) => {}
+        }
+    }
+    match head_end(input, *scanned, limits)? {
+        Some(end) => {
+            *scanned = 0;
+            Ok(Some(input.split_to(end).freeze()))
+        }
+        None => {
+            *scanned = input.len();
+            Ok(None)
+        }
+    }
+}
+
+fn from_httparse(error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal::new(Cause::HeadersTooLarge, "too many headers"),
+        httparse::Error::HeaderName => Refusal::new(Cause::InvalidHeader, "a malformed header name"),
+        httparse::Error::HeaderValue => Refusal::new(Cause::InvalidHeader, "a malformed header value"),
+        httparse::Error::NewLine => invalid("a malformed line ending"),
+        httparse::Error::Status => invalid("a malformed status line"),
+        httparse::Error::Token => invalid("a malformed start line"),
+        httparse::Error::Version => invalid("not HTTP/1.0 or HTTP/1.1"),
+    }
+}
+
+/// Gives `parse` room for as many headers as the limits allow.
+fn with_slots<'h, T>(
+    limits: Limits,
+    stack: &'h mut [MaybeUninit<httparse::Header<'h>>; ON_STACK],
+    heap: &'h mut Vec<httparse::Header<'h>>,
+    parse: impl FnOnce(&'h mut [MaybeUninit<httparse::Header<'h>>]) -> T,
+) -> T {
+    if let Some(slots) = stack.get_mut(..limits.headers) {
+        return parse(slots);
+    }
+    heap.reserve_exact(limits.headers);
+    parse(heap.spare_capacity_mut())
+}
+
+/// Reads a whole request head.
+///
+/// # Errors
+/// If it breaks a rule; the connection is then closed.
+pub fn request(bytes: &Bytes, limits: Limits) -> Result<ParsedRequest, Refusal> {
+    let mut stack = [MaybeUninit::uninit(); ON_STACK];
+    let mut heap = Vec::new();
+    let mut parsed = httparse::Request::new(&mut []);
+    let status = with_slots(limits, &mut stack, &mut heap, |slots| parsed.parse_with_uninit_headers(bytes, slots));
+    match status.map_err(from_httparse)? {
+        httparse::Status::Complete(length) if length == bytes.len() => {}
+        _ => return Err(invalid("a malformed head")),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(invalid("a malformed request line"));
+    };
+    let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| invalid("a malformed method"))?;
+    let mut facts = Facts::default();
+    let mut headers = collect(bytes, parsed.headers, &mut facts)?;
+    let framing = request_framing(&facts, version)?;
+    let connection = facts.connection(&mut headers)?;
+    let target = target_of(&method, bytes.slice_ref(target.as_bytes()))?;
+    let authority = authority_of(&facts, target.authority, version)?;
+    let upgrade = request_upgrade(&method, version, &facts, &connection, framing)?;
+    let keep_alive = !connection.close && (version == Version::HTTP_11 || connection.keep_alive);
+    let expect_continue = facts.expect_continue && version == Version::HTTP_11 && framing != Framing::None;
+    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers, upgrade };
+    Ok(ParsedRequest { head, framing, keep_alive, expect_continue })
+}
+
+/// Reads a whole response head; `method` is the request's.
+///
+/// # Errors
+/// If it breaks a rule; the connection is then destroyed.
+pub fn response(bytes: &Bytes, method: &Method, limits: Limits) -> Result<ParsedResponse, Refusal> {
+    let mut stack = [MaybeUninit::uninit(); ON_STACK];
+    let mut heap = Vec::new();
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let status = with_slots(limits, &mut stack, &mut heap, |slots| {
+        config.parse_response_with_uninit_headers(&mut parsed, bytes, slots)
+    });
+    match status.map_err(from_httparse)? {
+        httparse::Status::Complete(length) if length == bytes.len() => {}
+        _ => return Err(invalid("a malformed head")),
+    }
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else {
+        return Err(invalid("a malformed status line"));
+    };
+    let status = StatusCode::from_u16(code).map_err(|_| invalid("a malformed status code"))?;
+    let mut facts = Facts::default();
+    let mut headers = collect(bytes, parsed.headers, &mut facts)?;
+    let connection = facts.connection(&mut headers)?;
+    let upgrade = match status.as_u16() {
+        101 if connection.upgrade => Some(facts.upgrade.clone().ok_or_else(|| invalid("101 without Upgrade"))?),
+        101 => return Err(invalid("101 without Connection: upgrade")),
+        200..=299 if method == Method::CONNECT => Some(Text::from_static("CONNECT")),
+        _ => None,
+    };
+    let (framing, clean) = response_framing(&facts, status, method, upgrade.is_some(), minor)?;
+    let keep_alive =
+        clean && !connection.close && (minor == 1 || connection.keep_alive) && !matches!(framing, Framing::UntilClose);
+    Ok(ParsedResponse { head: ResponseHead { status, headers, upgrade }, framing, keep_alive })
+}
+
+/// What the headers say about the connection and the body.
+#[derive(Debug, Default)]
+struct Facts {
+    host: Option<Text>,
+    connection: Vec<Bytes>,
+    upgrade: Option<Text>,
+    content_length: Option<u64>,
+    transfer_encoding: Option<Coding>,
+    expect_continue: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+}
+
+/// Sorts headers: the ones about this hop into `facts`, the others into the map.
+fn collect(bytes: &Bytes, parsed: &[httparse::Header<'_>], facts: &mut Facts) -> Result<HeaderMap, Refusal> {
+    let malformed = || Refusal::new(Cause::InvalidHeader, "a malformed header");
+    let mut headers = HeaderMap::with_capacity(parsed.len() + 8);
+    for found in parsed {
+        let name = HeaderName::from_bytes(found.name.as_bytes()).map_err(|_| malformed())?;
+        let value = found.value.trim_ascii();
+        if !facts.note(&name, bytes, value)? {
+            continue;
+        }
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(|_| malformed())?;
+        headers.try_append(name, value).map_err(|_| malformed())?;
+    }
+    Ok(headers)
+}
+
+impl Facts {
+    /// Notes what a header says; whether it goes on to the next hop.
+    fn note(&mut self, name: &HeaderName, bytes: &Bytes, value: &[u8]) -> Result<bool, Refusal> {
+        match *name {
+            header::HOST => {
+                let host = Text::from_utf8(bytes.slice_ref(value)).map_err(|_| bad_host("Host is not ASCII"))?;
+                if self.host.replace(host).is_some() {
+                    return Err(bad_host("more than one Host"));
+                }
+            }
+            header::CONTENT_LENGTH => {
+                let length = parse_length(value)?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(Refusal::new(Cause::InvalidContentLength, "more than one Content-Length"));
+                }
+                return Ok(true);
+            }
+            header::TRANSFER_ENCODING => {
+                if self.transfer_encoding.is_some() {
+                    return Err(invalid("more than one Transfer-Encoding"));
+                }
+                let chunked = value.eq_ignore_ascii_case(b"chunked");
+                self.transfer_encoding = Some(if chunked { Coding::Chunked } else { Coding::Unknown });
+            }
+            header::CONNECTION => self.connection.push(bytes.slice_ref(value)),
+            header::UPGRADE => {
+                self.upgrade = std::str::from_utf8(value).ok().map(|value| Text::from(value.to_ascii_lowercase()));
+            }
+            header::EXPECT => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Ok(true);
+                }
+                self.expect_continue = true;
+            }
+            header::TE => return Ok(tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"))),
+            _ => return Ok(!matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")),
+        }
+        Ok(false)
+    }
+
+    /// Reads the Connection headers, and takes out what they nominate.
+    fn connection(&self, headers: &mut HeaderMap) -> Result<ConnectionOptions, Refusal> {
+        let mut options = ConnectionOptions::default();
+        for token in self.connection.iter().flat_map(|value| tokens(value)) {
+            match token {
+                token if token.eq_ignore_ascii_case(b"close") => options.close = true,
+                token if token.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
+                token if token.eq_ignore_ascii_case(b"upgrade") => options.upgrade = true,
+                // Kept for the next hop only as `te: trailers`.
+                token if token.eq_ignore_ascii_case(b"te") => {}
+                token => {
+                    let name = HeaderName::from_bytes(token).map_err(|_| invalid("a malformed Connection header"))?;
+                    if name == header::CONTENT_LENGTH || name == header::HOST {
+                        return Err(invalid("Connection nominates a header that frames or routes the message"));
+                    }
+                    headers.remove(name);
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
+    let bad = || Refusal::new(Cause::InvalidContentLength, "Content-Length is not one decimal number");
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(bad());
+    }
+    std::str::from_utf8(value).ok().and_then(|value| value.parse().ok()).ok_or_else(bad)
+}
+
+fn request_framing(facts: &Facts, version: Version) -> Result<Framing, Refusal> {
+    match (facts.transfer_encoding, facts.content_length) {
+        (Some(_), _) if version == Version::HTTP_10 => Err(invalid("Transfer-Encoding in HTTP/1.0")),
+        (Some(_), Some(_)) => {
+            Err(Refusal::new(Cause::ContentLengthWithTransferEncoding, "both Content-Length and Transfer-Encoding"))
+        }
+        (Some(Coding::Unknown), None) => {
+            Err(Refusal::new(Cause::UnsupportedTransferEncoding, "a transfer coding other than chunked"))
+        }
+        (Some(Coding::Chunked), None) => Ok(Framing::Chunked),
+        (None, Some(0)) | (None, None) => Ok(Framing::None),
+        (None, Some(length)) => Ok(Framing::Length(length)),
+    }
+}
+
+/// RFC 9112, 6.3; and whether the connection can be trusted after it.
+fn response_framing(
+    facts: &Facts,
+    status: StatusCode,
+    method: &Method,
+    upgraded: bool,
+    minor: u8,
+) -> Result<(Framing, bool), Refusal> {
+    if facts.transfer_encoding.is_some() && (facts.content_length.is_some() || minor == 0) {
+        return Err(invalid("Transfer-Encoding beside Content-Length or in HTTP/1.0"));
+    }
+    let framed = facts.transfer_encoding.is_some() || facts.content_length.unwrap_or(0) > 0;
+    if upgraded {
+        return Ok((Framing::UntilClose, false));
+    }
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        return Ok((Framing::None, !framed));
+    }
+    if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED {
+        return Ok((Framing::None, true));
+    }
+    match (facts.transfer_encoding, facts.content_length) {
+        (Some(Coding::Chunked), _) => Ok((Framing::Chunked, true)),
+        (Some(Coding::Unknown), _) => Err(invalid("a transfer coding other than chunked")),
+        (None, Some(0)) => Ok((Framing::None, true)),
+        (None, Some(length)) => Ok((Framing::Length(length), true)),
+        (None, None) => Ok((Framing::UntilClose, false)),
+    }
+}
+
+struct Target {
+    scheme: Text,
+    authority: Option<Text>,
+    path: Text,
+}
+
+/// Takes the request target apart (RFC 9112, 3.2).
+fn target_of(method: &Method, target: Bytes) -> Result<Target, Refusal> {
+    let bad = |detail| Refusal::new(Cause::InvalidPath, detail);
+    let target = Text::from_utf8(target).map_err(|_| bad("the path is not UTF-8"))?;
+    if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(bad("the path has a control character"));
+    }
+    if target.contains('#') {
+        return Err(bad("the path has a fragment"));
+    }
+    if *method == Method::CONNECT {
+        return Ok(Target { scheme: Text::default(), authority: Some(target), path: Text::default() });
+    }
+    if target.starts_with('/') {
+        return Ok(Target { scheme: Text::default(), authority: None, path: target });
+    }
+    if target.as_str() == "*" && *method == Method::OPTIONS {
+        return Ok(Target { scheme: Text::default(), authority: None, path: target });
+    }
+    let Some((scheme, rest)) = target.split_once("://") else { return Err(bad("the path does not start with /")) };
+    let scheme = match scheme {
+        scheme if scheme.eq_ignore_ascii_case("http") => Text::from_static("http"),
+        scheme if scheme.eq_ignore_ascii_case("https") => Text::from_static("https"),
+        _ => return Err(bad("a target with a scheme other than http and https")),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let path = match path {
+        "" if *method == Method::OPTIONS => Text::from_static("*"),
+        "" => Text::from_static("/"),
+        path if path.starts_with('?') => Text::from(format!("/{path}")),
+        path => Text::from(path),
+    };
+    Ok(Target { scheme, authority: Some(Text::from(authority)), path })
+}
+
+const fn bad_host(detail: &'static str) -> Refusal {
+    Refusal::new(Cause::InvalidHost, detail)
+}
+
+fn authority_of(facts: &Facts, of_target: Option<Text>, version: Version) -> Result<Text, Refusal> {
+    if let Some(host) = &facts.host
+        && !is_authority(host.as_bytes())
+    {
+        return Err(bad_host("Host is malformed"));
+    }
+    if facts.host.is_none() && version == Version::HTTP_11 {
+        return Err(bad_host("no Host"));
+    }
+    match of_target {
+        Some(authority) if is_authority(authority.as_bytes()) => Ok(authority),
+        Some(_) => Err(bad_host("the target's authority is malformed")),
+        None => Ok(facts.host.clone().unwrap_or_default()),
+    }
+}
+
+/// Whether this is `host [":" port]` without user information (RFC 3986, 3.2; RFC 9110, 4.2.4).
+pub fn is_authority(bytes: &[u8]) -> bool {
+    let (host, port) = match bytes {
+        [b'[', ..] => match bytes.iter().position(|byte| *byte == b']') {
+            Some(end) => bytes.split_at(end + 1),
+            None => return false,
+        },
+        _ => bytes.split_at(bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len())),
+    };
+    let host_is_good = match host {
+        [b'[', inner @ .., b']'] => {
+            !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.%vV-_~".contains(byte))
+        }
+        host => {
+            !host.is_empty()
+                && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte))
+        }
+    };
+    let port_is_good = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    host_is_good && port_is_good
+}
+
+fn request_upgrade(
+    method: &Method,
+    version: Version,
+    facts: &Facts,
+    connection: &ConnectionOptions,
+    framing: Framing,
+) -> Result<Option<Text>, Refusal> {
+    if *method == Method::CONNECT {
+        // RFC 9110, 9.3.6: content of a CONNECT request has no meaning, and what follows is the tunnel's.
+        return match framing {
+            Framing::None => Ok(Some(Text::from_static("CONNECT"))),
+            _ => Err(invalid("CONNECT with a body")),
+        };
+    }
+    let wanted = connection.upgrade && version == Version::HTTP_11 && framing == Framing::None;
+    // RFC 9113, 3.1: the upgrade to h2c is obsolete; a server may ignore an upgrade.
+    Ok(facts.upgrade.clone().filter(|protocol| wanted && protocol.as_str() != "h2c"))
+}
+
+/// Headers that a trailer must not carry (RFC 9110, 6.5.1), whatever their sender means by it.
+pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::HOST
+            | header::CONNECTION
+            | header::UPGRADE
+            | header::TE
+            | header::TRAILER
+            | header::AUTHORIZATION
+            | header::COOKIE
+            | header::SET_COOKIE
+            | header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::CONTENT_RANGE
+            | header::EXPECT
+    )
+}

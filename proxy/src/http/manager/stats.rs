@@ -1,0 +1,82 @@
+//! Counters of a connection manager, under Envoy's names (`http.<stat_prefix>.*`).
+
+use crate::stats::{Counter, Gauge, Scope};
+use crate::stream::Stream;
+
+/// Handles, made once.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    connections: [Counter; 2],
+    connections_all: Counter,
+    connections_active: Gauge,
+    requests: Counter,
+    active: Gauge,
+    classes: [Counter; 5],
+    completed: Counter,
+    resets: Counter,
+    bytes: [Counter; 2],
+    time: crate::stats::Histogram,
+}
+
+/// Counts a connection as long as it lives.
+pub struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Stats {
+    /// Handles of the manager named `prefix`; `root` has no prefix.
+    pub fn new(root: &Scope, prefix: &str) -> Self {
+        let scope = root.scope("http").tagged("envoy_http_conn_manager_prefix", prefix);
+        let class = |class: char| scope.counter(&format!("downstream_rq_{class}xx"));
+        Self {
+            connections: [scope.counter("downstream_cx_http1_total"), scope.counter("downstream_cx_http2_total")],
+            connections_all: scope.counter("downstream_cx_total"),
+            connections_active: scope.gauge("downstream_cx_active"),
+            requests: scope.counter("downstream_rq_total"),
+            active: scope.gauge("downstream_rq_active"),
+            classes: ['1', '2', '3', '4', '5'].map(class),
+            completed: scope.counter("downstream_rq_completed"),
+            resets: scope.counter("downstream_rq_rx_reset"),
+            bytes: [scope.counter("downstream_cx_rx_bytes_total"), scope.counter("downstream_cx_tx_bytes_total")],
+            time: scope.histogram("downstream_rq_time"),
+        }
+    }
+
+    /// A connection has come.
+    pub fn connection(&self, http2: bool) -> Connected {
+        self.connections_all.inc();
+        self.connections[usize::from(http2)].inc();
+        self.connections_active.inc();
+        Connected(self.connections_active.clone())
+    }
+
+    /// A request has come.
+    pub fn begin(&self) {
+        self.requests.inc();
+        self.active.inc();
+    }
+
+    /// A request is over.
+    pub fn end(&self, stream: &Stream) {
+        self.active.dec();
+        let [received, sent] = &self.bytes;
+        received.add(stream.bytes_received);
+        sent.add(stream.bytes_sent);
+        match stream.status {
+            Some(status) => {
+                self.completed.inc();
+                if let Some(class) = self.classes.get(usize::from(status / 100).wrapping_sub(1)) {
+                    class.inc();
+                }
+            }
+            None => self.resets.inc(),
+        }
+        if let Some(duration) = stream.duration {
+            self.time.record(duration.as_secs_f64() * 1000.0);
+        }
+    }
+}

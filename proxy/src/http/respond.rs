@@ -1,0 +1,128 @@
+//! From a request to its response: head rules, route, filters in their order, action, filters back.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use http::StatusCode;
+
+use super::exchange::Meter;
+use super::filters::{Entry, Flow};
+use super::{LocalReply, Response, head, local_reply, router};
+use crate::body::Body;
+use crate::cause::Cause;
+use crate::route::{Action, SelectedRoute};
+use crate::stream::Stream;
+
+/// Makes the response. `passed` counts the filters that have seen the request, so that whoever drops this future
+/// can still send them its own answer ([`reply`]).
+pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, passed: &Cell<usize>) -> Response {
+    if let Err(refused) = head::request(stream) {
+        return reply(stream, *refused, 0);
+    }
+    stream.route = select_route(stream);
+    set_limits(stream, meter);
+    let filters = stream.manager.filters.clone();
+    for entry in filters.iter() {
+        passed.set(passed.get() + 1);
+        if !is_enabled(stream, entry) {
+            continue;
+        }
+        let mut flow = entry.filter.on_request(stream, &mut body);
+        loop {
+            match flow {
+                Flow::Next => break,
+                Flow::Respond(answer) => return reply(stream, *answer, passed.get()),
+                Flow::Wait(wait) => flow = wait.await,
+            }
+        }
+    }
+    let mut response = act(stream, body).await;
+    back(stream, &mut response, passed.get());
+    response
+}
+
+/// Turns an answer of our own into a response, through the filters that the request has passed.
+pub fn reply(stream: &mut Stream, answer: LocalReply, passed: usize) -> Response {
+    let mut response = local_reply::response(stream, answer);
+    back(stream, &mut response, passed);
+    response
+}
+
+fn back(stream: &mut Stream, response: &mut Response, passed: usize) {
+    let filters = stream.manager.filters.clone();
+    for entry in filters.iter().take(passed).rev() {
+        if is_enabled(stream, entry) {
+            entry.filter.on_response(stream, &mut response.head, &mut response.body);
+        }
+    }
+    head::response(stream, &mut response.head);
+}
+
+fn is_enabled(stream: &Stream, entry: &Entry) -> bool {
+    match stream.route.as_ref().and_then(|route| route.filter_config(&entry.name)) {
+        Some(config) => config.is_some(),
+        None => !entry.disabled,
+    }
+}
+
+/// The route's own limits go before the manager's.
+fn set_limits(stream: &Stream, meter: &Meter) {
+    let Some(route) = &stream.route else { return };
+    if let Action::Forward(forward) = &route.route().action {
+        if let Some(idle) = forward.idle_timeout {
+            meter.idle.set(Some(idle).filter(|idle| !idle.is_zero()));
+        }
+        if let Some(longest) = forward.max_stream_duration {
+            meter.duration.set(Some(longest).filter(|longest| !longest.is_zero()));
+        }
+    }
+}
+
+fn select_route(stream: &Stream) -> Option<SelectedRoute> {
+    SelectedRoute::new(stream.manager.routes.load()?, 0, 0)
+}
+
+async fn act(stream: &mut Stream, body: Body) -> Response {
+    let Some(route) = stream.route.clone() else {
+        return local_reply::response(stream, LocalReply::new(Cause::RouteNotFound));
+    };
+    match &route.route().action {
+        Action::Forward(_) => {
+            if stream.request.upgrade.is_some() && !is_upgrade_allowed(stream, &route) {
+                return local_reply::response(stream, LocalReply::new(Cause::UpgradeFailed));
+            }
+            router::forward(stream, body).await
+        }
+        Action::Direct { status, body } => {
+            let mut answer = LocalReply::new(Cause::DirectResponse).body(body.clone());
+            answer.status = Some(*status);
+            local_reply::response(stream, answer)
+        }
+        Action::Redirect(redirect) => {
+            let mut answer = LocalReply::new(Cause::DirectResponse);
+            answer.status = Some(redirect.status);
+            local_reply::response(stream, answer)
+        }
+        Action::NonForwarding => {
+            let mut answer = LocalReply::new(Cause::RouteNotFound);
+            answer.status = Some(StatusCode::NOT_FOUND);
+            local_reply::response(stream, answer)
+        }
+    }
+}
+
+/// By the route if it says so, else by the manager.
+fn is_upgrade_allowed(stream: &Stream, route: &SelectedRoute) -> bool {
+    let Some(wanted) = &stream.request.upgrade else { return true };
+    let of_route = match &route.route().action {
+        Action::Forward(forward) => forward.upgrades.iter().find(|(kind, ..)| kind.eq_ignore_ascii_case(wanted)),
+        _ => None,
+    };
+    match of_route {
+        Some((_, enabled, _)) => *enabled,
+        None => stream.manager.upgrades.iter().any(|kind| kind.eq_ignore_ascii_case(wanted)),
+    }
+}
+
+/// Writes the access logs.
+pub fn log(_stream: &Stream) {}

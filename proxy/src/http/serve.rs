@@ -1,0 +1,232 @@
+//! A downstream connection: which codec serves it, when it ends, how it drains.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Instant, SystemTime};
+
+use rustc_hash::FxHashMap;
+
+use super::h1::wire::Wire;
+use super::h1::{self, Limits};
+use super::manager::Codec;
+use super::timer::Timer;
+use super::{HttpConnectionManager, RequestHead};
+use crate::io::Io;
+use crate::stream::{Connection, FilterState, Stream, Upstream};
+use crate::worker::Worker;
+
+/// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Tells connections of one worker to drain; the owner's end.
+#[derive(Debug, Default)]
+pub struct Drain(Rc<DrainState>);
+
+/// A connection's end of [`Drain`].
+#[derive(Debug)]
+pub struct DrainSignal {
+    state: Rc<DrainState>,
+    place: u64,
+}
+
+#[derive(Debug, Default)]
+struct DrainState {
+    draining: Cell<bool>,
+    next: Cell<u64>,
+    wakers: RefCell<FxHashMap<u64, Waker>>,
+}
+
+impl Drain {
+    /// A drain that has not begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A signal for one connection.
+    pub fn signal(&self) -> DrainSignal {
+        DrainSignal::of(&self.0)
+    }
+
+    /// Begins: every connection finishes its requests, then closes.
+    pub fn start(&self) {
+        self.0.draining.set(true);
+        let wakers = std::mem::take(&mut *self.0.wakers.borrow_mut());
+        wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Whether it has begun.
+    pub fn is_started(&self) -> bool {
+        self.0.draining.get()
+    }
+}
+
+impl DrainSignal {
+    fn of(state: &Rc<DrainState>) -> Self {
+        let place = state.next.get();
+        state.next.set(place + 1);
+        Self { state: state.clone(), place }
+    }
+
+    /// A signal that never comes.
+    pub fn never() -> Self {
+        Drain::new().signal()
+    }
+
+    /// Whether draining has begun.
+    pub fn is_draining(&self) -> bool {
+        self.state.draining.get()
+    }
+
+    /// Ready once draining has begun.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_draining() {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.state.wakers.borrow_mut();
+        match wakers.get_mut(&self.place) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => {
+                wakers.insert(self.place, cx.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Waits until draining begins.
+    pub async fn drained(&self) {
+        std::future::poll_fn(|cx| self.poll_drained(cx)).await;
+    }
+}
+
+impl Clone for DrainSignal {
+    fn clone(&self) -> Self {
+        Self::of(&self.state)
+    }
+}
+
+impl Drop for DrainSignal {
+    fn drop(&mut self) {
+        self.state.wakers.borrow_mut().remove(&self.place);
+    }
+}
+
+/// What all requests of one connection share.
+pub struct Session {
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// The connection manager that was configured when the connection came.
+    pub manager: Arc<HttpConnectionManager>,
+    /// The connection.
+    pub connection: Rc<Connection>,
+    drain: DrainSignal,
+}
+
+impl Session {
+    /// Whether this connection shall end after the requests that it has.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_draining()
+            || self.worker.context.is_draining()
+            || self.manager.max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
+    }
+
+    /// Ready once this connection drains.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_draining() { Poll::Ready(()) } else { self.drain.poll_drained(cx) }
+    }
+
+    /// Whether the `count`th request is the last of its connection.
+    pub fn is_last(&self, count: u32) -> bool {
+        self.manager.max_requests_per_connection != 0 && count >= self.manager.max_requests_per_connection
+    }
+
+    /// Limits of HTTP/1 heads.
+    pub fn h1_limits(&self) -> Limits {
+        Limits { head_bytes: self.manager.max_request_headers_bytes, headers: self.manager.max_headers_count }
+    }
+
+    /// The state of a new request.
+    pub fn stream(&self, request: RequestHead) -> Stream {
+        Stream {
+            worker: self.worker.clone(),
+            connection: self.connection.clone(),
+            manager: self.manager.clone(),
+            request,
+            remote: self.connection.remote,
+            internal: false,
+            route: None,
+            start: Instant::now(),
+            start_time: SystemTime::now(),
+            upstream: Upstream::default(),
+            causes: smallvec::SmallVec::new(),
+            details: std::borrow::Cow::Borrowed("via_upstream"),
+            termination_details: None,
+            status: None,
+            response: None,
+            trailers: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: None,
+            state: FilterState::default(),
+            metadata: std::collections::BTreeMap::new(),
+            inform: None,
+        }
+    }
+}
+
+/// Serves a downstream connection to its end.
+pub async fn serve(
+    worker: Rc<Worker>,
+    manager: Arc<HttpConnectionManager>,
+    io: Io,
+    connection: Rc<Connection>,
+    drain: DrainSignal,
+) {
+    let session = Rc::new(Session { worker, manager, connection, drain });
+    let alpn = session.connection.tls.as_ref().and_then(|tls| tls.alpn.clone());
+    let mut wire = Wire::new(io);
+    let http2 = match (session.manager.codec, alpn.as_deref()) {
+        (Codec::Http1, _) => false,
+        (Codec::Http2, _) => true,
+        (Codec::Auto, Some("h2")) => true,
+        (Codec::Auto, Some("http/1.1" | "http/1.0")) => false,
+        (Codec::Auto, _) => match detect(&session, &mut wire).await {
+            Some(http2) => http2,
+            None => return,
+        },
+    };
+    let _counted = session.manager.stats.connection(http2);
+    if http2 {
+        drop(wire);
+    } else {
+        Box::pin(h1::server::serve(session, wire)).await;
+    }
+}
+
+/// Looks whether the first bytes are HTTP/2's; `None` if the client is gone or too slow.
+async fn detect(session: &Session, wire: &mut Wire) -> Option<bool> {
+    let start = Instant::now();
+    let mut timer = Timer::default();
+    std::future::poll_fn(|cx| {
+        loop {
+            let length = wire.input.len().min(PREFACE.len());
+            if wire.input.get(..length) != PREFACE.get(..length) {
+                return Poll::Ready(Some(false));
+            }
+            if length == PREFACE.len() {
+                return Poll::Ready(Some(true));
+            }
+            match wire.poll_fill_head(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
+        }
+        let limit =
+            if wire.input.is_empty() { session.manager.idle_timeout } else { session.manager.request_headers_timeout };
+        let Some(limit) = limit else { return Poll::Pending };
+        timer.poll_until(cx, start + limit).map(|()| None)
+    })
+    .await
+}
