@@ -1,0 +1,153 @@
+//! TLS that we open: a cluster's context (Envoy's UpstreamTlsContext).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3 as tls;
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls_pki_types::{DnsName, ServerName};
+
+use super::context::{Built, Common, Material};
+use super::error::TlsError;
+use super::facts;
+use super::material::{Certificate, Validation};
+use super::secret::SecretStore;
+use super::verify::{Rules, ServerVerifier};
+use crate::cluster::Host;
+use crate::config::{At, ConfigError};
+use crate::io::Rewind;
+use crate::stream::TlsInfo;
+use crate::text::Text;
+use crate::upstream::Wanted;
+
+/// A cluster's TLS context (Envoy's UpstreamTlsContext), decoded; follows its secrets as they rotate.
+#[derive(Debug)]
+pub struct UpstreamTls {
+    common: Common,
+    sni: Option<Text>,
+    auto_host_sni: bool,
+    check_sni_san: bool,
+    built: ArcSwapOption<Built<Client>>,
+}
+
+#[derive(Debug)]
+struct Client {
+    config: Arc<ClientConfig>,
+    rules: Option<Arc<Rules>>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// The TLS of a cluster's transport socket; `None` is plain text (no socket, or `raw_buffer`).
+///
+/// # Errors
+/// If the socket is of another kind, or its context is refused.
+pub fn transport_socket(
+    socket: Option<&core::TransportSocket>,
+    secrets: &SecretStore,
+) -> Result<Option<Arc<UpstreamTls>>, ConfigError> {
+    let Some(any) = super::downstream::socket_config(socket)? else { return Ok(None) };
+    let proto: tls::UpstreamTlsContext = any
+        .unpack()
+        .map_err(|_| ConfigError::new("typed_config", format!("{:?} is not an UpstreamTlsContext", any.type_url)))?;
+    UpstreamTls::decode(&proto, secrets).at("typed_config").map(|context| Some(Arc::new(context)))
+}
+
+impl UpstreamTls {
+    /// Decodes a context.
+    ///
+    /// # Errors
+    /// Names the field that cannot be served.
+    pub fn decode(proto: &tls::UpstreamTlsContext, secrets: &SecretStore) -> Result<Self, ConfigError> {
+        if proto.allow_renegotiation {
+            return Err(ConfigError::new("allow_renegotiation", "is not implemented"));
+        }
+        if !proto.sni.is_empty() {
+            DnsName::try_from(proto.sni.as_str())
+                .map_err(|_| ConfigError::new("sni", format!("{:?} is not a host name", proto.sni)))?;
+        }
+        let common = proto.common_tls_context.clone().unwrap_or_default();
+        Ok(Self {
+            common: Common::decode(&common, secrets).at("common_tls_context")?,
+            sni: (!proto.sni.is_empty()).then(|| Text::from(proto.sni.as_str())),
+            auto_host_sni: proto.auto_host_sni,
+            check_sni_san: proto.auto_sni_san_validation,
+            built: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Whether every secret that it names has come ([`SecretStore::changes`] tells when to ask again).
+    pub fn is_warm(&self) -> bool {
+        self.common.is_warm()
+    }
+
+    /// The ALPN list of the context.
+    pub fn alpn(&self) -> &[Vec<u8>] {
+        &self.common.alpn
+    }
+
+    /// Opens TLS on a connected socket; the caller limits the time.
+    ///
+    /// # Errors
+    /// If secrets are missing, or one of the sides refuses the other.
+    pub async fn connect(
+        &self,
+        io: Rewind,
+        wanted: &Wanted,
+        host: &Host,
+    ) -> Result<(Box<tokio_rustls::client::TlsStream<Rewind>>, TlsInfo), TlsError> {
+        let built = self.common.built(&self.built, |material| self.client(material))?;
+        let mut config = built.value.config.clone();
+        if let Some(alpn) = &wanted.alpn {
+            let mut changed = config.as_ref().clone();
+            changed.alpn_protocols = alpn.to_vec();
+            config = Arc::new(changed);
+        }
+        let name = self.server_name(wanted, host)?;
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let stream = connector.connect(name, io).await.map_err(|error| TlsError::from_io(&error))?;
+        let verified = built.value.rules.as_ref().is_some_and(|rules| rules.verifies());
+        let info = facts::read(stream.get_ref().1, built.value.certificate.as_deref(), verified);
+        Ok((Box::new(stream), info))
+    }
+
+    /// The name to send; an address stands for "none", which TLS does not send.
+    fn server_name(&self, wanted: &Wanted, host: &Host) -> Result<ServerName<'static>, TlsError> {
+        let from_host = || self.auto_host_sni.then_some(&host.hostname).filter(|name| !name.is_empty());
+        match wanted.sni.as_ref().or_else(from_host).or(self.sni.as_ref()) {
+            None => Ok(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())),
+            Some(name) => ServerName::try_from(name.as_str().to_owned())
+                .map_err(|_| TlsError::Unusable(format!("{name:?} is not a host name that can be sent as SNI"))),
+        }
+    }
+
+    fn client(&self, material: Material) -> Result<Client, TlsError> {
+        let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
+        // Without a validation context nothing is checked, as in Envoy; a name check alone cannot stand without roots.
+        let rules = match &material.rules {
+            Some(rules) => rules.clone(),
+            None if self.check_sni_san => {
+                return Err(TlsError::Unusable("auto_sni_san_validation needs a trusted_ca".into()));
+            }
+            None => Arc::new(Rules::new(Validation::default(), false).map_err(TlsError::Unusable)?),
+        };
+        let verifier = ServerVerifier { rules, check_name: self.check_sni_san };
+        let builder = ClientConfig::builder_with_provider(self.common.provider.clone())
+            .with_protocol_versions(&self.common.versions)
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let certificate = material.certificates.first().cloned();
+        let mut config = match &certificate {
+            Some(certificate) => builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(
+                certificate.certified.clone(),
+            ))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&self.common.alpn);
+        config.resumption = Resumption::disabled();
+        Ok(Client { config: Arc::new(config), rules: material.rules, certificate })
+    }
+}
