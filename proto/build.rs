@@ -67,6 +67,8 @@ fn main() {
     let mut config = prost_build::Config::new();
     config
         .bytes(["."])
+        // Ordered, so that the same message always encodes to the same bytes.
+        .btree_map(["."])
         .disable_comments(["."])
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")
