@@ -5,6 +5,7 @@
 //! ```
 #![warn(missing_docs)]
 
+pub mod envoyfilter;
 pub mod index;
 pub mod metrics;
 pub mod serve;

@@ -1,0 +1,423 @@
+//! An EnvoyFilter's spec, as JSON, goes in; patches with their values already read come out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferromesh_proto::json::{self, JsonError};
+use prost::{Message, Name};
+use prost_reflect::DynamicMessage;
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::matching::{ClusterMatch, ListenerMatch, Proxy, RouteConfigurationMatch};
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $(#[doc = concat!("`", $text, "`.")] $variant,)*
+        }
+        impl $name {
+            /// The word, as the API writes it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+            fn parse(word: &str) -> Option<Self> {
+                match word { $($text => Some(Self::$variant),)* _ => None }
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What a patch changes.
+    ApplyTo {
+        Listener = "LISTENER", FilterChain = "FILTER_CHAIN", NetworkFilter = "NETWORK_FILTER", HttpFilter = "HTTP_FILTER",
+        RouteConfiguration = "ROUTE_CONFIGURATION", VirtualHost = "VIRTUAL_HOST", HttpRoute = "HTTP_ROUTE",
+        Cluster = "CLUSTER", ExtensionConfig = "EXTENSION_CONFIG", Bootstrap = "BOOTSTRAP",
+        ListenerFilter = "LISTENER_FILTER",
+    }
+}
+
+words! {
+    /// How a patch changes it.
+    Operation {
+        Merge = "MERGE", Add = "ADD", Remove = "REMOVE", InsertBefore = "INSERT_BEFORE", InsertAfter = "INSERT_AFTER",
+        InsertFirst = "INSERT_FIRST", Replace = "REPLACE", MergeAndReplaceList = "MERGE_AND_REPLACE_LIST",
+    }
+}
+
+words! {
+    /// Which side of which proxy.
+    Context {
+        Any = "ANY", SidecarInbound = "SIDECAR_INBOUND", SidecarOutbound = "SIDECAR_OUTBOUND", Gateway = "GATEWAY",
+        Waypoint = "WAYPOINT",
+    }
+}
+
+impl ApplyTo {
+    /// Full name of the message that the patch's value is.
+    fn message(self) -> String {
+        use ferromesh_proto::envoy::config as c;
+        match self {
+            Self::Listener => c::listener::v3::Listener::full_name(),
+            Self::FilterChain => c::listener::v3::FilterChain::full_name(),
+            Self::NetworkFilter => c::listener::v3::Filter::full_name(),
+            Self::ListenerFilter => c::listener::v3::ListenerFilter::full_name(),
+            Self::HttpFilter => super::http::HttpFilter::full_name(),
+            Self::RouteConfiguration => c::route::v3::RouteConfiguration::full_name(),
+            Self::VirtualHost => c::route::v3::VirtualHost::full_name(),
+            Self::HttpRoute => c::route::v3::Route::full_name(),
+            Self::Cluster => c::cluster::v3::Cluster::full_name(),
+            Self::ExtensionConfig => c::core::v3::TypedExtensionConfig::full_name(),
+            Self::Bootstrap => c::bootstrap::v3::Bootstrap::full_name(),
+        }
+    }
+}
+
+/// One entry of `configPatches`.
+#[derive(Debug)]
+pub struct Patch {
+    /// Its place in `configPatches`.
+    pub index: usize,
+    /// What it changes; absent if the word is unknown.
+    pub apply_to: Option<ApplyTo>,
+    /// How.
+    pub operation: Operation,
+    /// Which side.
+    pub context: Context,
+    /// `match.proxy.proxyVersion`.
+    pub proxy_version: Option<Regex>,
+    /// `match.proxy.metadata`.
+    pub proxy_metadata: BTreeMap<String, String>,
+    /// `match.listener`.
+    pub listener: Option<ListenerMatch>,
+    /// `match.routeConfiguration`.
+    pub route_configuration: Option<RouteConfigurationMatch>,
+    /// `match.cluster`.
+    pub cluster: Option<ClusterMatch>,
+    /// The value, of the message that `apply_to` means.
+    pub value: Option<DynamicMessage>,
+    /// Why this patch cannot be used at all.
+    pub broken: Option<String>,
+}
+
+impl Patch {
+    /// The value as an `M`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn typed<M: Message + Default>(&self) -> Result<M, String> {
+        let value = self.value.as_ref().ok_or_else(|| format!("{} needs patch.value", self.operation))?;
+        M::decode(value.encode_to_vec().as_slice()).map_err(|error| error.to_string())
+    }
+
+    /// The value, for a merge.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn dynamic(&self) -> Result<&DynamicMessage, String> {
+        self.value.as_ref().ok_or_else(|| format!("{} needs patch.value", self.operation))
+    }
+
+    /// Whether it is a merge of one or the other kind.
+    pub fn is_merge(&self) -> bool {
+        matches!(self.operation, Operation::Merge | Operation::MergeAndReplaceList)
+    }
+}
+
+/// An EnvoyFilter whose values are read.
+#[derive(Debug)]
+pub struct CompiledFilter {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `spec.priority`.
+    pub priority: i32,
+    /// Creation time, seconds since 1970.
+    pub created: i64,
+    /// `spec.workloadSelector.labels`; absent selects every workload.
+    pub selector: Option<BTreeMap<String, String>>,
+    /// `spec.targetRefs`.
+    pub targets: Vec<TargetRef>,
+    /// Its patches.
+    pub patches: Vec<Patch>,
+}
+
+/// One entry of `targetRefs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TargetRef {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+    /// Namespace; absent is the filter's.
+    pub namespace: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    workload_selector: Option<Selector>,
+    target_refs: Vec<TargetRef>,
+    priority: i32,
+    config_patches: Vec<RawPatch>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Selector {
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPatch {
+    apply_to: Option<String>,
+    #[serde(rename = "match")]
+    matching: Option<RawMatch>,
+    patch: Option<RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawMatch {
+    context: Option<String>,
+    proxy: Option<RawProxy>,
+    listener: Option<ListenerMatch>,
+    route_configuration: Option<RouteConfigurationMatch>,
+    cluster: Option<ClusterMatch>,
+    waypoint: Option<Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawProxy {
+    proxy_version: String,
+    metadata: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawValue {
+    operation: Option<String>,
+    value: Option<Value>,
+    filter_class: Option<String>,
+}
+
+impl CompiledFilter {
+    /// Reads an EnvoyFilter's spec.
+    ///
+    /// # Errors
+    /// If the spec as a whole does not have the shape of one; a single bad patch is kept and says why it is broken.
+    pub fn new(namespace: &str, name: &str, created: i64, spec: &Value) -> Result<Self, String> {
+        let spec = Spec::deserialize(spec).map_err(|error| error.to_string())?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            priority: spec.priority,
+            created,
+            selector: spec.workload_selector.map(|selector| selector.labels).filter(|labels| !labels.is_empty()),
+            targets: spec.target_refs,
+            patches: spec.config_patches.into_iter().enumerate().map(|(index, raw)| compile(index, raw)).collect(),
+        })
+    }
+
+    /// Whether this filter is for a proxy with these labels in this namespace.
+    pub fn selects(&self, root_namespaces: &[&str], namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        let root = root_namespaces.contains(&self.namespace.as_str());
+        if self.namespace != namespace && !root {
+            return false;
+        }
+        if !self.targets.is_empty() {
+            return self.targets.iter().any(|target| target.selects(&self.namespace, namespace, root, labels));
+        }
+        self.selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+impl TargetRef {
+    fn selects(&self, own: &str, namespace: &str, root: bool, labels: &BTreeMap<String, String>) -> bool {
+        let labelled = |key: &str| labels.get(key) == Some(&self.name);
+        match self.kind.as_str() {
+            "Gateway" => {
+                self.namespace.as_deref().unwrap_or(own) == namespace
+                    && labelled(ferromesh_api::labels::GATEWAY_NAME)
+            }
+            "GatewayClass" => root && labelled(ferromesh_api::labels::GATEWAY_CLASS_NAME),
+            // A Service or ServiceEntry target is for waypoints.
+            _ => false,
+        }
+    }
+}
+
+/// The patches that select one proxy, in the order in which they run.
+#[derive(Clone, Debug, Default)]
+pub struct PatchSet {
+    /// Filters, in order.
+    pub filters: Vec<Arc<CompiledFilter>>,
+}
+
+impl PatchSet {
+    /// Selects and orders.
+    pub fn select<'a>(
+        filters: impl IntoIterator<Item = &'a Arc<CompiledFilter>>,
+        root_namespaces: &[&str],
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Self {
+        let mut filters: Vec<_> =
+            filters.into_iter().filter(|filter| filter.selects(root_namespaces, namespace, labels)).cloned().collect();
+        filters.sort_by(|a, b| {
+            let key = |filter: &CompiledFilter| {
+                (filter.priority, !root_namespaces.contains(&filter.namespace.as_str()), filter.created)
+            };
+            key(a).cmp(&key(b)).then_with(|| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)))
+        });
+        Self { filters }
+    }
+
+    /// Whether nothing would be patched.
+    pub fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// Every patch, in order.
+    pub fn patches(&self) -> impl Iterator<Item = (&CompiledFilter, &Patch)> {
+        self.filters.iter().flat_map(|filter| filter.patches.iter().map(move |patch| (&**filter, patch)))
+    }
+}
+
+impl Patch {
+    /// Whether this patch is meant for this proxy in this context.
+    pub fn is_for(&self, proxy: &Proxy) -> bool {
+        self.proxy_version.as_ref().is_none_or(|version| version.is_match(&proxy.version))
+            && self.proxy_metadata.iter().all(|(key, value)| proxy.metadata.get(key) == Some(value))
+    }
+}
+
+fn compile(index: usize, raw: RawPatch) -> Patch {
+    let mut broken = None;
+    let mut fail = |why: String| {
+        broken.get_or_insert(why);
+    };
+    let matching = raw.matching.unwrap_or_default();
+    let body = raw.patch.unwrap_or_default();
+    let word = raw.apply_to.as_deref().unwrap_or_default();
+    let apply_to = ApplyTo::parse(word);
+    if apply_to.is_none() {
+        fail(format!("applyTo {word:?} is not known"));
+    }
+    let word = body.operation.as_deref().unwrap_or_default();
+    let operation = Operation::parse(word).unwrap_or_else(|| {
+        fail(format!("patch.operation {word:?} is not known"));
+        Operation::Merge
+    });
+    let word = matching.context.as_deref().unwrap_or("ANY");
+    let context = Context::parse(word).unwrap_or_else(|| {
+        fail(format!("match.context {word:?} is not known"));
+        Context::Any
+    });
+    if matching.waypoint.is_some() || context == Context::Waypoint {
+        fail("waypoint proxies are not supported".to_owned());
+    }
+    if body.filter_class.as_deref().is_some_and(|class| class != "UNSPECIFIED") {
+        fail(format!("patch.filterClass {:?} is not supported", body.filter_class.unwrap_or_default()));
+    }
+    let proxy = matching.proxy.unwrap_or_default();
+    let proxy_version = (!proxy.proxy_version.is_empty())
+        .then(|| Regex::new(&proxy.proxy_version).map_err(|error| fail(format!("match.proxy.proxyVersion: {error}"))).ok())
+        .flatten();
+    let value = apply_to.and_then(|apply_to| {
+        let value = body.value.filter(|value| !value.is_null())?;
+        read(apply_to, value).map_err(|error| fail(format!("patch.value: {error}"))).ok()
+    });
+    if value.is_none() && operation != Operation::Remove {
+        fail(format!("{operation} needs patch.value"));
+    }
+    if let Some(apply_to) = apply_to.filter(|apply_to| !allowed(*apply_to, operation)) {
+        fail(format!("{operation} is not possible for {apply_to}"));
+    }
+    Patch {
+        index,
+        apply_to,
+        operation,
+        context,
+        proxy_version,
+        proxy_metadata: proxy.metadata,
+        listener: matching.listener,
+        route_configuration: matching.route_configuration,
+        cluster: matching.cluster,
+        value,
+        broken,
+    }
+}
+
+/// Which operations the API has for what.
+fn allowed(apply_to: ApplyTo, operation: Operation) -> bool {
+    use Operation as O;
+    let merge = matches!(operation, O::Merge | O::MergeAndReplaceList);
+    let insert = matches!(operation, O::InsertBefore | O::InsertAfter | O::InsertFirst);
+    let add = operation == O::Add;
+    let remove = operation == O::Remove;
+    match apply_to {
+        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::VirtualHost | ApplyTo::Cluster => merge || add || remove,
+        ApplyTo::NetworkFilter | ApplyTo::HttpFilter => true,
+        ApplyTo::ListenerFilter => !merge,
+        ApplyTo::RouteConfiguration | ApplyTo::Bootstrap => merge,
+        ApplyTo::HttpRoute => merge || insert || add || remove,
+        ApplyTo::ExtensionConfig => add,
+    }
+}
+
+fn read(apply_to: ApplyTo, mut value: Value) -> Result<DynamicMessage, JsonError> {
+    resolve_typed_structs(&mut value);
+    let message = apply_to.message();
+    let descriptor = json::descriptor(&message).ok_or_else(|| JsonError::UnknownType(message.clone()))?;
+    let Value::Object(fields) = &mut value else {
+        return Err(JsonError::Field { message, reason: "expected an object".to_owned() });
+    };
+    fields.insert("@type".to_owned(), Value::String(message));
+    Ok(DynamicMessage::decode(descriptor, json::any_from_json(value)?.value)?)
+}
+
+/// Replaces, at any depth, a `TypedStruct` that names a known message by that message; others are passed as given.
+fn resolve_typed_structs(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(resolve_typed_structs),
+        Value::Object(object) => {
+            if let Some(inner) = typed_struct(object) {
+                *object = inner;
+            }
+            object.values_mut().for_each(resolve_typed_structs);
+        }
+        _ => {}
+    }
+}
+
+fn typed_struct(object: &serde_json::Map<String, Value>) -> Option<serde_json::Map<String, Value>> {
+    let kind = object.get("@type")?.as_str()?;
+    if !kind.ends_with("udpa.type.v1.TypedStruct") && !kind.ends_with("xds.type.v3.TypedStruct") {
+        return None;
+    }
+    let type_url = object.get("type_url").or_else(|| object.get("typeUrl"))?.as_str()?;
+    json::descriptor(type_url)?;
+    let mut inner = match object.get("value") {
+        Some(Value::Object(fields)) => fields.clone(),
+        Some(_) => return None,
+        None => serde_json::Map::new(),
+    };
+    inner.insert("@type".to_owned(), Value::String(type_url.to_owned()));
+    Some(inner)
+}
