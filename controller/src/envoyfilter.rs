@@ -1,9 +1,9 @@
 //! EnvoyFilter: generated resources and the patches that select a proxy go in; patched resources and what became of
 //! each patch come out.
 //!
-//! Order and matching are Istio's (`istio.io/latest/docs/reference/config/networking/envoy-filter`): patches run by
-//! priority, those of the root namespace first, then by creation time and name. A patch that cannot be read, or whose
-//! result cannot be built, is dropped and says why; the resource stays as it was.
+//! Matching is Istio's (`istio.io/latest/docs/reference/config/networking/envoy-filter`); which filters select a proxy,
+//! and in which order they run, the index says. A patch that cannot be read, or whose result cannot be built, is dropped
+//! and says why; the resource stays as it was.
 
 pub mod cluster;
 mod http;

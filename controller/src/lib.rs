@@ -10,3 +10,4 @@ pub mod index;
 pub mod metrics;
 pub mod serve;
 pub mod source;
+pub mod translate;

@@ -37,7 +37,8 @@ fn merge_cluster(cluster: &mut Cluster, patch: &Patch) -> Result<usize, String> 
         return merge_into(cluster, patch.dynamic()?, lists).map(|()| 1);
     };
     let own = cluster.transport_socket.iter_mut();
-    let sockets = own.chain(cluster.transport_socket_matches.iter_mut().filter_map(|found| found.transport_socket.as_mut()));
+    let sockets =
+        own.chain(cluster.transport_socket_matches.iter_mut().filter_map(|found| found.transport_socket.as_mut()));
     let mut merged = false;
     for own in sockets {
         if let Some(socket) = merge_socket(own, &socket, lists)? {
@@ -70,7 +71,11 @@ pub fn added_clusters(run: &mut Run<'_>, contexts: &[Context]) -> Vec<Cluster> {
 }
 
 /// The extension configs that patches add, of those that are asked for; `None` asks for all.
-pub fn extension_configs(run: &mut Run<'_>, contexts: &[Context], names: Option<&[String]>) -> Vec<TypedExtensionConfig> {
+pub fn extension_configs(
+    run: &mut Run<'_>,
+    contexts: &[Context],
+    names: Option<&[String]>,
+) -> Vec<TypedExtensionConfig> {
     let mut added: Vec<TypedExtensionConfig> = Vec::new();
     for context in contexts {
         for Numbered { number, patch, .. } in run.patches(ApplyTo::ExtensionConfig, *context) {
@@ -98,7 +103,8 @@ pub fn patch_bootstrap(run: &mut Run<'_>, contexts: &[Context], bootstrap: &mut 
     for context in contexts {
         for Numbered { number, patch, .. } in run.patches(ApplyTo::Bootstrap, *context) {
             if !run.has_applied(number) {
-                let merged = patch.dynamic().and_then(|value| merge_into(bootstrap, value, Lists::from(patch.operation)));
+                let merged =
+                    patch.dynamic().and_then(|value| merge_into(bootstrap, value, Lists::from(patch.operation)));
                 run.result(number, merged.map(|()| 1));
             }
         }

@@ -28,8 +28,7 @@ pub(super) fn patch_http(
 ) {
     let Some(config) = typed_config(filter).filter(|any| any.is::<HttpConnectionManager>()) else { return };
     let patches = run.patches(ApplyTo::HttpFilter, context);
-    let patches: Vec<_> =
-        patches.into_iter().filter(|found| fits(run, found.number, found.patch, filter)).collect();
+    let patches: Vec<_> = patches.into_iter().filter(|found| fits(run, found.number, found.patch, filter)).collect();
     let routes = run.routes_in(context);
     if patches.is_empty() && !routes {
         return;

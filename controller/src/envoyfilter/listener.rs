@@ -136,7 +136,9 @@ fn patch_chain(run: &mut Run<'_>, subject: &PatchListener, context: Context, cha
                 return false;
             }
             run.reach(number, Stage::Resource);
-            if !matching.is_none_or(|matching| matching.fits_chain(subject, &bare(&chain.filter_chain_match, &chain.name))) {
+            if !matching
+                .is_none_or(|matching| matching.fits_chain(subject, &bare(&chain.filter_chain_match, &chain.name)))
+            {
                 return false;
             }
             run.reach(number, Stage::Part);
@@ -146,10 +148,7 @@ fn patch_chain(run: &mut Run<'_>, subject: &PatchListener, context: Context, cha
     true
 }
 
-fn bare(
-    matching: &Option<ferromesh_proto::envoy::config::listener::v3::FilterChainMatch>,
-    name: &str,
-) -> FilterChain {
+fn bare(matching: &Option<ferromesh_proto::envoy::config::listener::v3::FilterChainMatch>, name: &str) -> FilterChain {
     FilterChain { filter_chain_match: matching.clone(), name: name.to_owned(), ..FilterChain::default() }
 }
 

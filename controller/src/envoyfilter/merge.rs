@@ -46,9 +46,8 @@ pub(super) fn merge_any(target: &Any, patch: &Any, lists: Lists) -> Result<Any, 
     }
     let descriptor =
         json::descriptor(&target.type_url).ok_or_else(|| format!("unknown message type {:?}", target.type_url))?;
-    let decode = |any: &Any| {
-        DynamicMessage::decode(descriptor.clone(), any.value.clone()).map_err(|error| error.to_string())
-    };
+    let decode =
+        |any: &Any| DynamicMessage::decode(descriptor.clone(), any.value.clone()).map_err(|error| error.to_string());
     let mut merged = decode(target)?;
     merge(&mut merged, &decode(patch)?, lists)?;
     Ok(Any { type_url: target.type_url.clone(), value: merged.encode_to_vec().into() })
@@ -85,5 +84,6 @@ fn merge(target: &mut DynamicMessage, patch: &DynamicMessage, lists: Lists) -> R
 fn is_one_value(message: &DynamicMessage) -> bool {
     let descriptor = message.descriptor();
     let Some(name) = descriptor.full_name().strip_prefix("google.protobuf.") else { return false };
-    matches!(name, "Duration" | "Timestamp" | "Any") || (name.ends_with("Value") && name != "Value" && name != "ListValue")
+    matches!(name, "Duration" | "Timestamp" | "Any")
+        || (name.ends_with("Value") && name != "Value" && name != "ListValue")
 }

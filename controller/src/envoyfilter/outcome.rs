@@ -156,7 +156,10 @@ impl<'a> Run<'a> {
 fn why_not(patch: &Patch, proxy: &Proxy, stage: Stage) -> String {
     let gateway_only = patch.context == Context::Gateway;
     if proxy.gateway && matches!(patch.context, Context::SidecarInbound | Context::SidecarOutbound) {
-        return format!("match.context {} is for sidecars, and this proxy is a gateway; write GATEWAY or ANY", patch.context);
+        return format!(
+            "match.context {} is for sidecars, and this proxy is a gateway; write GATEWAY or ANY",
+            patch.context
+        );
     }
     if !proxy.gateway && gateway_only {
         return "match.context GATEWAY is for gateways, and this proxy is a sidecar; write SIDECAR_INBOUND, \
@@ -182,9 +185,7 @@ fn why_not(patch: &Patch, proxy: &Proxy, stage: Stage) -> String {
             "no listener filter has the name in match.listener.listenerFilter".to_owned()
         }
         (Stage::Resource, _) => "no filter chain fits match.listener.filterChain".to_owned(),
-        (Stage::Part, Some(ApplyTo::HttpRoute)) => {
-            "no route fits match.routeConfiguration.vhost.route".to_owned()
-        }
+        (Stage::Part, Some(ApplyTo::HttpRoute)) => "no route fits match.routeConfiguration.vhost.route".to_owned(),
         (Stage::Part, _) => "no network filter has the name in match.listener.filterChain.filter".to_owned(),
         (Stage::Filter, _) => {
             "no HTTP filter has the name in match.listener.filterChain.filter.subFilter, or its configuration is \

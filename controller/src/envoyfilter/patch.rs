@@ -140,45 +140,14 @@ pub struct CompiledFilter {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// `spec.priority`.
-    pub priority: i32,
-    /// Creation time, seconds since 1970.
-    pub created: i64,
-    /// `spec.workloadSelector.labels`; absent selects every workload.
-    pub selector: Option<BTreeMap<String, String>>,
-    /// `spec.targetRefs`.
-    pub targets: Vec<TargetRef>,
     /// Its patches.
     pub patches: Vec<Patch>,
-}
-
-/// One entry of `targetRefs`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct TargetRef {
-    /// API group.
-    pub group: String,
-    /// Kind.
-    pub kind: String,
-    /// Name.
-    pub name: String,
-    /// Namespace; absent is the filter's.
-    pub namespace: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Spec {
-    workload_selector: Option<Selector>,
-    target_refs: Vec<TargetRef>,
-    priority: i32,
     config_patches: Vec<RawPatch>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Selector {
-    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -221,44 +190,13 @@ impl CompiledFilter {
     ///
     /// # Errors
     /// If the spec as a whole does not have the shape of one; a single bad patch is kept and says why it is broken.
-    pub fn new(namespace: &str, name: &str, created: i64, spec: &Value) -> Result<Self, String> {
+    pub fn new(namespace: &str, name: &str, spec: &Value) -> Result<Self, String> {
         let spec = Spec::deserialize(spec).map_err(|error| error.to_string())?;
         Ok(Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            priority: spec.priority,
-            created,
-            selector: spec.workload_selector.map(|selector| selector.labels).filter(|labels| !labels.is_empty()),
-            targets: spec.target_refs,
             patches: spec.config_patches.into_iter().enumerate().map(|(index, raw)| compile(index, raw)).collect(),
         })
-    }
-
-    /// Whether this filter is for a proxy with these labels in this namespace.
-    pub fn selects(&self, root_namespaces: &[&str], namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        let root = root_namespaces.contains(&self.namespace.as_str());
-        if self.namespace != namespace && !root {
-            return false;
-        }
-        if !self.targets.is_empty() {
-            return self.targets.iter().any(|target| target.selects(&self.namespace, namespace, root, labels));
-        }
-        self.selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
-    }
-}
-
-impl TargetRef {
-    fn selects(&self, own: &str, namespace: &str, root: bool, labels: &BTreeMap<String, String>) -> bool {
-        let labelled = |key: &str| labels.get(key) == Some(&self.name);
-        match self.kind.as_str() {
-            "Gateway" => {
-                self.namespace.as_deref().unwrap_or(own) == namespace
-                    && labelled(ferromesh_api::labels::GATEWAY_NAME)
-            }
-            "GatewayClass" => root && labelled(ferromesh_api::labels::GATEWAY_CLASS_NAME),
-            // A Service or ServiceEntry target is for waypoints.
-            _ => false,
-        }
     }
 }
 
@@ -270,24 +208,6 @@ pub struct PatchSet {
 }
 
 impl PatchSet {
-    /// Selects and orders.
-    pub fn select<'a>(
-        filters: impl IntoIterator<Item = &'a Arc<CompiledFilter>>,
-        root_namespaces: &[&str],
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Self {
-        let mut filters: Vec<_> =
-            filters.into_iter().filter(|filter| filter.selects(root_namespaces, namespace, labels)).cloned().collect();
-        filters.sort_by(|a, b| {
-            let key = |filter: &CompiledFilter| {
-                (filter.priority, !root_namespaces.contains(&filter.namespace.as_str()), filter.created)
-            };
-            key(a).cmp(&key(b)).then_with(|| (&a.name, &a.namespace).cmp(&(&b.name, &b.namespace)))
-        });
-        Self { filters }
-    }
-
     /// Whether nothing would be patched.
     pub fn is_empty(&self) -> bool {
         self.filters.is_empty()
@@ -337,7 +257,9 @@ fn compile(index: usize, raw: RawPatch) -> Patch {
     }
     let proxy = matching.proxy.unwrap_or_default();
     let proxy_version = (!proxy.proxy_version.is_empty())
-        .then(|| Regex::new(&proxy.proxy_version).map_err(|error| fail(format!("match.proxy.proxyVersion: {error}"))).ok())
+        .then(|| {
+            Regex::new(&proxy.proxy_version).map_err(|error| fail(format!("match.proxy.proxyVersion: {error}"))).ok()
+        })
         .flatten();
     let value = apply_to.and_then(|apply_to| {
         let value = body.value.filter(|value| !value.is_null())?;

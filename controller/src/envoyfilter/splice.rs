@@ -14,7 +14,12 @@ pub(super) enum Place<'a, T> {
 ///
 /// Without an item to go by, `INSERT_BEFORE` puts first and `INSERT_AFTER` and `ADD` put last, as Istio does;
 /// `REPLACE` and `REMOVE` need one.
-pub(super) fn splice<T: Clone>(list: &mut Vec<T>, operation: Operation, place: &Place<'_, T>, value: Option<T>) -> usize {
+pub(super) fn splice<T: Clone>(
+    list: &mut Vec<T>,
+    operation: Operation,
+    place: &Place<'_, T>,
+    value: Option<T>,
+) -> usize {
     let position = match place {
         Place::Item(matches) => list.iter().position(matches),
         Place::Anywhere => None,

@@ -1,0 +1,116 @@
+//! A rule of a GRPCRoute goes in; the same as a rule of an HTTPRoute, with its matches translated, comes out
+//! (Gateway API v1: GRPCRoute; a gRPC call is a POST to `/<service>/<method>`).
+
+use ferromesh_api::gateway_api::filter::HttpRouteFilter;
+use ferromesh_api::gateway_api::grpc_route::{GrpcMethodMatch, GrpcRouteFilter, GrpcRouteMatch, GrpcRouteRule};
+use ferromesh_api::gateway_api::http_route::ValueMatchType;
+use ferromesh_api::gateway_api::{BackendRef, HttpRouteRule};
+use ferromesh_proto::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
+
+use super::http_route::matches::{self, Matched, bad_regex};
+use super::http_route::{Place, Rank, Ranked, rule_with};
+use super::message::regex;
+
+/// The routes of a rule: one for each match.
+pub fn rule(place: &Place<'_>, rule: &GrpcRouteRule) -> Vec<Ranked> {
+    let one = vec![GrpcRouteMatch::default()];
+    let all = if rule.matches.is_empty() { &one } else { &rule.matches };
+    rule_with(place, &as_http(rule), all.iter().filter_map(translate).collect())
+}
+
+/// What in a rule cannot be translated, by name.
+pub fn unsupported(rule: &GrpcRouteRule) -> Vec<String> {
+    let mut found = super::http_route::unsupported(&as_http(rule));
+    for (index, matching) in rule.matches.iter().enumerate() {
+        if let Some(why) = refusal(matching) {
+            found.push(format!("matches[{index}]: {why}"));
+        }
+    }
+    found
+}
+
+fn as_http(rule: &GrpcRouteRule) -> HttpRouteRule {
+    let backends = rule.backend_refs.iter().map(|backend| BackendRef {
+        object: backend.object.clone(),
+        weight: backend.weight,
+        filters: backend.filters.iter().map(filter).collect(),
+    });
+    HttpRouteRule {
+        name: rule.name.clone(),
+        filters: rule.filters.iter().map(filter).collect(),
+        backend_refs: backends.collect(),
+        session_persistence: rule.session_persistence.clone(),
+        ..HttpRouteRule::default()
+    }
+}
+
+fn filter(filter: &GrpcRouteFilter) -> HttpRouteFilter {
+    HttpRouteFilter {
+        type_: filter.type_.clone(),
+        request_header_modifier: filter.request_header_modifier.clone(),
+        response_header_modifier: filter.response_header_modifier.clone(),
+        request_mirror: filter.request_mirror.clone(),
+        extension_ref: filter.extension_ref.clone(),
+        ..HttpRouteFilter::default()
+    }
+}
+
+fn refusal(matching: &GrpcRouteMatch) -> Option<String> {
+    let headers = ferromesh_api::gateway_api::http_route::HttpRouteMatch {
+        headers: matching.headers.clone(),
+        ..Default::default()
+    };
+    if let Some(why) = matches::refusal(&headers) {
+        return Some(why);
+    }
+    let method = matching.method.as_ref()?;
+    match &method.type_ {
+        ValueMatchType::Unknown(word) => Some(format!("method.type {word:?} is not known")),
+        ValueMatchType::RegularExpression => {
+            method.service.iter().chain(&method.method).filter(|text| !text.is_empty()).find_map(|text| bad_regex(text))
+        }
+        ValueMatchType::Exact => {
+            let mut words = method.service.iter().chain(&method.method);
+            let odd = words.find(|word| word.contains(['/', '?', '#']))?;
+            Some(format!("method: {odd:?} has a character that no name has"))
+        }
+    }
+}
+
+fn translate(matching: &GrpcRouteMatch) -> Option<Matched> {
+    if refusal(matching).is_some() {
+        return None;
+    }
+    let (path_kind, path_length, specifier) = path(matching.method.as_ref());
+    let headers = matches::headers(&matching.headers);
+    let rank = Rank { path_kind, path_length, method: false, headers: headers.len(), queries: 0 };
+    let matching = RouteMatch { path_specifier: Some(specifier), headers, ..RouteMatch::default() };
+    Some(Matched { rank, matching, prefix: None })
+}
+
+fn path(method: Option<&GrpcMethodMatch>) -> (u8, usize, PathSpecifier) {
+    let everything = || (1, 1, PathSpecifier::Prefix("/".to_owned()));
+    let Some(found) = method else { return everything() };
+    let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (service, method) = (some(&found.service), some(&found.method));
+    if found.type_ == ValueMatchType::RegularExpression {
+        let any = || "[^/]+".to_owned();
+        let expression = format!("/{}/{}", service.unwrap_or_else(any), method.unwrap_or_else(any));
+        return (0, expression.len(), PathSpecifier::SafeRegex(regex(&expression)));
+    }
+    match (service, method) {
+        (Some(service), Some(method)) => {
+            let path = format!("/{service}/{method}");
+            (2, path.len(), PathSpecifier::Path(path))
+        }
+        (Some(service), None) => {
+            let path = format!("/{service}/");
+            (1, path.len(), PathSpecifier::Prefix(path))
+        }
+        (None, Some(method)) => {
+            let expression = format!("/[^/]+/{}", regex::escape(&method));
+            (0, method.len(), PathSpecifier::SafeRegex(regex(&expression)))
+        }
+        (None, None) => everything(),
+    }
+}

@@ -1,0 +1,195 @@
+//! The translator: what is shared among proxies is kept, what is a proxy's own is made when it is asked for.
+
+mod inputs;
+mod make;
+mod scene;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ferromesh_api::istio::{EnvoyFilter, MeshConfig};
+use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
+use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
+use k8s_openapi::api::core::v1::Service;
+use parking_lot::Mutex;
+
+use super::cache::{Memo, Shelf};
+use super::node::{Node, NodeKind};
+use super::resource::Resource;
+use super::service::{ServiceInfo, service_identities, visible};
+use super::virtual_hosts::MeshRoutes;
+use super::{cluster, gateway, secret};
+use crate::envoyfilter::{CompiledFilter, PatchReport, PatchSet, cluster as patch_cluster};
+use crate::index::{Key, View};
+use inputs::{EndpointInputs, IdentityInputs, RouteInputs, ServiceInputs};
+use scene::Scene;
+
+/// The clusters of one Service, with what they were made from.
+struct ServiceClusters {
+    mesh: Arc<MeshConfig>,
+    service: Arc<Service>,
+    identities: BTreeSet<String>,
+    clusters: Arc<Vec<Resource>>,
+}
+
+/// Compiled EnvoyFilters, with what they were compiled from.
+type Compiled = BTreeMap<Key, (Arc<EnvoyFilter>, Arc<CompiledFilter>)>;
+
+/// Makes xDS resources from views.
+#[derive(Default)]
+pub struct Translator {
+    services: Memo<ServiceInputs, BTreeMap<Key, Arc<ServiceInfo>>>,
+    clusters: Memo<IdentityInputs, BTreeMap<Key, ServiceClusters>>,
+    mesh_routes: Memo<RouteInputs, MeshRoutes>,
+    endpoints: Shelf<EndpointInputs, Option<Resource>>,
+    outbound_listeners: Shelf<IdentityInputs, Arc<Vec<Resource>>>,
+    routes: Shelf<RouteInputs, Option<Resource>>,
+    filters: Mutex<Compiled>,
+}
+
+impl Translator {
+    /// A translator with nothing kept yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// LDS.
+    pub fn listeners(&self, view: &View, node: &Node) -> Vec<Resource> {
+        let scene = self.scene(view, node);
+        self.make_listeners(&scene, &mut scene.run())
+    }
+
+    /// RDS: those of `names` that there are.
+    pub fn routes(&self, view: &View, node: &Node, names: &[String]) -> Vec<Resource> {
+        let scene = self.scene(view, node);
+        self.make_routes(&scene, &mut scene.run(), names)
+    }
+
+    /// CDS.
+    pub fn clusters(&self, view: &View, node: &Node) -> Vec<Resource> {
+        let scene = self.scene(view, node);
+        self.make_clusters(&scene, &mut scene.run())
+    }
+
+    /// EDS: those of `names` that there are.
+    pub fn endpoints(&self, view: &View, node: &Node, names: &[String]) -> Vec<Resource> {
+        let services = self.services(view);
+        names.iter().filter_map(|name| self.load_assignment(view, node, &services, name)).collect()
+    }
+
+    /// SDS: those of `names` that this gateway may have.
+    pub fn secrets(&self, view: &View, node: &Node, names: &[String]) -> Vec<Resource> {
+        if node.kind != NodeKind::Router {
+            return Vec::new();
+        }
+        let scene = self.scene(view, node);
+        let allowed = gateway::certificates(&scene.served());
+        let one = |name: &String| {
+            let (gateway, reference) = allowed.get(name)?;
+            Some(Resource::new(name, &secret::secret(view, gateway, reference, name)?))
+        };
+        names.iter().filter_map(one).collect()
+    }
+
+    /// ECDS: those of `names` that there are.
+    pub fn extension_configs(&self, view: &View, node: &Node, names: &[String]) -> Vec<Resource> {
+        let scene = self.scene(view, node);
+        let found = patch_cluster::extension_configs(&mut scene.run(), scene.contexts(), Some(names));
+        found.iter().map(|config: &TypedExtensionConfig| Resource::new(&config.name, config)).collect()
+    }
+
+    /// Names of the route configurations that this proxy's listeners ask for.
+    pub fn route_names(&self, view: &View, node: &Node) -> Vec<String> {
+        let scene = self.scene(view, node);
+        scene.route_names(&self.visible_services(&scene))
+    }
+
+    /// Applies `BOOTSTRAP` patches, before the proxy starts.
+    pub fn bootstrap(&self, view: &View, node: &Node, bootstrap: &mut Bootstrap) {
+        let scene = self.scene(view, node);
+        patch_cluster::patch_bootstrap(&mut scene.run(), scene.contexts(), bootstrap);
+    }
+
+    /// What became of each patch of each EnvoyFilter that selects this proxy.
+    pub fn patch_reports(&self, view: &View, node: &Node) -> Vec<PatchReport> {
+        let scene = self.scene(view, node);
+        let mut run = scene.run();
+        if run.is_empty() {
+            return Vec::new();
+        }
+        self.make_listeners(&scene, &mut run);
+        self.make_clusters(&scene, &mut run);
+        let names = scene.route_names(&self.visible_services(&scene));
+        self.make_routes(&scene, &mut run, &names);
+        patch_cluster::extension_configs(&mut run, scene.contexts(), None);
+        patch_cluster::patch_bootstrap(&mut run, scene.contexts(), &mut Bootstrap::default());
+        run.report()
+    }
+
+    fn scene<'a>(&self, view: &'a View, node: &'a Node) -> Scene<'a> {
+        let pod = view.pods.named(&node.namespace, &node.pod).map(|pod| &**pod);
+        let labels = pod.map_or(&node.labels, |pod| crate::index::labels::of(&pod.metadata));
+        let filters = view.envoy_filters_for(&node.namespace, labels);
+        let filters = filters.into_iter().filter_map(|(key, filter)| self.compiled(view, key, filter)).collect();
+        Scene { view, node, pod, patches: PatchSet { filters }, proxy: node.proxy() }
+    }
+
+    fn compiled(&self, view: &View, key: &Key, filter: &Arc<EnvoyFilter>) -> Option<Arc<CompiledFilter>> {
+        let mut kept = self.filters.lock();
+        if let Some((made_from, compiled)) = kept.get(key)
+            && Arc::ptr_eq(made_from, filter)
+        {
+            return Some(compiled.clone());
+        }
+        let spec = serde_json::to_value(&filter.spec).ok()?;
+        let compiled = Arc::new(CompiledFilter::new(&key.namespace, &key.name, &spec).ok()?);
+        kept.retain(|key, _| view.envoy_filters.contains_key(key));
+        kept.insert(key.clone(), (filter.clone(), compiled.clone()));
+        Some(compiled)
+    }
+
+    fn services(&self, view: &View) -> Arc<BTreeMap<Key, Arc<ServiceInfo>>> {
+        self.services.get(ServiceInputs::of(view), |_| {
+            let all = view.services.iter();
+            all.map(|(key, service)| (key.clone(), Arc::new(ServiceInfo::new(key, service)))).collect()
+        })
+    }
+
+    /// The Services that a proxy sees.
+    fn visible_services(&self, scene: &Scene<'_>) -> Vec<Arc<ServiceInfo>> {
+        let services = self.services(scene.view);
+        let visible = |(key, service): (&Key, &Arc<Service>)| {
+            visible(scene.view, key, service, &scene.node.namespace).then(|| services.get(key).cloned())?
+        };
+        scene.view.services.iter().filter_map(visible).collect()
+    }
+
+    /// The clusters of every Service; those of a Service that did not change are kept.
+    fn service_clusters(&self, view: &View) -> Arc<BTreeMap<Key, ServiceClusters>> {
+        let infos = self.services(view);
+        let mesh = view.mesh.clone();
+        self.clusters.get(IdentityInputs::of(view), |old| {
+            let one = |(key, service): (&Key, &Arc<Service>)| {
+                let info = infos.get(key)?;
+                let identities = service_identities(view, key, service);
+                let kept = old.and_then(|old| old.get(key)).filter(|kept| {
+                    Arc::ptr_eq(&kept.service, service)
+                        && kept.identities == identities
+                        && Arc::ptr_eq(&kept.mesh, &mesh)
+                });
+                let clusters = kept.map_or_else(
+                    || {
+                        let made = info.ports.iter().map(|port| cluster::outbound(&mesh, info, port, &identities));
+                        Arc::new(made.map(|cluster| Resource::new(&cluster.name, &cluster)).collect())
+                    },
+                    |kept| kept.clusters.clone(),
+                );
+                Some((
+                    key.clone(),
+                    ServiceClusters { mesh: mesh.clone(), service: service.clone(), identities, clusters },
+                ))
+            };
+            view.services.iter().filter_map(one).collect()
+        })
+    }
+}
