@@ -1,1 +1,241 @@
 //! Envoy's command operators (`%REQ(X)%`, `%START_TIME%`, ...) for access logs and header rules.
+//!
+//! A text is compiled once by [`Formatter::parse`] and rendered from an [`Info`].
+//! Operators: Envoy, "Access Logging: Command Operators".
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::cause::Cause;
+use crate::config::ConfigError;
+use crate::http::{RequestHead, ResponseHead};
+use crate::route::SelectedRoute;
+use crate::route::matcher::metadata::Dynamic;
+use crate::stream::{Connection, FilterState, Stream, Upstream};
+
+mod json;
+mod operator;
+mod parse;
+mod time;
+
+pub use json::JsonFormatter;
+pub use operator::{GRPC_NAMES, Operator, grpc_status, protocol, response_flags};
+pub use time::TimeFormat;
+
+/// What operators read: one request, or one connection if `request` is `None`.
+#[derive(Clone, Copy)]
+pub struct Info<'a> {
+    /// The connection.
+    pub connection: &'a Connection,
+    /// The request's head, as it is now.
+    pub request: Option<&'a RequestHead>,
+    /// The response's head.
+    pub response: Option<&'a ResponseHead>,
+    /// The response's trailers.
+    pub trailers: Option<&'a HeaderMap>,
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// Monotonic start.
+    pub start: Instant,
+    /// Wall-clock start.
+    pub start_time: SystemTime,
+    /// Time to the end, if it has come.
+    pub duration: Option<Duration>,
+    /// Time to the last byte of the request.
+    pub request_duration: Option<Duration>,
+    /// Time to the first byte of the upstream's response.
+    pub response_duration: Option<Duration>,
+    /// What happened upstream.
+    pub upstream: &'a Upstream,
+    /// Causes, for the response flags.
+    pub causes: &'a [Cause],
+    /// `response_code_details`.
+    pub details: &'a str,
+    /// `connection_termination_details`.
+    pub termination_details: Option<&'a str>,
+    /// Status sent to the client.
+    pub status: Option<u16>,
+    /// Body bytes (or raw bytes) from the client.
+    pub bytes_received: u64,
+    /// Body bytes (or raw bytes) to the client.
+    pub bytes_sent: u64,
+    /// The route.
+    pub route: Option<&'a SelectedRoute>,
+    /// Name of the route, for connections that have one without being HTTP.
+    pub route_name: Option<&'a str>,
+    /// Dynamic metadata.
+    pub metadata: Option<&'a Dynamic>,
+    /// Typed values of filters.
+    pub state: Option<&'a FilterState>,
+}
+
+impl<'a> Info<'a> {
+    /// The info of a request.
+    pub fn of(stream: &'a Stream) -> Self {
+        Self {
+            connection: &stream.connection,
+            request: Some(&stream.request),
+            response: stream.response.as_ref(),
+            trailers: stream.trailers.as_ref(),
+            remote: stream.remote,
+            start: stream.start,
+            start_time: stream.start_time,
+            duration: stream.duration,
+            request_duration: stream.request_duration,
+            response_duration: stream.response_duration,
+            upstream: &stream.upstream,
+            causes: &stream.causes,
+            details: &stream.details,
+            termination_details: stream.termination_details.as_deref(),
+            status: stream.status,
+            bytes_received: stream.bytes_received,
+            bytes_sent: stream.bytes_sent,
+            route: stream.route.as_ref(),
+            route_name: stream.route.as_ref().map(|route| route.route().name.as_str()),
+            metadata: Some(&stream.metadata),
+            state: Some(&stream.state),
+        }
+    }
+}
+
+/// The value of one operator.
+#[derive(Debug)]
+pub enum Rendered<'a> {
+    /// There is none.
+    Missing,
+    /// Text.
+    Text(Cow<'a, str>),
+    /// A number; JSON logs show it as one.
+    Number(u64),
+    /// An address with port.
+    Address(SocketAddr),
+    /// An address without port.
+    Ip(IpAddr),
+    /// A structured value.
+    Json(&'a Value),
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Literal(Box<str>),
+    Operator(Operator, Option<usize>),
+}
+
+/// A compiled text with operators.
+#[derive(Debug, Clone)]
+pub struct Formatter {
+    parts: Vec<Part>,
+}
+
+/// What is done with the bytes of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escape {
+    /// Control characters become `\xNN`, so that nobody can forge log lines.
+    Control,
+    /// Nothing.
+    None,
+    /// As in a JSON string.
+    Json,
+}
+
+impl Formatter {
+    /// Compiles a text.
+    ///
+    /// # Errors
+    /// Names the operator that is unknown or malformed.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        parse::parse(text).map(|parts| Self { parts })
+    }
+
+    /// The text, if it has no operators.
+    pub fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Appends the line of an access log: missing values are `-`.
+    pub fn format(&self, info: &Info<'_>, out: &mut Vec<u8>) {
+        self.render(info, "-", Escape::Control, out);
+    }
+
+    /// Appends the value of a header: missing values are empty.
+    pub fn format_header(&self, info: &Info<'_>, out: &mut Vec<u8>) {
+        self.render(info, "", Escape::None, out);
+    }
+
+    /// Appends the text with `missing` in place of values that are not there.
+    pub fn render(&self, info: &Info<'_>, missing: &str, escape: Escape, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) if escape == Escape::Json => push(text, Escape::Json, None, out),
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Operator(operator, limit) => match operator.value(info) {
+                    Rendered::Missing => out.extend_from_slice(missing.as_bytes()),
+                    value => write_value(&value, escape, *limit, out),
+                },
+            }
+        }
+    }
+}
+
+fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    // Writing into a Vec cannot fail.
+    match value {
+        Rendered::Missing => {}
+        Rendered::Text(text) => push(text, escape, limit, out),
+        Rendered::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
+        Rendered::Address(address) => {
+            let _ = write!(out, "{address}");
+        }
+        Rendered::Ip(ip) => {
+            let _ = write!(out, "{ip}");
+        }
+        Rendered::Json(Value::String(text)) => push(text, escape, limit, out),
+        Rendered::Json(value) => push(&value.to_string(), escape, limit, out),
+    }
+}
+
+/// Appends at most `limit` bytes of a text, escaped.
+fn push(text: &str, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
+    use std::io::Write;
+    let text = limit.map_or(text, |limit| &text[..floor_char_boundary(text, limit)]);
+    let plain = |byte: &u8| match escape {
+        Escape::None => true,
+        Escape::Control => *byte >= b' ' && *byte != 0x7f,
+        Escape::Json => *byte >= b' ' && *byte != b'"' && *byte != b'\\',
+    };
+    let bytes = text.as_bytes();
+    if bytes.iter().all(plain) {
+        out.extend_from_slice(bytes);
+        return;
+    }
+    for byte in bytes {
+        let _ = match (escape, byte) {
+            (_, byte) if plain(byte) => {
+                out.push(*byte);
+                Ok(())
+            }
+            (Escape::Json, b'"' | b'\\') => out.write_all(&[b'\\', *byte]),
+            (Escape::Json, b'\n') => out.write_all(b"\\n"),
+            (Escape::Json, b'\t') => out.write_all(b"\\t"),
+            (Escape::Json, b'\r') => out.write_all(b"\\r"),
+            (Escape::Json, byte) => write!(out, "\\u{byte:04x}"),
+            (_, byte) => write!(out, "\\x{byte:02x}"),
+        };
+    }
+}
+
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    if at >= text.len() {
+        return text.len();
+    }
+    (0..=at).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
+}

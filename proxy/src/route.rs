@@ -9,12 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
-use crate::config::supported::Table;
 use crate::http::filters::RouteConfig as FilterConfig;
 use crate::text::Text;
-
-/// Fields of this room's messages that are implemented.
-pub const SUPPORTED: Table = &[];
 
 /// A route table.
 #[derive(Default)]
@@ -29,6 +25,10 @@ pub struct RouteConfiguration {
     pub per_filter: PerFilter,
     /// Most specific header rules win (else: route, virtual host, table).
     pub most_specific_header_mutations_wins: bool,
+    /// Headers that only internal requests may have (`internal_only_headers`).
+    pub internal_only_headers: Vec<http::HeaderName>,
+    /// Virtual hosts by domain.
+    pub hosts: table::HostIndex,
 }
 
 /// Configurations of filters by the filter's name; `None` means that it is disabled here.
@@ -57,6 +57,12 @@ pub struct VirtualHost {
     pub include_attempt_count_in_response: bool,
     /// HTTPS redirect: 0 none, 1 external only, 2 all (Envoy's enum).
     pub require_tls: i32,
+    /// Metadata by filter name.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// Mirrors of routes that have none.
+    pub mirrors: Arc<[Mirror]>,
+    /// Routes by path, if there are many.
+    pub index: Option<table::PathIndex>,
 }
 
 /// A route.
@@ -108,6 +114,8 @@ pub enum ClusterSpecifier {
 pub struct WeightedCluster {
     /// The cluster.
     pub name: Text,
+    /// The header that names it, if `name` is empty.
+    pub header: Option<http::HeaderName>,
     /// Its weight.
     pub weight: u32,
     /// Header rules for its share.
@@ -130,10 +138,12 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Stream idle timeout of this route, over the manager's.
     pub idle_timeout: Option<Duration>,
-    /// Longest life of the stream: (limit, limit from grpc-timeout header, its offset).
+    /// Longest life of the stream, over the manager's; `Some(0)` is off.
     pub max_stream_duration: Option<Duration>,
     /// Honour `grpc-timeout` up to this; `Some(0)` without bound.
     pub grpc_timeout_max: Option<Duration>,
+    /// Taken off a `grpc-timeout`.
+    pub grpc_timeout_offset: Option<Duration>,
     /// Path rewrite.
     pub path_rewrite: Option<PathRewrite>,
     /// Authority rewrite.
@@ -199,6 +209,8 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// Path.
     pub path: Option<PathRewrite>,
+    /// `path_redirect` has a query of its own, which replaces the request's.
+    pub own_query: bool,
     /// Take the query off.
     pub strip_query: bool,
 }
@@ -270,7 +282,7 @@ pub mod retry_on {
 pub enum HashPolicy {
     /// A header: (name, rewrite, terminal).
     Header(http::HeaderName, Option<(regex::Regex, String)>, bool),
-    /// A cookie, made if `ttl` is set and it is absent: (name, ttl, path, terminal).
+    /// A cookie, made if `ttl` is set and it is absent: (name, ttl, attributes for Set-Cookie, terminal).
     Cookie(String, Option<Duration>, String, bool),
     /// The client's IP: (terminal).
     SourceIp(bool),
@@ -286,6 +298,8 @@ pub struct Mirror {
     pub per_million: u32,
     /// Keep the authority as it is (else `-shadow` is appended).
     pub keep_host: bool,
+    /// Authority of mirrored requests.
+    pub host_rewrite: Option<Text>,
 }
 
 /// A rate limit: its stage and the actions that make its descriptor.
@@ -296,11 +310,18 @@ pub struct RateLimit {
     pub actions: Vec<rate_limit::Action>,
 }
 
+pub mod decode;
+pub mod hash;
 pub mod header_rules;
 pub mod matcher;
 pub mod rate_limit;
+pub mod re2;
+pub mod rewrite;
+pub mod table;
 
+pub use decode::SUPPORTED;
 pub use header_rules::HeaderRules;
+pub use matcher::MatchInput;
 
 /// A matched route: shares the table it is from.
 #[derive(Clone)]
@@ -308,13 +329,45 @@ pub struct SelectedRoute {
     table: Arc<RouteConfiguration>,
     virtual_host: u32,
     route: u32,
+    weighted: Option<u32>,
 }
 
 impl SelectedRoute {
     /// A route of `table` by its place; `None` if there is none there.
     pub fn new(table: Arc<RouteConfiguration>, virtual_host: usize, route: usize) -> Option<Self> {
         table.virtual_hosts.get(virtual_host)?.routes.get(route)?;
-        Some(Self { table, virtual_host: u32::try_from(virtual_host).ok()?, route: u32::try_from(route).ok()? })
+        Some(Self {
+            table,
+            virtual_host: u32::try_from(virtual_host).ok()?,
+            route: u32::try_from(route).ok()?,
+            weighted: None,
+        })
+    }
+
+    /// The weighted cluster that was chosen when the route matched.
+    pub fn weighted(&self) -> Option<&WeightedCluster> {
+        match &self.route().action {
+            Action::Forward(forward) => match &forward.cluster {
+                ClusterSpecifier::Weighted(clusters) => clusters.get(self.weighted? as usize),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The name of the cluster that the request goes to; `None` if the route does not forward, or a header that
+    /// should name it is absent.
+    pub fn cluster_name(&self, head: &crate::http::RequestHead) -> Option<Text> {
+        let Action::Forward(forward) = &self.route().action else { return None };
+        let by_header = |name: &http::HeaderName| head.headers.get(name)?.to_str().ok().map(Text::from);
+        match &forward.cluster {
+            ClusterSpecifier::Name(name) => Some(name.clone()),
+            ClusterSpecifier::Header(name) => by_header(name),
+            ClusterSpecifier::Weighted(_) => {
+                let cluster = self.weighted()?;
+                cluster.header.as_ref().map_or_else(|| Some(cluster.name.clone()), by_header)
+            }
+        }
     }
 
     /// The table.
@@ -333,11 +386,13 @@ impl SelectedRoute {
         &self.virtual_host().routes[self.route as usize]
     }
 
-    /// The most specific configuration of the named filter: route, virtual host, table.
+    /// The most specific configuration of the named filter: weighted cluster, route, virtual host, table.
     /// `Some(None)` says that the filter is disabled here.
     pub fn filter_config(&self, filter: &str) -> Option<Option<&FilterConfig>> {
-        [&self.route().per_filter, &self.virtual_host().per_filter, &self.table().per_filter]
+        let weighted = self.weighted().map(|cluster| &cluster.per_filter);
+        weighted
             .into_iter()
+            .chain([&self.route().per_filter, &self.virtual_host().per_filter, &self.table().per_filter])
             .find_map(|configs| configs.iter().find(|(name, _)| name == filter))
             .map(|(_, config)| config.as_ref())
     }

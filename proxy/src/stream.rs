@@ -35,6 +35,8 @@ pub struct Connection {
     pub peer: Option<Rc<crate::http::filters::peer_metadata::Peer>>,
     /// Name of the listener.
     pub listener: Text,
+    /// `traffic_direction` of the listener: 0 unspecified, 1 inbound, 2 outbound (Envoy's enum).
+    pub direction: i32,
     /// Name of the filter chain.
     pub filter_chain: Text,
     /// When it was accepted.
@@ -110,6 +112,10 @@ pub struct Stream {
     pub bytes_sent: u64,
     /// Time to the last byte to the client; set when the stream is complete.
     pub duration: Option<Duration>,
+    /// Time to the last byte of the request.
+    pub request_duration: Option<Duration>,
+    /// Time to the first byte of the upstream's response.
+    pub response_duration: Option<Duration>,
     /// Typed values that filters leave for each other.
     pub state: FilterState,
     /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).

@@ -7,19 +7,27 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ferromesh_proto::Any;
+use ferromesh_proto::envoy::config::route::v3::FilterConfig;
+use ferromesh_proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use ferromesh_proto::{Any, json};
 
-use super::{LocalReply, ResponseHead};
+use super::{FilterChain, LocalReply, ResponseHead};
 use crate::body::Body;
-use crate::config::ConfigError;
 use crate::config::supported::Table;
+use crate::config::{At, ConfigError};
 use crate::context::Context;
 use crate::stream::Stream;
 
 pub mod peer_metadata;
 
 /// Fields of the filters' messages that are implemented.
-pub const SUPPORTED: Table = &[];
+pub const SUPPORTED: Table = &[
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        "name typed_config is_optional disabled",
+    ),
+    ("envoy.extensions.filters.http.router.v3.Router", "start_child_span suppress_grpc_request_failure_code_stats"),
+];
 
 /// What a filter wants to happen next.
 pub enum Flow {
@@ -55,12 +63,52 @@ pub struct Entry {
     pub filter: Arc<dyn HttpFilter>,
 }
 
+impl Entry {
+    /// Whether the filter runs for this stream: routes may turn it on and off.
+    pub fn applies(&self, stream: &Stream) -> bool {
+        match stream.route.as_ref().and_then(|route| route.filter_config(&self.name)) {
+            Some(config) => config.is_some(),
+            None => !self.disabled,
+        }
+    }
+}
+
+/// What a filter is made of.
+pub struct Build<'a> {
+    /// Its configuration.
+    pub config: &'a Any,
+    /// Its name in the list; the key of its per-route configurations.
+    pub name: &'a str,
+    /// The connection manager's `stat_prefix`.
+    pub stat_prefix: &'a str,
+    /// What the proxy's threads share.
+    pub context: &'a Context,
+}
+
+impl Build<'_> {
+    /// The scope of the connection manager's metrics: `http.<stat_prefix>.`.
+    pub fn stats(&self) -> crate::stats::Scope {
+        let tag = "envoy_http_conn_manager_prefix";
+        self.context.stats.root().scope("http").tagged(tag, self.stat_prefix)
+    }
+
+    /// The configuration as an `M`.
+    ///
+    /// # Errors
+    /// If its bytes are not an `M`.
+    pub fn unpack<M: ferromesh_proto::prost::Message + ferromesh_proto::prost::Name + Default>(
+        &self,
+    ) -> Result<M, ConfigError> {
+        unpack(self.config)
+    }
+}
+
 /// A kind of filter.
 pub struct FilterType {
     /// Full name of its configuration message.
     pub message: &'static str,
     /// Makes a filter of its configuration.
-    pub build: fn(&Any, &Context) -> Result<Arc<dyn HttpFilter>, ConfigError>,
+    pub build: fn(&Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError>,
     /// Full name of its per-route configuration, if it has one.
     pub route_message: Option<&'static str>,
     /// Makes a per-route configuration; the filter finds it by `Stream::route` and its entry's name.
@@ -72,3 +120,117 @@ pub type RouteConfig = Arc<dyn std::any::Any + Send + Sync>;
 
 /// Every kind of filter; the router is the end of each list and is not among them.
 pub static FILTERS: &[FilterType] = &[];
+
+/// The last filter of each list.
+const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+
+/// Decodes a connection manager's list, which must end with the router; the router is not in the result.
+///
+/// # Errors
+/// Names the filter that is not implemented, or whose configuration is wrong.
+pub fn decode_list(
+    filters: &[hcm::HttpFilter],
+    stat_prefix: &str,
+    context: &Context,
+) -> Result<FilterChain, ConfigError> {
+    let mut entries = Vec::with_capacity(filters.len());
+    let mut router = false;
+    for (index, filter) in filters.iter().enumerate() {
+        let at = || format!("http_filters[{index}]");
+        if router {
+            return Err(ConfigError::new(at(), "follows the router, which must be the last filter"));
+        }
+        match decode_filter(filter, stat_prefix, context).at(at())? {
+            Decoded::Filter(entry) => entries.push(entry),
+            Decoded::Router => router = true,
+            Decoded::Skipped => {}
+        }
+    }
+    if !router {
+        return Err(ConfigError::new("http_filters", "must end with the router filter"));
+    }
+    Ok(entries.into())
+}
+
+enum Decoded {
+    Filter(Entry),
+    Router,
+    Skipped,
+}
+
+fn decode_filter(filter: &hcm::HttpFilter, stat_prefix: &str, context: &Context) -> Result<Decoded, ConfigError> {
+    use hcm::http_filter::ConfigType;
+    let config = match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => resolve(any)?,
+        Some(ConfigType::ConfigDiscovery(_)) => return Err(ConfigError::new("config_discovery", "is not implemented")),
+        None => return Err(ConfigError::new("typed_config", "must be set")),
+    };
+    if config.type_name() == ROUTER {
+        return Ok(Decoded::Router);
+    }
+    let Some(kind) = FILTERS.iter().find(|kind| kind.message == config.type_name()) else {
+        if filter.is_optional {
+            return Ok(Decoded::Skipped);
+        }
+        return Err(unknown(&config).at("typed_config"));
+    };
+    let build = Build { config: &config, name: &filter.name, stat_prefix, context };
+    let made = (kind.build)(&build).at("typed_config")?;
+    Ok(Decoded::Filter(Entry { name: filter.name.clone(), disabled: filter.disabled, filter: made }))
+}
+
+fn unknown(any: &Any) -> ConfigError {
+    ConfigError::new("", format!("HTTP filter {:?} is not implemented", any.type_url))
+}
+
+fn resolve(any: &Any) -> Result<Any, ConfigError> {
+    json::resolve_typed_struct(any).map_err(|error| ConfigError::new("typed_config", error.to_string()))
+}
+
+/// Decodes one value of `typed_per_filter_config`: `None` if it may be skipped, `Some(None)` if it disables the filter.
+///
+/// # Errors
+/// Names the type that is not implemented, or the field that is wrong.
+pub fn decode_route(any: &Any, context: &Context) -> Result<Option<Option<RouteConfig>>, ConfigError> {
+    let any = resolve(any)?;
+    if !any.is::<FilterConfig>() {
+        return build_route(&any, context).map(|config| Some(Some(config)));
+    }
+    let wrapper: FilterConfig = unpack(&any)?;
+    if wrapper.disabled {
+        return Ok(Some(None));
+    }
+    let Some(config) = wrapper.config else {
+        // It only turns a filter on that is disabled in the list.
+        return Ok(Some(Some(Arc::new(()))));
+    };
+    let config = resolve(&config).at("config")?;
+    if wrapper.is_optional && !FILTERS.iter().any(|kind| kind.route_message == Some(config.type_name())) {
+        return Ok(None);
+    }
+    build_route(&config, context).at("config").map(|config| Some(Some(config)))
+}
+
+fn build_route(any: &Any, context: &Context) -> Result<RouteConfig, ConfigError> {
+    FILTERS
+        .iter()
+        .find(|kind| kind.route_message == Some(any.type_name()))
+        .and_then(|kind| kind.build_route)
+        .ok_or_else(|| unknown(any))
+        .and_then(|build| build(any, context))
+}
+
+/// The message inside.
+///
+/// # Errors
+/// If its bytes are not an `M`.
+pub fn unpack<M: ferromesh_proto::prost::Message + ferromesh_proto::prost::Name + Default>(
+    any: &Any,
+) -> Result<M, ConfigError> {
+    any.unpack().map_err(|error| ConfigError::new("", error.to_string()))
+}
+
+/// The configuration that a route has for the filter named `name`, if it is a `T`.
+pub fn route_config<T: Send + Sync + 'static>(stream: &Stream, name: &str) -> Option<Arc<T>> {
+    stream.route.as_ref()?.filter_config(name)??.clone().downcast().ok()
+}

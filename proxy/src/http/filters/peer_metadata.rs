@@ -22,3 +22,7 @@ pub struct Peer {
     /// Cluster id.
     pub cluster: Text,
 }
+
+/// The peer at the upstream's end, in a stream's filter state; the downstream's is a bare [`Peer`].
+#[derive(Debug, Clone)]
+pub struct UpstreamPeer(pub std::rc::Rc<Peer>);

@@ -1,0 +1,140 @@
+//! Which requests are logged. Pure.
+
+use ferromesh_proto::envoy::config::accesslog::v3 as accesslog;
+
+use crate::config::{At, ConfigError, required};
+use crate::format::{Info, grpc_status};
+use crate::route::matcher::{HeaderMatcher, MetadataMatcher, hit, per_million};
+
+/// A compiled filter.
+#[derive(Debug)]
+pub(super) enum Filter {
+    Status(Comparison),
+    Duration(Comparison),
+    NotHealthCheck,
+    /// Requests that a tracer follows; there is none that could not follow one.
+    Traceable,
+    Fraction(u32),
+    And(Vec<Filter>),
+    Or(Vec<Filter>),
+    Header(HeaderMatcher),
+    /// Flags; empty means any.
+    Flags(Vec<String>),
+    Grpc(Vec<u32>, bool),
+    Metadata(MetadataMatcher, bool),
+}
+
+#[derive(Debug)]
+pub(super) struct Comparison {
+    op: accesslog::comparison_filter::Op,
+    value: u64,
+}
+
+/// Left in the filter state by the health_check filter.
+#[derive(Debug, Clone, Copy)]
+pub struct HealthCheckRequest;
+
+impl Filter {
+    pub(super) fn decode(message: &accesslog::AccessLogFilter) -> Result<Self, ConfigError> {
+        use accesslog::access_log_filter::FilterSpecifier as Kind;
+        let list = |filters: &[accesslog::AccessLogFilter], field: &str| -> Result<Vec<Self>, ConfigError> {
+            if filters.len() < 2 {
+                return Err(ConfigError::new(field, "must have at least two filters"));
+            }
+            filters
+                .iter()
+                .enumerate()
+                .map(|(index, filter)| Self::decode(filter).at(format!("{field}.filters[{index}]")))
+                .collect()
+        };
+        Ok(match required(message.filter_specifier.as_ref(), "filter_specifier")? {
+            Kind::StatusCodeFilter(filter) => {
+                Self::Status(Comparison::decode(filter.comparison.as_ref()).at("status_code_filter.comparison")?)
+            }
+            Kind::DurationFilter(filter) => {
+                Self::Duration(Comparison::decode(filter.comparison.as_ref()).at("duration_filter.comparison")?)
+            }
+            Kind::NotHealthCheckFilter(_) => Self::NotHealthCheck,
+            Kind::TraceableFilter(_) => Self::Traceable,
+            Kind::RuntimeFilter(filter) => Self::Fraction(filter.percent_sampled.as_ref().map_or(0, per_million)),
+            Kind::AndFilter(filter) => Self::And(list(&filter.filters, "and_filter")?),
+            Kind::OrFilter(filter) => Self::Or(list(&filter.filters, "or_filter")?),
+            Kind::HeaderFilter(filter) => {
+                let header = required(filter.header.as_ref(), "header_filter.header")?;
+                Self::Header(HeaderMatcher::decode(header).at("header_filter.header")?)
+            }
+            Kind::ResponseFlagFilter(filter) => Self::Flags(filter.flags.clone()),
+            Kind::GrpcStatusFilter(filter) => Self::Grpc(
+                filter.statuses.iter().filter_map(|status| u32::try_from(*status).ok()).collect(),
+                filter.exclude,
+            ),
+            Kind::MetadataFilter(filter) => {
+                let matcher = required(filter.matcher.as_ref(), "metadata_filter.matcher")?;
+                let matcher = MetadataMatcher::decode(matcher).at("metadata_filter.matcher")?;
+                Self::Metadata(matcher, filter.match_if_key_not_found.unwrap_or(true))
+            }
+            Kind::LogTypeFilter(_) => return Err(ConfigError::new("log_type_filter", "is not implemented")),
+            Kind::ExtensionFilter(filter) => {
+                let reason = format!("filter {:?} is not implemented", filter.name);
+                return Err(ConfigError::new("extension_filter", reason));
+            }
+        })
+    }
+
+    pub(super) fn wants(&self, info: &Info<'_>, random: u64) -> bool {
+        match self {
+            Self::Status(comparison) => comparison.holds(info.status.unwrap_or(0).into()),
+            Self::Duration(comparison) => {
+                let duration = info.duration.unwrap_or_else(|| info.start.elapsed());
+                comparison.holds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            }
+            Self::NotHealthCheck => info.state.is_none_or(|state| state.get::<HealthCheckRequest>().is_none()),
+            Self::Traceable => true,
+            Self::Fraction(share) => hit(*share, random),
+            Self::And(all) => all.iter().all(|filter| filter.wants(info, random)),
+            Self::Or(any) => any.iter().any(|filter| filter.wants(info, random)),
+            Self::Header(matcher) => info.request.is_some_and(|head| matcher.matches_request(head)),
+            Self::Flags(flags) => info.causes.iter().any(|cause| {
+                !cause.flag().is_empty() && (flags.is_empty() || flags.iter().any(|flag| flag == cause.flag()))
+            }),
+            Self::Grpc(statuses, exclude) => {
+                let status = grpc_status(info).unwrap_or_else(|| grpc_of_http(info.status.unwrap_or(0)));
+                statuses.contains(&status) != *exclude
+            }
+            Self::Metadata(matcher, if_absent) => match info.metadata {
+                Some(metadata) if matcher.is_in(metadata) => matcher.matches(metadata),
+                _ => *if_absent,
+            },
+        }
+    }
+}
+
+/// gRPC's status for an HTTP one (gRPC, "HTTP to gRPC Status Code Mapping").
+fn grpc_of_http(status: u16) -> u32 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+impl Comparison {
+    fn decode(message: Option<&accesslog::ComparisonFilter>) -> Result<Self, ConfigError> {
+        let message = required(message, "")?;
+        let value = required(message.value.as_ref(), "value")?;
+        Ok(Self { op: message.op(), value: value.default_value.into() })
+    }
+
+    fn holds(&self, value: u64) -> bool {
+        use accesslog::comparison_filter::Op;
+        match self.op {
+            Op::Eq => value == self.value,
+            Op::Ge => value >= self.value,
+            Op::Le => value <= self.value,
+            Op::Ne => value != self.value,
+        }
+    }
+}
