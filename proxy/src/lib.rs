@@ -44,6 +44,7 @@ pub mod http;
 pub mod io;
 pub mod listener;
 pub mod network;
+pub mod policy;
 pub mod route;
 pub mod stats;
 pub mod stream;

@@ -28,6 +28,7 @@ const TABLES: &[Table] = &[
     crate::cluster::SUPPORTED,
     crate::tls::SUPPORTED,
     crate::access_log::SUPPORTED,
+    crate::policy::SUPPORTED,
 ];
 
 /// Messages that several rooms read.

@@ -3,22 +3,13 @@ use std::sync::Arc;
 use ferromesh_proto::json;
 use http::{HeaderMap, Method, Version};
 
-use crate::cluster::ClusterManager;
 use crate::context::{Context, Local};
 use crate::http::RequestHead;
 use crate::route::{MatchInput, RouteConfiguration};
 
 /// What decoding needs, with nothing in it.
 pub fn context() -> Context {
-    Context {
-        local: Local::default(),
-        stats: Arc::default(),
-        clusters: Arc::new(ClusterManager::default()),
-        routes: Arc::default(),
-        secrets: Arc::default(),
-        access_logs: Arc::default(),
-        draining: Arc::default(),
-    }
+    Context::new(Local::default())
 }
 
 /// A decoded table.
