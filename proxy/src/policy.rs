@@ -400,10 +400,9 @@ fn sourced_metadata(message: &rbac::SourcedMetadata) -> Result<(MetadataMatcher,
 /// # Errors
 /// If the address or the prefix length is not valid.
 pub fn cidr(message: &core::CidrRange) -> Result<IpNet, ConfigError> {
-    let ip: IpAddr = message
-        .address_prefix
-        .parse()
-        .map_err(|_| ConfigError::new("address_prefix", format!("{:?} is not an IP address", message.address_prefix)))?;
+    let ip: IpAddr = message.address_prefix.parse().map_err(|_| {
+        ConfigError::new("address_prefix", format!("{:?} is not an IP address", message.address_prefix))
+    })?;
     let length = message.prefix_len.unwrap_or(0);
     u8::try_from(length)
         .ok()

@@ -168,6 +168,8 @@ impl Session {
             bytes_received: 0,
             bytes_sent: 0,
             duration: None,
+            request_duration: None,
+            response_duration: None,
             state: FilterState::default(),
             metadata: std::collections::BTreeMap::new(),
             inform: None,
