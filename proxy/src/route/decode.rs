@@ -6,7 +6,7 @@ use ferromesh_proto::envoy::config::route::v3 as route;
 use ferromesh_proto::envoy::r#type::matcher::v3 as matcher_proto;
 use http::{HeaderName, StatusCode};
 use regex::Regex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::matcher::{RouteMatch, metadata};
@@ -264,7 +264,7 @@ impl Scope<'_> {
         Ok(Action::Direct { status, body })
     }
 
-    fn per_filter(&self, configs: HashMap<String, Any>) -> Result<PerFilter, ConfigError> {
+    fn per_filter(&self, configs: BTreeMap<String, Any>) -> Result<PerFilter, ConfigError> {
         let mut all = PerFilter::with_capacity(configs.len());
         for (name, any) in configs {
             let at = format!("typed_per_filter_config[{name:?}]");
