@@ -15,6 +15,7 @@ pub mod listener;
 pub mod resources;
 pub mod session;
 pub mod stream;
+pub mod tls_files;
 
 pub use client::{Client, ClientError};
 pub use hub::{Hub, Snapshot};
