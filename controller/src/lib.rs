@@ -5,6 +5,9 @@
 //! ```
 #![warn(missing_docs)]
 
+mod admin;
+pub mod app;
+pub mod args;
 pub mod envoyfilter;
 pub mod index;
 pub mod metrics;

@@ -1,0 +1,227 @@
+//! Puts the rooms together: sources flow into the index, each new view to translation, and its resources to the xDS port.
+
+pub mod compile;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_api::istio::MeshConfig;
+use ferromesh_core::runtime::drain;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::admin::{self, Admin};
+use crate::index::{Event, Index, Problem, View};
+use crate::metrics::Metrics;
+use crate::serve::debounce::{Batch, Debounce};
+use crate::serve::hub::ProxySync;
+use crate::serve::{Address, Hub, Server, ServerConfig, ServerError, ServerTls};
+use crate::source::Source;
+pub use compile::Compile;
+
+/// Events that may wait between sources and index.
+const EVENTS: usize = 4096;
+/// Time that streams get to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What a controller is started with.
+pub struct Config {
+    /// Where objects come from.
+    pub sources: Vec<Box<dyn Source>>,
+    /// Where proxies connect.
+    pub xds_listen: Address,
+    /// Where operators look (`/metrics`, `/debug/…`, `/api/…`): no authentication, so loopback unless you mean it.
+    pub admin_listen: SocketAddr,
+    /// How proxies and controller prove who they are.
+    pub tls: Option<ServerTls>,
+    /// Without `tls`: serve plaintext, on loopback or a Unix socket only, and believe what nodes say.
+    pub allow_plaintext_loopback: bool,
+    /// How events become views.
+    pub debounce: Debounce,
+    /// Bounds of the xDS port.
+    pub server: ServerConfig,
+    /// MeshConfig where no ConfigMap says otherwise.
+    pub mesh: MeshConfig,
+}
+
+impl Config {
+    /// Both ports on loopback, chosen by the system; neither TLS nor plaintext, so set one of them.
+    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
+        Self {
+            sources,
+            xds_listen: Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
+            allow_plaintext_loopback: false,
+            debounce: Debounce::default(),
+            server: ServerConfig::default(),
+            mesh: MeshConfig::default(),
+        }
+    }
+}
+
+/// Why a controller could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The xDS port.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The admin port.
+    #[error("admin address {address}: {source}; choose another with --admin-address")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A running controller; dropping it stops it without a drain.
+pub struct Controller {
+    admin: Admin,
+    server: Server,
+    admin_addr: SocketAddr,
+    drain: drain::Signal,
+    _tasks: JoinSet<()>,
+}
+
+/// The newest view, and whether it is complete.
+#[derive(Clone)]
+pub struct Published {
+    /// The view.
+    pub view: Arc<View>,
+    /// Every source has reported all that it began with; proxies are served from then on.
+    pub synced: bool,
+    /// The number under which proxies were given it; 0 before the first.
+    pub generation: u64,
+}
+
+impl Controller {
+    /// Starts with another way to make resources of views.
+    ///
+    /// # Errors
+    /// If a port cannot be opened.
+    pub async fn start_with(config: Config, compile: Arc<dyn Compile>) -> Result<Self, StartError> {
+        let (hub, metrics, (drain, watch)) = (Hub::new(), Metrics::new(), drain::channel());
+        let parts = (hub.clone(), metrics.clone(), watch.clone());
+        let plaintext = config.allow_plaintext_loopback;
+        let server = Server::start(config.xds_listen, config.tls, plaintext, config.server, parts).await?;
+        let index = Index::new(config.mesh);
+        let first = Published { view: Arc::new(index.view().clone()), synced: false, generation: 0 };
+        let views = watch::Sender::new(first);
+        let admin = Admin { hub: hub.clone(), metrics: metrics.clone(), views: views.subscribe() };
+        let address = config.admin_listen;
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| StartError::Admin { address, source })?;
+        let admin_addr = listener.local_addr().map_err(|source| StartError::Admin { address, source })?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(admin::serve(listener, admin.clone(), watch));
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let sources = config.sources.len();
+        for source in config.sources {
+            tasks.spawn(run_source(source, events.clone()));
+        }
+        let river = River { index, compile, hub, metrics, views, debounce: config.debounce, unsynced: sources };
+        tasks.spawn(river.run(receiver));
+        Ok(Self { admin, server, admin_addr, drain, _tasks: tasks })
+    }
+
+    /// Where proxies connect.
+    pub fn xds_addr(&self) -> &Address {
+        self.server.address()
+    }
+
+    /// Where operators look.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> Arc<View> {
+        self.admin.view()
+    }
+
+    /// Tells of each new view.
+    pub fn views(&self) -> watch::Receiver<Published> {
+        self.admin.views.clone()
+    }
+
+    /// What sources could not take up.
+    pub fn problems(&self) -> Arc<Vec<Problem>> {
+        Arc::clone(&self.view().problems)
+    }
+
+    /// Where each proxy stands.
+    pub fn sync(&self) -> Vec<ProxySync> {
+        self.admin.hub.sync()
+    }
+
+    /// What the controller counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.admin.metrics
+    }
+
+    /// Waits until every source has reported all that it began with, and proxies are served.
+    pub async fn ready(&self) {
+        let mut views = self.views();
+        // An error means that the river has ended, and nothing more comes.
+        let _ = views.wait_for(|published| published.synced).await;
+    }
+
+    /// Tells proxies to connect elsewhere, and stops.
+    pub async fn shutdown(self) {
+        if let drain::Drained::TimedOut(left) = self.drain.drain(DRAIN).await {
+            tracing::warn!(left, "xDS connections were cut off");
+        }
+    }
+}
+
+async fn run_source(source: Box<dyn Source>, events: mpsc::Sender<Event>) {
+    let name = source.name();
+    if let Err(error) = source.run(events).await {
+        tracing::error!(source = name, %error, "a source has ended: what it reported stays as it is");
+    }
+}
+
+/// The one task that owns the index.
+struct River {
+    index: Index,
+    compile: Arc<dyn Compile>,
+    hub: Hub,
+    metrics: Metrics,
+    views: watch::Sender<Published>,
+    debounce: Debounce,
+    /// Sources that have not reported all yet.
+    unsynced: usize,
+}
+
+impl River {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        if self.unsynced == 0 {
+            self.take(Batch { events: Vec::new(), since: Instant::now() });
+        }
+        while let Some(batch) = self.debounce.next(&mut events).await {
+            self.take(batch);
+        }
+        // Sources have ended; views stay readable and served while the controller lives.
+        std::future::pending::<()>().await;
+    }
+
+    fn take(&mut self, batch: Batch<Event>) {
+        let count = batch.events.len();
+        let changes = self.index.apply(batch.events);
+        self.unsynced = self.unsynced.saturating_sub(changes.synced);
+        let view = Arc::new(self.index.view().clone());
+        self.metrics.view(count, view.services.len());
+        let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);
+        let mut generation = self.hub.generation();
+        if synced && (first || !changes.is_empty()) {
+            let affected = self.compile.affected(changes);
+            generation = self.hub.publish(self.compile.snapshot(Arc::clone(&view)), affected, batch.since);
+            tracing::debug!(generation, events = count, "a new view");
+        }
+        self.views.send_replace(Published { view, synced, generation });
+    }
+}

@@ -1,0 +1,16 @@
+//! From a view to the snapshot that the xDS port serves: the border between translation and serving.
+
+use std::sync::Arc;
+
+use crate::index::{Changes, View};
+use crate::serve::Snapshot;
+use crate::serve::hub::Affected;
+
+/// Makes resources of views.
+pub trait Compile: Send + Sync + 'static {
+    /// What to serve of `view`; may be lazy.
+    fn snapshot(&self, view: Arc<View>) -> Arc<dyn Snapshot>;
+
+    /// Which types `changes` may have changed, by client.
+    fn affected(&self, changes: Changes) -> Affected;
+}
