@@ -354,6 +354,8 @@ impl Drop for Slot {
     }
 }
 
+type Responses<T> = ReceiverStream<Result<T, Status>>;
+
 /// The gRPC service.
 struct Ads {
     shared: Arc<Shared>,
@@ -363,7 +365,7 @@ impl Ads {
     fn open<W: Wire>(
         &self,
         request: Request<Streaming<W::Request>>,
-    ) -> Result<Response<ReceiverStream<Result<W::Response, Status>>>, Status> {
+    ) -> Result<Response<Responses<W::Response>>, Status> {
         let too_many = |_| Status::resource_exhausted("too many xDS streams are open; try again later");
         let permit = Arc::clone(&self.shared.streams).try_acquire_owned().map_err(too_many)?;
         let peer = request.extensions().get::<Peer>().cloned();
@@ -388,8 +390,8 @@ impl Ads {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<discovery::DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<discovery::DeltaDiscoveryResponse, Status>>;
+    type StreamAggregatedResourcesStream = Responses<discovery::DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<discovery::DeltaDiscoveryResponse>;
 
     async fn stream_aggregated_resources(
         &self,

@@ -270,8 +270,7 @@ impl<W: Wire> Running<W> {
     /// Sends what is due; false if the client has gone.
     async fn push(&mut self) -> Result<bool, Status> {
         let Some(snapshot) = self.snapshot.clone() else { return Ok(true) };
-        loop {
-            let Some(due) = self.due() else { break };
+        while let Some(due) = self.due() {
             let Ok(permit) = timeout(self.shared.timing.send, self.responses.clone().reserve_owned()).await else {
                 return Err(Status::deadline_exceeded("responses were not read"));
             };
