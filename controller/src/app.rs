@@ -1,6 +1,7 @@
 //! Puts the rooms together: sources flow into the index, each new view to translation, and its resources to the xDS port.
 
 pub mod compile;
+pub mod translated;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::serve::hub::ProxySync;
 use crate::serve::{Address, Hub, Server, ServerConfig, ServerError, ServerTls};
 use crate::source::Source;
 pub use compile::Compile;
+pub use translated::Translated;
 
 /// Events that may wait between sources and index.
 const EVENTS: usize = 4096;
@@ -99,6 +101,14 @@ pub struct Published {
 }
 
 impl Controller {
+    /// Starts on the caller's runtime with the translator; proxies are served once every source has reported all.
+    ///
+    /// # Errors
+    /// If a port cannot be opened.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Arc::new(Translated::default())).await
+    }
+
     /// Starts with another way to make resources of views.
     ///
     /// # Errors

@@ -1,0 +1,73 @@
+//! The translator as what the xDS port serves.
+
+use std::sync::Arc;
+
+use super::Compile;
+use crate::index::{Changes, View};
+use crate::serve::hub::Affected;
+use crate::serve::session::Wanted;
+use crate::serve::{Client, Kind, Kinds, Resource, ResourceSet, Snapshot};
+use crate::translate::{self, Node, Translator, TypeSet};
+
+/// Serves what the translator makes of each view; its caches live as long as this does.
+#[derive(Default)]
+pub struct Translated(Arc<Translator>);
+
+impl Compile for Translated {
+    fn snapshot(&self, view: Arc<View>) -> Arc<dyn Snapshot> {
+        Arc::new(Scene { translator: Arc::clone(&self.0), view })
+    }
+
+    fn affected(&self, changes: Changes) -> Affected {
+        Arc::new(move |client| node(client).map_or(Kinds::NONE, |node| kinds(translate::affected(&changes, &node))))
+    }
+}
+
+struct Scene {
+    translator: Arc<Translator>,
+    view: Arc<View>,
+}
+
+impl Snapshot for Scene {
+    fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet {
+        let Some(node) = node(client) else { return ResourceSet::default() };
+        let names = || wanted.names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let made = match kind {
+            Kind::Cluster => self.translator.clusters(&self.view, &node),
+            Kind::Listener => self.translator.listeners(&self.view, &node),
+            Kind::Endpoint => self.translator.endpoints(&self.view, &node, &names()),
+            Kind::Route => self.translator.routes(&self.view, &node, &names()),
+            Kind::Secret => self.translator.secrets(&self.view, &node, &names()),
+            Kind::ExtensionConfig => self.translator.extension_configs(&self.view, &node, &names()),
+        };
+        let shared =
+            |made: translate::Resource| Resource { name: made.name.into(), version: made.version, any: made.any };
+        ResourceSet::new(made.into_iter().map(shared).collect())
+    }
+}
+
+/// The node for translation; kinds of proxies that the translator does not know get nothing.
+fn node(client: &Client) -> Option<Node> {
+    let mut node = Node::from_proto(&client.proto)
+        .inspect_err(|error| tracing::debug!(proxy = client.name(), %error, "cannot be translated for"))
+        .ok()?;
+    // What was checked against the certificate counts, not what the metadata says.
+    node.pod.clone_from(&client.id.pod);
+    node.namespace.clone_from(&client.id.namespace);
+    if let Some(account) = &client.service_account {
+        node.service_account.clone_from(account);
+    }
+    Some(node)
+}
+
+fn kinds(types: TypeSet) -> Kinds {
+    let pairs = [
+        (types.clusters, Kind::Cluster),
+        (types.endpoints, Kind::Endpoint),
+        (types.listeners, Kind::Listener),
+        (types.routes, Kind::Route),
+        (types.secrets, Kind::Secret),
+        (types.extension_configs, Kind::ExtensionConfig),
+    ];
+    pairs.into_iter().filter(|(changed, _)| *changed).map(|(_, kind)| kind).collect()
+}
