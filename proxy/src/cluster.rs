@@ -4,20 +4,31 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use crate::cause::Cause;
-use crate::config::supported::Table;
-use crate::stats::{Counter, Gauge};
 use crate::text::Text;
 use crate::tls::UpstreamTls;
 
-/// Fields of this room's messages that are implemented.
-pub const SUPPORTED: Table = &[];
+pub mod balance;
+pub mod breaker;
+mod decode;
+mod discovery;
+mod endpoints;
+pub mod health;
+pub mod outlier;
+mod stats;
+mod supported;
+
+pub use discovery::Discovery;
+pub use endpoints::{Assignment, LocalityHosts};
+pub use stats::{ClusterStats, HostStats};
+pub use supported::SUPPORTED;
 
 /// Where a host listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,8 +39,17 @@ pub enum HostAddress {
     Unix(Text),
 }
 
-/// An endpoint of a cluster.
-#[derive(Debug)]
+impl std::fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.fmt(f),
+        }
+    }
+}
+
+/// An endpoint of a cluster. When its weight or metadata changes, a new `Host` shares the old one's identity and state.
+#[derive(Debug, Clone)]
 pub struct Host {
     /// Unique in the process; key of connection pools.
     pub id: u64,
@@ -47,31 +67,21 @@ pub struct Host {
     pub weight: u32,
     /// Index into `ClusterConfig::transports`.
     pub transport: usize,
+    /// Where and as which host active checks ask, if not at `address`.
+    pub check: Option<Arc<health::HostCheck>>,
     /// Requests in flight, all workers.
-    pub active: AtomicU32,
+    pub active: Arc<AtomicU32>,
     /// Health and outlier state; its own file.
-    pub health: health::HostHealth,
+    pub health: Arc<health::HostHealth>,
     /// Counters.
     pub stats: HostStats,
 }
 
-/// Counters of a host, as `/clusters` shows them.
-#[derive(Debug, Default)]
-pub struct HostStats {
-    /// Requests.
-    pub rq_total: Counter,
-    /// Good answers.
-    pub rq_success: Counter,
-    /// 5xx and resets.
-    pub rq_error: Counter,
-    /// Timeouts.
-    pub rq_timeout: Counter,
-    /// Connections made.
-    pub cx_total: Counter,
-    /// Connections that failed.
-    pub cx_connect_fail: Counter,
-    /// Connections now.
-    pub cx_active: Gauge,
+impl Host {
+    /// The value of the named key in the endpoint's `envoy.lb` metadata.
+    pub fn lb_metadata(&self, key: &str) -> Option<&serde_json::Value> {
+        self.metadata.get("envoy.lb")?.get(key)
+    }
 }
 
 /// Which HTTP version goes upstream.
@@ -92,6 +102,8 @@ pub enum UpstreamProtocol {
 pub struct Transport {
     /// Name of the `transport_socket_matches` entry.
     pub name: Text,
+    /// What a host's `envoy.transport_socket_match` metadata must hold; empty matches all.
+    pub criteria: serde_json::Map<String, serde_json::Value>,
     /// TLS, or plain.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -107,7 +119,7 @@ pub struct ClusterConfig {
     pub connect_timeout: Duration,
     /// HTTP version upstream.
     pub protocol: UpstreamProtocol,
-    /// Transports; a host has the index of its own.
+    /// Transports; a host has the index of its own. The last one is the cluster's `transport_socket`.
     pub transports: Vec<Transport>,
     /// HTTP/2 settings.
     pub http2: crate::http::manager::Http2Options,
@@ -115,6 +127,8 @@ pub struct ClusterConfig {
     pub idle_timeout: Option<Duration>,
     /// Longest life of a connection.
     pub max_connection_duration: Option<Duration>,
+    /// Longest life of a stream.
+    pub max_stream_duration: Option<Duration>,
     /// Requests per connection; 0 is unlimited.
     pub max_requests_per_connection: u32,
     /// Bytes buffered per connection.
@@ -127,10 +141,16 @@ pub struct ClusterConfig {
     pub max_response_headers_bytes: usize,
     /// Number of response headers.
     pub max_response_headers_count: usize,
+    /// SNI from the request's authority (`upstream_http_protocol_options.auto_sni`).
+    pub auto_sni: bool,
+    /// The peer's certificate must carry the request's authority (`auto_san_validation`).
+    pub auto_san_validation: bool,
     /// `metadata.filter_metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Close pooled connections to a host when it becomes unhealthy.
     pub close_on_host_health_failure: bool,
+    /// Istio's `istio.metadata_exchange` among the upstream network filters, for TCP proxying.
+    pub metadata_exchange: Option<ferromesh_proto::Any>,
 }
 
 /// A cluster.
@@ -143,47 +163,24 @@ pub struct Cluster {
     pub breakers: [breaker::Breakers; 2],
     /// Counters.
     pub stats: ClusterStats,
-    /// The balancer, outlier detector, health checker and DNS; each in its own file.
+    /// The balancer.
     pub balancer: balance::Balancer,
     /// Outlier detection.
     pub outlier: Option<outlier::Detector>,
-}
-
-/// Counters of a cluster under Envoy's names (`cluster.<name>.`); made by `decode`.
-#[derive(Debug, Default)]
-#[allow(missing_docs)]
-pub struct ClusterStats {
-    pub upstream_cx_total: Counter,
-    pub upstream_cx_active: Gauge,
-    pub upstream_cx_http1_total: Counter,
-    pub upstream_cx_http2_total: Counter,
-    pub upstream_cx_connect_fail: Counter,
-    pub upstream_cx_connect_timeout: Counter,
-    pub upstream_cx_destroy: Counter,
-    pub upstream_cx_idle_timeout: Counter,
-    pub upstream_cx_overflow: Counter,
-    pub upstream_cx_none_healthy: Counter,
-    pub upstream_cx_max_requests: Counter,
-    pub upstream_cx_tx_bytes_total: Counter,
-    pub upstream_cx_rx_bytes_total: Counter,
-    pub upstream_rq_total: Counter,
-    pub upstream_rq_active: Gauge,
-    pub upstream_rq_completed: Counter,
-    pub upstream_rq_xx: [Counter; 5],
-    pub upstream_rq_pending_total: Counter,
-    pub upstream_rq_pending_active: Gauge,
-    pub upstream_rq_pending_overflow: Counter,
-    pub upstream_rq_pending_failure_eject: Counter,
-    pub upstream_rq_timeout: Counter,
-    pub upstream_rq_per_try_timeout: Counter,
-    pub upstream_rq_rx_reset: Counter,
-    pub upstream_rq_tx_reset: Counter,
-    pub upstream_rq_retry: Counter,
-    pub upstream_rq_retry_success: Counter,
-    pub upstream_rq_retry_overflow: Counter,
-    pub upstream_rq_retry_limit_exceeded: Counter,
-    pub upstream_rq_cancelled: Counter,
-    pub upstream_rq_maintenance_mode: Counter,
+    /// Where the hosts come from.
+    pub discovery: Discovery,
+    /// Active health checks.
+    pub health_checks: Vec<health::HealthCheck>,
+    /// New hosts get no traffic before their first check, even in a panic.
+    ignore_new_until_checked: bool,
+    /// Goes up with each change of a host's health; the tables of [`balance::HostSet`] are made anew then.
+    health_epoch: Arc<AtomicU64>,
+    /// Held while the host set is replaced.
+    updating: Mutex<()>,
+    /// Whether the first hosts are known.
+    warm: tokio::sync::watch::Sender<bool>,
+    /// Background work, stopped when the cluster is dropped.
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
 /// What the balancer looks at.
@@ -191,7 +188,7 @@ pub struct ClusterStats {
 pub struct LbContext<'a> {
     /// Hash of the route's hash policies.
     pub hash: Option<u64>,
-    /// Subset that the route asks for.
+    /// Subset that the route asks for: keys and values of `envoy.lb`.
     pub metadata_match: Option<&'a serde_json::Map<String, serde_json::Value>>,
     /// Hosts that earlier tries used.
     pub previous: &'a [Arc<Host>],
@@ -203,18 +200,79 @@ pub struct LbContext<'a> {
     pub original_dst_header: Option<SocketAddr>,
 }
 
-pub mod balance;
-pub mod breaker;
-pub mod health;
-pub mod outlier;
-
 impl Cluster {
     /// Picks a host.
     ///
     /// # Errors
     /// [`Cause::NoHealthyUpstream`] if there is none.
     pub fn pick(&self, context: &LbContext<'_>) -> Result<Arc<Host>, Cause> {
-        self.balancer.pick(&self.hosts.load(), context).ok_or(Cause::NoHealthyUpstream)
+        let picked = match &self.discovery {
+            Discovery::OriginalDst(destinations) => destinations.pick(self, context),
+            _ => {
+                let hosts = self.hosts.load();
+                if hosts.epoch == self.health_epoch.load(Ordering::Acquire) {
+                    self.balancer.pick(&hosts, context)
+                } else {
+                    drop(hosts);
+                    self.refresh();
+                    self.balancer.pick(&self.hosts.load(), context)
+                }
+            }
+        };
+        picked.ok_or_else(|| {
+            self.stats.upstream_cx_none_healthy.inc();
+            Cause::NoHealthyUpstream
+        })
+    }
+
+    /// Makes the tables anew after a change of health; left to the other thread if one does it now.
+    pub fn refresh(&self) {
+        let Some(_guard) = self.updating.try_lock() else { return };
+        let epoch = self.health_epoch.load(Ordering::Acquire);
+        let assignment = self.hosts.load().assignment.clone();
+        self.store(assignment, epoch);
+    }
+
+    fn store(&self, assignment: Arc<Assignment>, epoch: u64) {
+        let set = balance::HostSet::new(assignment, &self.balancer.policy, epoch);
+        self.stats.membership(&set);
+        self.hosts.store(Arc::new(set));
+    }
+
+    /// Counts how a request to a host ended, for its counters and outlier detection.
+    pub fn report(&self, host: &Host, outcome: outlier::Outcome) {
+        host.stats.count(outcome);
+        if let Some(detector) = &self.outlier {
+            detector.report(self, host, outcome);
+        }
+    }
+
+    /// Whether the first hosts are known (or will not come: the init timeout has passed).
+    pub fn is_warm(&self) -> bool {
+        *self.warm.borrow()
+    }
+
+    /// Waits until [`Cluster::is_warm`].
+    pub async fn warmed(&self) {
+        let mut warm = self.warm.subscribe();
+        // The sender lives in `self`, so this can only end by the value.
+        let _ = warm.wait_for(|warm| *warm).await;
+    }
+
+    fn set_warm(&self) {
+        self.warm.send_replace(true);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cluster({:?})", self.config.name)
     }
 }
 
@@ -227,8 +285,7 @@ pub struct ClusterManager {
 impl ClusterManager {
     /// The named cluster.
     pub fn get(&self, name: &str) -> Option<Arc<Cluster>> {
-        // `Text` borrows as its bytes do not as `str`; the key is made without copying long-lived data.
-        self.clusters.load().get(&Text::from(name)).cloned()
+        self.clusters.load().get(name.as_bytes()).cloned()
     }
 
     /// All clusters.
@@ -238,6 +295,7 @@ impl ClusterManager {
 
     /// Replaces the set.
     pub fn publish(&self, clusters: FxHashMap<Text, Arc<Cluster>>) {
-        self.clusters.store(Arc::new(clusters));
+        let before = self.clusters.swap(Arc::new(clusters));
+        self.retire_missing(&before);
     }
 }

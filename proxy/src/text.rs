@@ -41,6 +41,13 @@ impl Text {
     }
 }
 
+// Hashes and compares as its bytes do (not as `str` hashes), so that maps by `Text` are searched without a copy.
+impl std::borrow::Borrow<[u8]> for Text {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Deref for Text {
     type Target = str;
     fn deref(&self) -> &str {

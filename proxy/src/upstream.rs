@@ -4,18 +4,28 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::body::Body;
+use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Host};
 use crate::http::{RequestHead, ResponseHead};
 use crate::io::Io;
 use crate::stream::TlsInfo;
 
+pub(crate) mod dial;
+mod h2;
+mod lease;
+mod pool;
+
+pub use lease::{Active, ClientStream};
+pub use pool::Pools;
+
 /// What a connection must be like, beyond its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// HTTP/2 (else HTTP/1.1); decided by the caller from the cluster's protocol and the request's.
     pub http2: bool,
+    /// HTTP/2 or HTTP/1.1, as ALPN says; goes over `http2`.
+    pub auto: bool,
     /// High priority breakers.
     pub high_priority: bool,
     /// ALPN list over the cluster's (`istio.alpn`).
@@ -40,53 +50,39 @@ pub struct UpstreamError {
     pub before_request: bool,
 }
 
-/// The upstream connections of one worker.
-pub struct Pools {}
+impl UpstreamError {
+    /// An error before anything was sent.
+    pub fn early(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into(), before_request: true }
+    }
+
+    /// An error after something was sent.
+    pub fn late(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into(), before_request: false }
+    }
+}
 
 impl Pools {
-    /// No connections.
-    pub fn new() -> Self {
-        Self {}
-    }
-
-    /// A stream on a pooled or new connection; waits for one, within the cluster's breakers and connect timeout.
-    ///
-    /// # Errors
-    /// Overflow, connect or TLS failure, timeout.
-    pub async fn stream(
-        self: &Rc<Self>,
-        _cluster: &Arc<Cluster>,
-        _host: &Arc<Host>,
-        _wanted: &Wanted,
-    ) -> Result<ClientStream, UpstreamError> {
-        Err(UpstreamError {
-            cause: Cause::UpstreamConnectionFailure,
-            detail: "not connected".into(),
-            before_request: true,
-        })
-    }
-
     /// A raw connection for TCP proxying, TLS done if the host's transport asks for it; not pooled.
     ///
     /// # Errors
     /// Overflow, connect or TLS failure, timeout.
     pub async fn connect(
         self: &Rc<Self>,
-        _cluster: &Arc<Cluster>,
-        _host: &Arc<Host>,
-        _wanted: &Wanted,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        wanted: &Wanted,
     ) -> Result<TcpUpstream, UpstreamError> {
-        Err(UpstreamError {
-            cause: Cause::UpstreamConnectionFailure,
-            detail: "not connected".into(),
-            before_request: true,
-        })
-    }
-}
-
-impl Default for Pools {
-    fn default() -> Self {
-        Self::new()
+        let breakers = &cluster.breakers[usize::from(wanted.high_priority)];
+        let Some(permit) = breakers.connections.take() else {
+            cluster.stats.upstream_cx_overflow.inc();
+            return Err(UpstreamError::early(Cause::MaxConnections, "max_connections is reached"));
+        };
+        cluster.stats.upstream_cx_total.inc();
+        host.stats.cx_total.inc();
+        let dialled = dial::connect(&cluster.config, host, &host.address, wanted).await;
+        let dialled = dialled.inspect_err(|error| pool::count_failure(cluster, host, error))?;
+        Ok(TcpUpstream { io: dialled.io, local: dialled.local, tls: dialled.tls.map(Rc::new), permit: Some(permit) })
     }
 }
 
@@ -102,14 +98,24 @@ pub struct TcpUpstream {
     pub permit: Option<crate::cluster::breaker::Permit>,
 }
 
-/// The right to send one request on a connection.
-pub struct ClientStream {
-    /// Our address.
-    pub local: Option<SocketAddr>,
-    /// TLS facts.
-    pub tls: Option<Rc<TlsInfo>>,
-    /// The HTTP version of the connection.
-    pub version: http::Version,
+/// A response body that keeps something alive until its end.
+struct Held<T> {
+    body: Body,
+    held: Option<T>,
+}
+
+impl<T> BodySource for Held<T> {
+    fn poll_frame(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame, BodyError>>> {
+        let frame = self.body.poll_frame(cx);
+        if matches!(frame, std::task::Poll::Ready(None | Some(Err(_)))) {
+            self.held = None;
+        }
+        frame
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
 }
 
 impl ClientStream {
@@ -122,14 +128,18 @@ impl ClientStream {
     /// If the connection ends, resets or speaks no HTTP before the head is whole.
     pub async fn send(
         self,
-        _head: &RequestHead,
-        _body: Body,
-        _inform: Option<&dyn Fn(ResponseHead)>,
+        head: &RequestHead,
+        body: Body,
+        inform: Option<&dyn Fn(ResponseHead)>,
     ) -> Result<(ResponseHead, Body), UpstreamError> {
-        Err(UpstreamError {
-            cause: Cause::UpstreamConnectionTermination,
-            detail: "not connected".into(),
-            before_request: true,
-        })
+        let (head, body, active) = self.start(head, body, inform).await?;
+        let body = match body {
+            Body::Empty => Body::Empty,
+            body => Body::new(Held { body, held: Some(active) }),
+        };
+        Ok((head, body))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,156 @@
 //! Balancers: which host gets the next request.
+//!
+//! A [`HostSet`] is made when hosts or their health change and holds every table that a pick needs; a pick is then a
+//! pure choice by a few random bits. Rules: Envoy, "Load balancing" (priority levels, panic threshold, degraded
+//! endpoints, locality weighted, subsets).
 
 use std::sync::Arc;
 
-use super::{Host, LbContext};
+use super::{Assignment, Host, LbContext};
+
+mod hashing;
+mod level;
+mod members;
+mod subset;
+
+pub(super) use hashing::is_prime;
+pub use level::Tables;
+pub use members::Members;
+pub use subset::{Fallback, Selector, SubsetConfig};
+
+/// How a host is chosen among equals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one with the fewest requests in flight of some drawn by weight.
+    LeastRequest {
+        /// How many are drawn.
+        choices: u32,
+    },
+    /// Drawn by weight.
+    Random,
+    /// Ketama ring over xxHash64.
+    RingHash {
+        /// Least number of points.
+        min_size: u64,
+        /// Greatest number of points.
+        max_size: u64,
+    },
+    /// Maglev table over xxHash64.
+    Maglev {
+        /// Number of entries, a prime.
+        table_size: u64,
+    },
+    /// The cluster itself knows (ORIGINAL_DST).
+    ClusterProvided,
+}
+
+/// A cluster's balancing policy.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Among hosts.
+    pub kind: Kind,
+    /// Percent of healthy hosts below which health is ignored; 0 never.
+    pub panic_threshold: f64,
+    /// Localities get traffic by their weights.
+    pub locality_weighted: bool,
+    /// Hash hosts by name instead of address.
+    pub hash_hostnames: bool,
+    /// Subsets.
+    pub subsets: Option<SubsetConfig>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            kind: Kind::RoundRobin,
+            panic_threshold: 50.0,
+            locality_weighted: false,
+            hash_hostnames: false,
+            subsets: None,
+        }
+    }
+}
 
 /// The hosts of a cluster at one time.
 #[derive(Debug, Default)]
 pub struct HostSet {
     /// All hosts, by priority.
     pub hosts: Vec<Arc<Host>>,
+    /// What they were made of.
+    pub(super) assignment: Arc<Assignment>,
+    /// The count of health changes that the tables show.
+    pub(super) epoch: u64,
+    tables: Tables,
+    subsets: subset::Index,
+}
+
+impl HostSet {
+    /// The tables for these hosts with their health now.
+    pub fn new(assignment: Arc<Assignment>, policy: &Policy, epoch: u64) -> Self {
+        let mut hosts: Vec<_> = assignment.localities.iter().flat_map(|locality| locality.hosts.iter().cloned()).collect();
+        hosts.sort_by_key(|host| host.priority);
+        let tables = Tables::new(&assignment, policy, |_| true);
+        let subsets = policy.subsets.as_ref().map(|config| subset::Index::new(config, &assignment, policy));
+        Self { hosts, epoch, tables, subsets: subsets.unwrap_or_default(), assignment }
+    }
+
+    /// Chooses a host.
+    pub fn choose(&self, policy: &Policy, context: &LbContext<'_>, dice: Dice) -> Option<&Arc<Host>> {
+        let tables = match &policy.subsets {
+            None => &self.tables,
+            Some(config) => self.subsets.find(config, context.metadata_match, &self.tables)?,
+        };
+        tables.choose(policy, context, dice)
+    }
+
+    /// Whether a priority level ignores health.
+    pub fn in_panic(&self) -> bool {
+        self.tables.in_panic()
+    }
+}
+
+/// The randomness of one pick.
+#[derive(Debug, Clone, Copy)]
+pub struct Dice {
+    /// For the priority and the locality.
+    pub group: u64,
+    /// For the host.
+    pub host: u64,
+}
+
+impl Dice {
+    fn throw() -> Self {
+        Self { group: fastrand::u64(..), host: fastrand::u64(..) }
+    }
 }
 
 /// A balancer.
 #[derive(Debug, Default)]
 pub struct Balancer {
-    next: std::sync::atomic::AtomicUsize,
+    /// Its rules.
+    pub policy: Policy,
 }
 
 impl Balancer {
-    /// Picks a host of `hosts`.
-    pub fn pick(&self, hosts: &HostSet, _context: &LbContext<'_>) -> Option<Arc<Host>> {
-        let count = hosts.hosts.len();
-        let turn = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        hosts.hosts.get(turn.checked_rem(count)?).cloned()
+    /// With these rules.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy }
+    }
+
+    /// Picks a host of `hosts`, and again if it was tried before, as often as the context allows.
+    pub fn pick(&self, hosts: &HostSet, context: &LbContext<'_>) -> Option<Arc<Host>> {
+        let mut picked = hosts.choose(&self.policy, context, Dice::throw())?;
+        for _ in 0..context.reselect {
+            if !context.previous.iter().any(|previous| previous.id == picked.id) {
+                break;
+            }
+            picked = hosts.choose(&self.policy, context, Dice::throw())?;
+        }
+        Some(picked.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

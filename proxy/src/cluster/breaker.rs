@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use ferromesh_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+
 /// One bounded resource.
 #[derive(Debug)]
 pub struct Resource {
@@ -22,6 +24,12 @@ impl Resource {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < self.max).then_some(used + 1))
             .is_ok()
             .then(|| Permit(self.clone()))
+    }
+
+    /// Takes one although the limit may be reached.
+    pub fn take_always(self: &Arc<Self>) -> Permit {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Permit(self.clone())
     }
 
     /// In use now.
@@ -58,6 +66,37 @@ pub struct Breakers {
     pub retries: Arc<Resource>,
     /// Retry budget: (percent of active requests, least retries always allowed), instead of `retries`.
     pub retry_budget: Option<(f64, u32)>,
+}
+
+impl Breakers {
+    /// Decodes thresholds; what is not set is Envoy's default.
+    pub(super) fn decode(config: &Thresholds) -> Self {
+        let resource = |max: Option<u32>, default| Arc::new(Resource::new(max.unwrap_or(default)));
+        let budget = config.retry_budget.as_ref().map(|budget| {
+            let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
+            (percent, budget.min_retry_concurrency.unwrap_or(3))
+        });
+        Self {
+            connections: resource(config.max_connections, 1024),
+            pending: resource(config.max_pending_requests, 1024),
+            requests: resource(config.max_requests, 1024),
+            // A budget takes the place of `max_retries`; the permits then only count.
+            retries: resource(if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
+            retry_budget: budget,
+        }
+    }
+
+    /// Takes the right to one retry; `None` if the limit or budget is used up.
+    pub fn take_retry(&self) -> Option<Permit> {
+        if let Some((percent, least)) = self.retry_budget {
+            let active = f64::from(self.requests.used()) + f64::from(self.pending.used());
+            let allowed = (active * percent / 100.0) as u32;
+            if self.retries.used() >= allowed.max(least) {
+                return None;
+            }
+        }
+        self.retries.take()
+    }
 }
 
 impl Default for Breakers {

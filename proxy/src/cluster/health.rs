@@ -1,10 +1,25 @@
 //! Health of hosts: what EDS says, active checks, outlier ejection.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+mod check;
+
+pub(super) use check::run;
+pub use check::{Checker, HealthCheck, HostCheck};
+
+use super::outlier::HostOutlier;
 
 /// A host's health; a host is used if no bit is set.
 #[derive(Debug, Default)]
-pub struct HostHealth(AtomicU8);
+pub struct HostHealth {
+    bits: AtomicU8,
+    removed: AtomicBool,
+    /// The cluster's count of changes.
+    epoch: Arc<AtomicU64>,
+    /// What outlier detection counts.
+    pub outlier: HostOutlier,
+}
 
 /// Why a host is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,22 +35,66 @@ pub enum Unhealthy {
     Draining = 8,
     /// EDS says degraded (used only when healthy ones do not suffice).
     Degraded = 16,
+    /// No active check has answered yet.
+    Pending = 32,
 }
 
 impl HostHealth {
+    /// Of a host whose cluster counts changes in `epoch`.
+    pub(super) fn new(epoch: Arc<AtomicU64>) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
     /// Whether it may be picked.
     pub fn is_healthy(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.bits.load(Ordering::Relaxed) == 0
     }
+
+    /// Whether it may be picked when the healthy ones do not suffice.
+    pub fn is_degraded(&self) -> bool {
+        self.bits.load(Ordering::Relaxed) == Unhealthy::Degraded as u8
+    }
+
     /// Whether the reason is set.
     pub fn has(&self, reason: Unhealthy) -> bool {
-        self.0.load(Ordering::Relaxed) & reason as u8 != 0
+        self.bits.load(Ordering::Relaxed) & reason as u8 != 0
     }
+
     /// Sets or clears a reason; says whether that changed it.
     pub fn set(&self, reason: Unhealthy, on: bool) -> bool {
         let bit = reason as u8;
         let before =
-            if on { self.0.fetch_or(bit, Ordering::Relaxed) } else { self.0.fetch_and(!bit, Ordering::Relaxed) };
-        (before & bit != 0) != on
+            if on { self.bits.fetch_or(bit, Ordering::AcqRel) } else { self.bits.fetch_and(!bit, Ordering::AcqRel) };
+        let changed = (before & bit != 0) != on;
+        if changed {
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+        }
+        changed
+    }
+
+    /// Whether the host has left its cluster; its pooled connections are closed then.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Says that the host has left its cluster.
+    pub(super) fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+
+    /// The reasons that are set, as `/clusters` shows them.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        [
+            (Unhealthy::Eds, "failed_eds_health"),
+            (Unhealthy::ActiveCheck, "failed_active_hc"),
+            (Unhealthy::Outlier, "failed_outlier_check"),
+            (Unhealthy::Draining, "eds_status_draining"),
+            (Unhealthy::Degraded, "degraded_eds_health"),
+            (Unhealthy::Pending, "pending_active_hc"),
+        ]
+        .into_iter()
+        .filter(|(reason, _)| self.has(*reason))
+        .map(|(_, name)| name)
+        .collect()
     }
 }

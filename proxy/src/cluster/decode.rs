@@ -1,0 +1,253 @@
+//! Envoy's Cluster message into the runtime form.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ferromesh_proto::envoy::config::cluster::v3 as proto;
+use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::json;
+use parking_lot::Mutex;
+
+use super::balance::{Balancer, HostSet};
+use super::breaker::Breakers;
+use super::discovery::{self, Discovery, Dns, Family, OriginalDst};
+use super::endpoints::{self, Plan};
+use super::health::HealthCheck;
+use super::outlier::Detector;
+use super::{Cluster, ClusterConfig, ClusterStats, Transport};
+use crate::config::{At, ConfigError, duration, required};
+use crate::context::Context;
+use crate::text::Text;
+use crate::tls::transport_socket;
+
+mod policy;
+mod protocol;
+
+/// Envoy's type URL of clusters.
+const TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+
+impl Cluster {
+    /// Decodes a cluster; its background work begins with [`Cluster::start`].
+    ///
+    /// # Errors
+    /// Names the field that cannot be served.
+    pub fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Self>, ConfigError> {
+        decode(cluster, context).map_err(|error| error.of_type(TYPE))
+    }
+}
+
+fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, ConfigError> {
+    if cluster.name.is_empty() {
+        return Err(ConfigError::new("name", "must be set"));
+    }
+    let config = config(cluster, context)?;
+    let scope = context.stats.root().scope("cluster").tagged("envoy_cluster_name", &config.stat_name);
+    let plan = match &cluster.load_assignment {
+        Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
+        None => None,
+    };
+    let (discovery, fixed) = discovery(cluster, plan)?;
+    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
+    let health_checks = cluster.health_checks.iter().enumerate().map(|(place, check)| {
+        HealthCheck::decode(check).at(format_args!("health_checks[{place}]"))
+    });
+    let policy = policy::decode(cluster)?;
+    if matches!(discovery, Discovery::OriginalDst(_)) != matches!(policy.kind, super::balance::Kind::ClusterProvided) {
+        return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
+    }
+    let common = cluster.common_lb_config.as_ref();
+    let made = Cluster {
+        breakers: breakers(cluster.circuit_breakers.as_ref()),
+        hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
+        stats: ClusterStats::new(&scope),
+        balancer: Balancer::new(policy),
+        outlier: outlier.at("outlier_detection")?,
+        health_checks: health_checks.collect::<Result<_, _>>()?,
+        ignore_new_until_checked: common.is_some_and(|common| common.ignore_new_hosts_until_first_hc),
+        health_epoch: Arc::new(AtomicU64::new(0)),
+        updating: Mutex::new(()),
+        warm: tokio::sync::watch::Sender::new(matches!(discovery, Discovery::OriginalDst(_))),
+        tasks: Mutex::default(),
+        discovery,
+        config,
+    };
+    if let Some(plan) = fixed {
+        made.apply(&plan, &|_| Vec::new());
+    }
+    Ok(Arc::new(made))
+}
+
+fn config(cluster: &proto::Cluster, context: &Context) -> Result<ClusterConfig, ConfigError> {
+    let text = |text: &str| Text::from(text);
+    let http = protocol::decode(cluster)?;
+    let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
+    let metadata = cluster.metadata.iter().flat_map(|metadata| &metadata.filter_metadata);
+    let keepalive = cluster.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.as_ref());
+    let seconds = |value: Option<u32>, default| Duration::from_secs(u64::from(value.unwrap_or(default)));
+    Ok(ClusterConfig {
+        name: text(&cluster.name),
+        stat_name: text(stat_name),
+        connect_timeout: duration(cluster.connect_timeout, "connect_timeout")?.unwrap_or(Duration::from_secs(5)),
+        protocol: http.protocol,
+        transports: transports(cluster, context)?,
+        http2: http.http2,
+        idle_timeout: http.idle_timeout,
+        max_connection_duration: http.max_connection_duration,
+        max_stream_duration: http.max_stream_duration,
+        max_requests_per_connection: http.max_requests_per_connection,
+        buffer_limit: cluster.per_connection_buffer_limit_bytes.unwrap_or(1 << 20) as usize,
+        bind: bind(cluster.upstream_bind_config.as_ref()).at("upstream_bind_config")?,
+        keepalive: keepalive.map(|keepalive| {
+            (
+                seconds(keepalive.keepalive_time, 7200),
+                seconds(keepalive.keepalive_interval, 75),
+                keepalive.keepalive_probes.unwrap_or(9),
+            )
+        }),
+        max_response_headers_bytes: http.max_response_headers_bytes,
+        max_response_headers_count: http.max_response_headers_count,
+        auto_sni: http.auto_sni,
+        auto_san_validation: http.auto_san_validation,
+        metadata: metadata.map(|(name, value)| (name.clone(), json::struct_to_json(value))).collect(),
+        close_on_host_health_failure: cluster.close_connections_on_host_health_failure,
+        metadata_exchange: metadata_exchange(cluster)?,
+    })
+}
+
+/// The transports in the order of their matches; the cluster's own last, for hosts that none matches.
+fn transports(cluster: &proto::Cluster, context: &Context) -> Result<Vec<Transport>, ConfigError> {
+    let matches = cluster.transport_socket_matches.iter().enumerate().map(|(place, entry)| {
+        let tls = transport_socket(entry.transport_socket.as_ref(), &context.secrets)
+            .at(format_args!("transport_socket_matches[{place}].transport_socket"))?;
+        let criteria = entry.r#match.as_ref().map(json::struct_to_json);
+        let criteria = match criteria {
+            Some(serde_json::Value::Object(criteria)) => criteria,
+            _ => serde_json::Map::new(),
+        };
+        Ok(Transport { name: entry.name.as_str().into(), criteria, tls })
+    });
+    let mut transports = matches.collect::<Result<Vec<_>, ConfigError>>()?;
+    let tls = transport_socket(cluster.transport_socket.as_ref(), &context.secrets).at("transport_socket")?;
+    transports.push(Transport { name: Text::default(), criteria: serde_json::Map::new(), tls });
+    Ok(transports)
+}
+
+fn bind(config: Option<&core::BindConfig>) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(address) = config.and_then(|config| config.source_address.as_ref()) else { return Ok(None) };
+    let ip = address.address.parse().map_err(|_| {
+        ConfigError::new("source_address.address", format!("{:?} is not an IP address", address.address))
+    })?;
+    let port = match &address.port_specifier {
+        Some(core::socket_address::PortSpecifier::PortValue(port)) => u16::try_from(*port).unwrap_or(0),
+        _ => 0,
+    };
+    Ok(Some(SocketAddr::new(ip, port)))
+}
+
+/// The only upstream network filter: Istio's metadata exchange, which the TCP proxy does.
+fn metadata_exchange(cluster: &proto::Cluster) -> Result<Option<ferromesh_proto::Any>, ConfigError> {
+    use ferromesh_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+    let mut found = None;
+    for (place, filter) in cluster.filters.iter().enumerate() {
+        match &filter.typed_config {
+            Some(any) if any.is::<MetadataExchange>() => found = Some(any.clone()),
+            _ => {
+                let reason = format!("{:?} is not implemented; only istio.metadata_exchange is", filter.name);
+                return Err(ConfigError::new(format!("filters[{place}]"), reason));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How hosts are found, and the plan if they are known now.
+fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery, Option<Plan>), ConfigError> {
+    use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
+    let kind = match &cluster.cluster_discovery_type {
+        None => DiscoveryType::Static,
+        Some(ClusterDiscoveryType::Type(kind)) => {
+            DiscoveryType::try_from(*kind).map_err(|_| ConfigError::new("type", "is unknown"))?
+        }
+        Some(ClusterDiscoveryType::ClusterType(custom)) => {
+            return Err(ConfigError::new("cluster_type", format!("{:?} is not implemented", custom.name)));
+        }
+    };
+    match kind {
+        DiscoveryType::Static => {
+            let plan = required(plan, "load_assignment")?;
+            if let Some((name, _)) = plan.names().next() {
+                let reason = format!("{name:?} is not an IP address; names need type STRICT_DNS or LOGICAL_DNS");
+                return Err(ConfigError::new("load_assignment", reason));
+            }
+            Ok((Discovery::Static, Some(plan)))
+        }
+        DiscoveryType::Eds => {
+            let named = cluster.eds_cluster_config.as_ref().map(|eds| eds.service_name.as_str());
+            let service_name = named.filter(|name| !name.is_empty()).unwrap_or(&cluster.name).to_owned();
+            Ok((Discovery::Eds { service_name }, None))
+        }
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            let logical = kind == DiscoveryType::LogicalDns;
+            let plan = required(plan, "load_assignment")?;
+            if logical && plan.len() != 1 {
+                return Err(ConfigError::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint"));
+            }
+            Ok((Discovery::Dns(Box::new(dns(cluster, plan, logical)?)), None))
+        }
+        DiscoveryType::OriginalDst => original_dst(cluster).map(|found| (Discovery::OriginalDst(Box::new(found)), None)),
+    }
+}
+
+fn dns(cluster: &proto::Cluster, plan: Plan, logical: bool) -> Result<Dns, ConfigError> {
+    use proto::cluster::DnsLookupFamily;
+    let family = match DnsLookupFamily::try_from(cluster.dns_lookup_family) {
+        Ok(DnsLookupFamily::Auto) => Family::Auto,
+        Ok(DnsLookupFamily::V4Only) => Family::V4Only,
+        Ok(DnsLookupFamily::V6Only) => Family::V6Only,
+        Ok(DnsLookupFamily::V4Preferred) => Family::V4Preferred,
+        Ok(DnsLookupFamily::All) => Family::All,
+        Err(_) => return Err(ConfigError::new("dns_lookup_family", "is unknown")),
+    };
+    let refresh = duration(cluster.dns_refresh_rate, "dns_refresh_rate")?.unwrap_or(Duration::from_secs(5));
+    let refresh = refresh.max(Duration::from_millis(1));
+    let failure = cluster.dns_failure_refresh_rate.as_ref();
+    let base = duration(failure.and_then(|rate| rate.base_interval), "dns_failure_refresh_rate.base_interval")?;
+    let limit = duration(failure.and_then(|rate| rate.max_interval), "dns_failure_refresh_rate.max_interval")?;
+    let failure_refresh = match (base, limit) {
+        (Some(base), Some(limit)) => (base, limit),
+        (Some(base), None) => (base, base * 10),
+        (None, _) => (refresh, refresh),
+    };
+    let jitter = duration(cluster.dns_jitter, "dns_jitter")?.unwrap_or_default();
+    Ok(Dns { plan, logical, family, refresh, respect_ttl: cluster.respect_dns_ttl, jitter, failure_refresh })
+}
+
+fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
+    let config = match &cluster.lb_config {
+        Some(proto::cluster::LbConfig::OriginalDstLbConfig(config)) => config.clone(),
+        _ => proto::cluster::OriginalDstLbConfig::default(),
+    };
+    let name = match config.http_header_name.as_str() {
+        "" => "x-envoy-original-dst-host",
+        name => name,
+    };
+    let header = http::HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| ConfigError::new("original_dst_lb_config.http_header_name", "is no header name"))?;
+    let port = config.upstream_port_override.map(|port| {
+        u16::try_from(port).map_err(|_| ConfigError::new("original_dst_lb_config.upstream_port_override", "is no port"))
+    });
+    let cleanup = duration(cluster.cleanup_interval, "cleanup_interval")?.unwrap_or(Duration::from_secs(5));
+    Ok(OriginalDst::new(config.use_http_header.then_some(header), port.transpose()?, cleanup))
+}
+
+/// Breakers of the default and the high priority.
+fn breakers(config: Option<&proto::CircuitBreakers>) -> [Breakers; 2] {
+    let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
+    let of = |priority: core::RoutingPriority| {
+        thresholds.iter().find(|found| found.priority == priority as i32).map(Breakers::decode).unwrap_or_default()
+    };
+    [of(core::RoutingPriority::Default), of(core::RoutingPriority::High)]
+}

@@ -1,0 +1,164 @@
+//! Where a cluster's hosts come from: the configuration itself, EDS, DNS, or the connections' own destinations.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+
+use super::endpoints::{self, Assignment, Plan};
+use super::health::{HostHealth, Unhealthy};
+use super::{Cluster, ClusterManager};
+use crate::config::ConfigError;
+
+mod dns;
+mod original_dst;
+
+pub use dns::{Dns, Family};
+pub use original_dst::OriginalDst;
+
+/// Where the hosts come from.
+#[derive(Debug)]
+pub enum Discovery {
+    /// The configuration.
+    Static,
+    /// EDS, under this name.
+    Eds {
+        /// `service_name`, or the cluster's name.
+        service_name: String,
+    },
+    /// DNS; all answers are hosts, or one of them (LOGICAL_DNS).
+    Dns(Box<Dns>),
+    /// The connections' own destinations.
+    OriginalDst(Box<OriginalDst>),
+}
+
+impl Cluster {
+    /// The EDS resource that the cluster waits for, if it is of that type.
+    pub fn eds_service_name(&self) -> Option<&str> {
+        match &self.discovery {
+            Discovery::Eds { service_name } => Some(service_name),
+            _ => None,
+        }
+    }
+
+    /// Replaces the hosts by EDS; those whose address stays keep their identity, pools, health and outlier state.
+    ///
+    /// # Errors
+    /// Names the field that cannot be served; the hosts stay as they are then.
+    pub fn update_endpoints(&self, assignment: &ClusterLoadAssignment) -> Result<(), ConfigError> {
+        let plan = endpoints::decode(assignment, &self.config.transports).inspect_err(|_| {
+            self.stats.update_failure.inc();
+        })?;
+        if let Some((name, _)) = plan.names().next() {
+            self.stats.update_failure.inc();
+            return Err(ConfigError::new("endpoints", format!("{name:?} is not an IP address, as EDS needs")));
+        }
+        self.apply(&plan, &|_| Vec::new());
+        Ok(())
+    }
+
+    /// Gives up waiting for the first hosts (the init timeout has passed).
+    pub fn stop_warming(&self) {
+        self.set_warm();
+    }
+
+    /// Puts the hosts of `plan` in place.
+    pub(super) fn apply(&self, plan: &Plan, resolve: &dyn Fn(&str) -> Vec<IpAddr>) {
+        let guard = self.updating.lock();
+        let before = self.hosts.load_full();
+        let assignment = plan.hosts(&before.assignment, &|| self.new_health(), resolve);
+        let mut changed = false;
+        let kept: rustc_hash::FxHashSet<u64> =
+            assignment.localities.iter().flat_map(|group| &group.hosts).map(|host| host.id).collect();
+        for host in before.hosts.iter().filter(|host| !kept.contains(&host.id)) {
+            changed = true;
+            host.health.remove();
+            if let Some(detector) = &self.outlier {
+                detector.forget(host);
+            }
+        }
+        changed |= kept.len() != before.hosts.len();
+        self.stats.update_success.inc();
+        if kept.is_empty() {
+            self.stats.update_empty.inc();
+        }
+        if changed {
+            self.stats.membership_change.inc();
+        }
+        let epoch = self.health_epoch.load(Ordering::Acquire);
+        self.store(Arc::new(assignment), epoch);
+        drop(guard);
+        self.set_warm();
+    }
+
+    /// Health of a new host: with active checks it waits for its first answer, but only once traffic may need it.
+    fn new_health(&self) -> HostHealth {
+        let health = HostHealth::new(self.health_epoch.clone());
+        if !self.health_checks.is_empty() {
+            health.set(Unhealthy::Pending, self.ignore_new_until_checked || self.is_warm());
+            health.set(Unhealthy::ActiveCheck, !self.is_warm());
+        }
+        health
+    }
+
+    /// Starts what runs beside the requests: DNS, health checks, outlier sweeps. Stopped when the cluster is dropped.
+    pub fn start(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
+        let mut tasks = self.tasks.lock();
+        if !tasks.is_empty() {
+            return;
+        }
+        if matches!(self.discovery, Discovery::Dns(_)) {
+            tasks.push(runtime.spawn(dns::run(Arc::downgrade(self))).abort_handle());
+        }
+        if matches!(self.discovery, Discovery::OriginalDst(_)) {
+            tasks.push(runtime.spawn(original_dst::run(Arc::downgrade(self))).abort_handle());
+        }
+        if let Some(detector) = &self.outlier {
+            tasks.push(runtime.spawn(sweep(Arc::downgrade(self), detector.interval)).abort_handle());
+        }
+        for place in 0..self.health_checks.len() {
+            tasks.push(runtime.spawn(super::health::run(Arc::downgrade(self), place)).abort_handle());
+        }
+    }
+
+    /// Ends background work and marks the hosts as gone, so that workers close their idle connections.
+    pub fn retire(&self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+        for host in &self.hosts.load().hosts {
+            host.health.remove();
+        }
+        if let Discovery::OriginalDst(destinations) = &self.discovery {
+            destinations.retire();
+        }
+    }
+}
+
+async fn sweep(cluster: Weak<Cluster>, interval: std::time::Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        if let Some(detector) = &cluster.outlier {
+            detector.sweep(&cluster);
+        }
+    }
+}
+
+impl ClusterManager {
+    /// Retires the clusters of `before` that are not in use any more.
+    pub(super) fn retire_missing(&self, before: &rustc_hash::FxHashMap<crate::text::Text, Arc<Cluster>>) {
+        let now = self.all();
+        for (name, cluster) in before {
+            if !now.get(name).is_some_and(|current| Arc::ptr_eq(current, cluster)) {
+                cluster.retire();
+            }
+        }
+    }
+}
+
+/// An assignment without hosts.
+pub(super) fn nothing() -> Arc<Assignment> {
+    Arc::new(Assignment { localities: Vec::new(), overprovisioning: 140 })
+}

@@ -1,0 +1,361 @@
+//! Active health checks: HTTP, TCP and gRPC questions to each host, apart from the pools of the workers.
+//!
+//! Rules: Envoy, "Health checking" (thresholds, intervals by state, jitter).
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::envoy::config::endpoint::v3 as endpoint;
+
+use super::Unhealthy;
+use crate::cluster::{Cluster, Host, HostAddress};
+use crate::config::{At, ConfigError, duration, required};
+use crate::text::Text;
+
+mod probe;
+
+/// An active health check of a cluster.
+#[derive(Debug)]
+pub struct HealthCheck {
+    timeout: Duration,
+    interval: Duration,
+    initial_jitter: Duration,
+    interval_jitter: Duration,
+    jitter_percent: u32,
+    unhealthy_threshold: u32,
+    healthy_threshold: u32,
+    no_traffic_interval: Duration,
+    no_traffic_healthy_interval: Option<Duration>,
+    unhealthy_interval: Option<Duration>,
+    unhealthy_edge_interval: Option<Duration>,
+    healthy_edge_interval: Option<Duration>,
+    port: Option<u16>,
+    log_failures: bool,
+    checker: Checker,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub enum Checker {
+    /// An HTTP request.
+    Http {
+        /// Host header; the cluster's name if empty.
+        host: String,
+        /// Path.
+        path: String,
+        /// Method.
+        method: http::Method,
+        /// Further headers.
+        headers: http::HeaderMap,
+        /// Statuses that are good.
+        expected: Vec<std::ops::Range<u16>>,
+        /// Over HTTP/2.
+        http2: bool,
+    },
+    /// A connection, and bytes to send and to find in the answer.
+    Tcp {
+        /// Sent.
+        send: Bytes,
+        /// Expected, each after the other.
+        receive: Vec<Bytes>,
+    },
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// Service asked for.
+        service: String,
+        /// Authority; the cluster's name if empty.
+        authority: String,
+    },
+}
+
+/// What an endpoint says about its own checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostCheck {
+    /// Port, unless the endpoint's.
+    pub port: Option<u16>,
+    /// Host header, unless the check's.
+    pub hostname: Text,
+    /// Not checked.
+    pub disabled: bool,
+}
+
+impl HostCheck {
+    pub(in crate::cluster) fn decode(config: &endpoint::endpoint::HealthCheckConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            port: port(config.port_value).at("port_value")?,
+            hostname: config.hostname.as_str().into(),
+            disabled: config.disable_active_health_check,
+        })
+    }
+}
+
+fn port(value: u32) -> Result<Option<u16>, ConfigError> {
+    let port = u16::try_from(value).map_err(|_| ConfigError::new("", "must be at most 65535"))?;
+    Ok((port != 0).then_some(port))
+}
+
+impl HealthCheck {
+    pub(in crate::cluster) fn decode(config: &core::HealthCheck) -> Result<Self, ConfigError> {
+        let positive = |value, field| {
+            required(duration(value, field)?, field)
+                .and_then(|value| (!value.is_zero()).then_some(value).ok_or_else(|| ConfigError::new(field, "must not be zero")))
+        };
+        let interval = positive(config.interval, "interval")?;
+        Ok(Self {
+            timeout: positive(config.timeout, "timeout")?,
+            interval,
+            initial_jitter: duration(config.initial_jitter, "initial_jitter")?.unwrap_or_default(),
+            interval_jitter: duration(config.interval_jitter, "interval_jitter")?.unwrap_or_default(),
+            jitter_percent: config.interval_jitter_percent.min(100),
+            unhealthy_threshold: required(config.unhealthy_threshold, "unhealthy_threshold")?.max(1),
+            healthy_threshold: required(config.healthy_threshold, "healthy_threshold")?.max(1),
+            no_traffic_interval: duration(config.no_traffic_interval, "no_traffic_interval")?
+                .unwrap_or(Duration::from_secs(60)),
+            no_traffic_healthy_interval: duration(config.no_traffic_healthy_interval, "no_traffic_healthy_interval")?,
+            unhealthy_interval: duration(config.unhealthy_interval, "unhealthy_interval")?,
+            unhealthy_edge_interval: duration(config.unhealthy_edge_interval, "unhealthy_edge_interval")?,
+            healthy_edge_interval: duration(config.healthy_edge_interval, "healthy_edge_interval")?,
+            port: port(config.alt_port.unwrap_or_default()).at("alt_port")?,
+            log_failures: config.always_log_health_check_failures,
+            checker: checker(required(config.health_checker.as_ref(), "health_checker")?)?,
+        })
+    }
+
+    /// The time until the next question.
+    fn pause(&self, state: &State, traffic: bool) -> Duration {
+        let edge = state.edge();
+        let interval = match (state.healthy, traffic) {
+            (true, false) => self.no_traffic_healthy_interval.unwrap_or(self.no_traffic_interval),
+            (false, false) => self.no_traffic_interval,
+            (true, true) if edge => self.healthy_edge_interval.unwrap_or(self.interval),
+            (true, true) => self.interval,
+            (false, true) if edge => {
+                self.unhealthy_edge_interval.or(self.unhealthy_interval).unwrap_or(self.interval)
+            }
+            (false, true) => self.unhealthy_interval.unwrap_or(self.interval),
+        };
+        let jitter = self.interval_jitter + interval * self.jitter_percent / 100;
+        interval + jitter.mul_f64(fastrand::f64())
+    }
+
+    fn address(&self, host: &Host) -> HostAddress {
+        let port = host.check.as_ref().and_then(|check| check.port).or(self.port);
+        match (&host.address, port) {
+            (HostAddress::Tcp(address), Some(port)) => HostAddress::Tcp(SocketAddr::new(address.ip(), port)),
+            (address, _) => address.clone(),
+        }
+    }
+}
+
+fn checker(config: &core::health_check::HealthChecker) -> Result<Checker, ConfigError> {
+    use core::health_check::HealthChecker;
+    match config {
+        HealthChecker::HttpHealthCheck(config) => http_checker(config).at("http_health_check"),
+        HealthChecker::TcpHealthCheck(config) => {
+            let receive = config.receive.iter().map(payload).collect::<Result<_, _>>();
+            let send = config.send.as_ref().map(payload).transpose();
+            Ok(Checker::Tcp {
+                send: send.at("tcp_health_check.send")?.unwrap_or_default(),
+                receive: receive.at("tcp_health_check.receive")?,
+            })
+        }
+        HealthChecker::GrpcHealthCheck(config) => {
+            Ok(Checker::Grpc { service: config.service_name.clone(), authority: config.authority.clone() })
+        }
+        HealthChecker::CustomHealthCheck(_) => Err(ConfigError::new("custom_health_check", "is not implemented")),
+    }
+}
+
+fn http_checker(config: &core::health_check::HttpHealthCheck) -> Result<Checker, ConfigError> {
+    let method = match core::RequestMethod::try_from(config.method) {
+        Ok(core::RequestMethod::MethodUnspecified) | Err(_) => http::Method::GET,
+        Ok(method) => http::Method::from_bytes(method.as_str_name().as_bytes())
+            .map_err(|_| ConfigError::new("method", "is no HTTP method"))?,
+    };
+    let expected = match config.expected_statuses.as_slice() {
+        [] => Ok(vec![200..201]),
+        ranges => ranges
+            .iter()
+            .map(|range| {
+                let bound = |value| u16::try_from(value).map_err(|_| ConfigError::new("expected_statuses", "must be 100 to 600"));
+                Ok(bound(range.start)?..bound(range.end)?)
+            })
+            .collect(),
+    };
+    let mut headers = http::HeaderMap::new();
+    for header in config.request_headers_to_add.iter().filter_map(|option| option.header.as_ref()) {
+        let name = http::HeaderName::from_bytes(header.key.as_bytes());
+        let value = http::HeaderValue::from_str(&header.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(ConfigError::new("request_headers_to_add", format!("{:?} is no valid header", header.key)));
+        };
+        headers.append(name, value);
+    }
+    if http::uri::PathAndQuery::try_from(config.path.as_str()).is_err() || !config.path.starts_with('/') {
+        return Err(ConfigError::new("path", "must be a path that starts with /"));
+    }
+    Ok(Checker::Http {
+        host: config.host.clone(),
+        path: config.path.clone(),
+        method,
+        headers,
+        expected: expected?,
+        http2: config.codec_client_type == ferromesh_proto::envoy::r#type::v3::CodecClientType::Http2 as i32,
+    })
+}
+
+fn payload(payload: &core::health_check::Payload) -> Result<Bytes, ConfigError> {
+    match &payload.payload {
+        None => Ok(Bytes::new()),
+        Some(core::health_check::payload::Payload::Binary(bytes)) => Ok(bytes.clone()),
+        Some(core::health_check::payload::Payload::Text(hex)) => hex
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+            .collect::<Option<Vec<u8>>>()
+            .map(Bytes::from)
+            .ok_or_else(|| ConfigError::new("text", "must be hexadecimal")),
+    }
+}
+
+/// A host's answers so far.
+#[derive(Debug, Default)]
+struct State {
+    healthy: bool,
+    /// Answers in a row that disagree with `healthy`.
+    against: u32,
+    /// The first answer decides alone.
+    first: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self { first: true, ..Self::default() }
+    }
+
+    fn edge(&self) -> bool {
+        self.against > 0
+    }
+
+    /// Counts an answer; the new state if it changes.
+    fn count(&mut self, good: bool, check: &HealthCheck) -> Option<bool> {
+        let first = std::mem::take(&mut self.first);
+        if good == self.healthy && !first {
+            self.against = 0;
+            return None;
+        }
+        self.against += 1;
+        let threshold = match (first, good) {
+            (true, _) => 1,
+            (false, true) => check.healthy_threshold,
+            (false, false) => check.unhealthy_threshold,
+        };
+        if self.against < threshold {
+            return None;
+        }
+        self.against = 0;
+        self.healthy = good;
+        Some(good)
+    }
+}
+
+/// Checks the hosts of a cluster for as long as it lives: one task a host, started and ended as hosts come and go.
+pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, place: usize) {
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut known: rustc_hash::FxHashMap<u64, tokio::task::AbortHandle> = Default::default();
+    loop {
+        {
+            let Some(cluster) = cluster.upgrade() else { return };
+            let hosts = cluster.hosts.load_full();
+            known.retain(|id, task| {
+                let stays = hosts.hosts.iter().any(|host| host.id == *id);
+                if !stays {
+                    task.abort();
+                }
+                stays
+            });
+            for host in &hosts.hosts {
+                if host.check.as_ref().is_some_and(|check| check.disabled) {
+                    host.health.set(Unhealthy::Pending, false);
+                    host.health.set(Unhealthy::ActiveCheck, false);
+                } else if !known.contains_key(&host.id) {
+                    known.insert(host.id, tasks.spawn(watch(Arc::downgrade(&cluster), place, host.clone())));
+                }
+            }
+        }
+        while tasks.try_join_next().is_some() {}
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+async fn watch(cluster: Weak<Cluster>, place: usize, host: Arc<Host>) {
+    let mut state = State::new();
+    let mut requests = 0;
+    let initial = cluster.upgrade().and_then(|cluster| cluster.health_checks.get(place).map(|check| check.initial_jitter));
+    tokio::time::sleep(initial.unwrap_or_default().mul_f64(fastrand::f64())).await;
+    loop {
+        let Some(owner) = cluster.upgrade() else { return };
+        let Some(check) = owner.health_checks.get(place) else { return };
+        let asked = probe::ask(&owner, check, &host);
+        let result = match tokio::time::timeout(check.timeout, asked).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+        };
+        if let Err(reason) = &result
+            && (check.log_failures || state.healthy)
+        {
+            tracing::info!(cluster = %owner.config.name, host = %host.address, reason, "health check failed");
+        }
+        if let Some(healthy) = state.count(result.is_ok(), check) {
+            host.health.set(Unhealthy::ActiveCheck, !healthy);
+        }
+        host.health.set(Unhealthy::Pending, false);
+        if let (Ok(()), Some(detector)) = (&result, &owner.outlier) {
+            detector.check_passed(&host);
+        }
+        let now = owner.stats.upstream_rq_total.get();
+        let traffic = now > 0 || requests > 0;
+        requests = now;
+        let pause = check.pause(&state, traffic);
+        drop(owner);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check() -> HealthCheck {
+        HealthCheck::decode(&core::HealthCheck {
+            timeout: Some(Duration::from_secs(1).try_into().unwrap()),
+            interval: Some(Duration::from_secs(10).try_into().unwrap()),
+            unhealthy_threshold: Some(3),
+            healthy_threshold: Some(2),
+            health_checker: Some(core::health_check::HealthChecker::TcpHealthCheck(Default::default())),
+            ..Default::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_first_answer_decides_alone_and_later_ones_by_thresholds() {
+        let (check, mut state) = (check(), State::new());
+        assert_eq!(state.count(true, &check), Some(true));
+        assert_eq!(state.count(false, &check), None);
+        assert_eq!(state.count(false, &check), None);
+        assert_eq!(state.count(true, &check), None, "a good answer starts the count anew");
+        assert_eq!([false; 3].map(|good| state.count(good, &check)), [None, None, Some(false)]);
+        assert_eq!([true; 2].map(|good| state.count(good, &check)), [None, Some(true)]);
+    }
+
+    #[test]
+    fn hosts_without_traffic_are_asked_less_often() {
+        let (check, state) = (check(), State::new());
+        assert_eq!(check.pause(&state, false), Duration::from_secs(60));
+        assert_eq!(check.pause(&state, true), Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,122 @@
+//! The right to send one request on a pooled connection, and what goes back to the pool when it is used or dropped.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::h2::Multiplexed;
+use super::pool::{Facts, Pool};
+use super::UpstreamError;
+use crate::body::Body;
+use crate::cause::Cause;
+use crate::cluster::breaker::Permit;
+use crate::cluster::{Cluster, Host};
+use crate::http::h1::client::Connection;
+use crate::http::{RequestHead, ResponseHead};
+use crate::stream::TlsInfo;
+
+/// A request in flight, as counted for the host and the cluster; ends when dropped.
+pub struct Active {
+    cluster: Arc<Cluster>,
+    host: Arc<Host>,
+    _permit: Permit,
+}
+
+impl Active {
+    /// Counts a request; fails if the cluster's `max_requests` is reached.
+    fn begin(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Result<Self, UpstreamError> {
+        let Some(permit) = cluster.breakers[usize::from(high_priority)].requests.take() else {
+            cluster.stats.upstream_rq_pending_overflow.inc();
+            return Err(UpstreamError::early(Cause::MaxRequests, "max_requests is reached"));
+        };
+        host.active.fetch_add(1, Ordering::Relaxed);
+        host.stats.rq_total.inc();
+        cluster.stats.upstream_rq_total.inc();
+        cluster.stats.upstream_rq_active.inc();
+        Ok(Self { cluster: cluster.clone(), host: host.clone(), _permit: permit })
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.host.active.fetch_sub(1, Ordering::Relaxed);
+        self.cluster.stats.upstream_rq_active.dec();
+    }
+}
+
+/// What a stream is on.
+pub(super) enum Lease {
+    /// A whole HTTP/1 connection.
+    Http1(Http1Lease),
+    /// One stream of an HTTP/2 connection.
+    Http2(Rc<Multiplexed>),
+}
+
+/// A connection out of the pool; goes back when dropped unused.
+pub(super) struct Http1Lease {
+    pub(super) connection: Option<Connection>,
+    pub(super) facts: Option<Facts>,
+    pub(super) pool: Rc<Pool>,
+}
+
+impl Drop for Http1Lease {
+    fn drop(&mut self) {
+        if let (Some(connection), Some(facts)) = (self.connection.take(), self.facts.take()) {
+            self.pool.give_back(connection, facts);
+        }
+    }
+}
+
+/// The right to send one request on a connection.
+pub struct ClientStream {
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// TLS facts.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// The HTTP version of the connection.
+    pub version: http::Version,
+    active: Active,
+    lease: Lease,
+}
+
+impl ClientStream {
+    /// A stream on `lease`.
+    pub(super) fn new(pool: &Pool, lease: Lease) -> Result<Self, UpstreamError> {
+        let active = Active::begin(&pool.cluster, &pool.host, pool.wanted.high_priority)?;
+        let (version, shared) = match &lease {
+            Lease::Http1(lease) => (http::Version::HTTP_11, lease.facts.as_ref().map(|facts| facts.shared.clone())),
+            Lease::Http2(connection) => (http::Version::HTTP_2, Some(connection.facts.shared.clone())),
+        };
+        let (local, tls) = shared.map(|shared| (shared.local, shared.tls.clone())).unwrap_or_default();
+        Ok(Self { local, tls, version, active, lease })
+    }
+
+    /// As [`ClientStream::send`], but the caller keeps the request counted as active.
+    ///
+    /// # Errors
+    /// As [`ClientStream::send`].
+    pub(crate) async fn start(
+        self,
+        head: &RequestHead,
+        body: Body,
+        inform: Option<&dyn Fn(ResponseHead)>,
+    ) -> Result<(ResponseHead, Body, Active), UpstreamError> {
+        let (head, body) = match self.lease {
+            Lease::Http2(connection) => super::h2::send(connection, head, body, inform).await?,
+            Lease::Http1(mut lease) => {
+                let (Some(connection), Some(facts)) = (lease.connection.take(), lease.facts.take()) else {
+                    // Both are there from `new` until here; a lease is used once.
+                    return Err(UpstreamError::early(Cause::UpstreamConnectionFailure, "the connection is in use"));
+                };
+                let pool = lease.pool.clone();
+                let done = Box::new(move |connection: Option<Connection>| match connection {
+                    Some(connection) => pool.give_back(connection, facts),
+                    None => drop(facts),
+                });
+                connection.send(head, body, inform, done).await?
+            }
+        };
+        Ok((head, body, self.active))
+    }
+}
