@@ -141,5 +141,3 @@ impl ClientStream {
     }
 }
 
-#[cfg(test)]
-mod tests;

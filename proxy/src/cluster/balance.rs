@@ -152,5 +152,3 @@ impl Balancer {
     }
 }
 
-#[cfg(test)]
-mod tests;

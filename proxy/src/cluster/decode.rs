@@ -1,5 +1,8 @@
 //! Envoy's Cluster message into the runtime form.
 
+// Envoy's own deprecations; Istio and older bootstraps still send these fields.
+#![allow(deprecated)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

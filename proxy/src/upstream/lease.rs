@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::h2::Multiplexed;
+use super::h2::Slot;
 use super::pool::{Facts, Pool};
 use super::UpstreamError;
 use crate::body::Body;
@@ -50,7 +50,7 @@ pub(super) enum Lease {
     /// A whole HTTP/1 connection.
     Http1(Http1Lease),
     /// One stream of an HTTP/2 connection.
-    Http2(Rc<Multiplexed>),
+    Http2(Slot),
 }
 
 /// A connection out of the pool; goes back when dropped unused.
@@ -86,7 +86,7 @@ impl ClientStream {
         let active = Active::begin(&pool.cluster, &pool.host, pool.wanted.high_priority)?;
         let (version, shared) = match &lease {
             Lease::Http1(lease) => (http::Version::HTTP_11, lease.facts.as_ref().map(|facts| facts.shared.clone())),
-            Lease::Http2(connection) => (http::Version::HTTP_2, Some(connection.facts.shared.clone())),
+            Lease::Http2(slot) => (http::Version::HTTP_2, Some(slot.facts().shared.clone())),
         };
         let (local, tls) = shared.map(|shared| (shared.local, shared.tls.clone())).unwrap_or_default();
         Ok(Self { local, tls, version, active, lease })
@@ -103,7 +103,7 @@ impl ClientStream {
         inform: Option<&dyn Fn(ResponseHead)>,
     ) -> Result<(ResponseHead, Body, Active), UpstreamError> {
         let (head, body) = match self.lease {
-            Lease::Http2(connection) => super::h2::send(connection, head, body, inform).await?,
+            Lease::Http2(slot) => super::h2::send(slot, head, body, inform).await?,
             Lease::Http1(mut lease) => {
                 let (Some(connection), Some(facts)) = (lease.connection.take(), lease.facts.take()) else {
                     // Both are there from `new` until here; a lease is used once.

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::h2::Multiplexed;
+use super::h2::{Multiplexed, Slot};
 use super::lease::{ClientStream, Http1Lease, Lease};
 use super::{UpstreamError, Wanted, dial};
 use crate::cause::Cause;
@@ -124,6 +124,13 @@ pub(super) struct Shared {
     pub(super) tls: Option<Rc<TlsInfo>>,
 }
 
+impl Facts {
+    /// The pool, if it is still there.
+    pub(super) fn pool(&self) -> Option<Rc<Pool>> {
+        self.pool.upgrade()
+    }
+}
+
 impl Drop for Facts {
     fn drop(&mut self) {
         let Some(pool) = self.pool.upgrade() else { return };
@@ -162,7 +169,7 @@ impl Pool {
             return None;
         }
         if let Some(connection) = self.shared.borrow().iter().find(|connection| connection.has_room()) {
-            return Some(Lease::Http2(connection.clone()));
+            return Some(Lease::Http2(Slot::new(connection.clone())));
         }
         if self.wanted.exclusive {
             return None;
@@ -313,7 +320,7 @@ impl Pool {
             let Some(connection) = room else { break };
             let Some(sender) = self.next_waiting() else { break };
             // What comes back was for one that has gone; the next is served.
-            drop(sender.send(Ok(Lease::Http2(connection.reserved()))));
+            drop(sender.send(Ok(Lease::Http2(Slot::new(connection)))));
         }
         self.grow();
     }
@@ -357,7 +364,6 @@ impl Pool {
     /// Closes the resting connections that `close` names.
     fn close_idle(&self, mut close: impl FnMut(&mut Idle) -> bool) {
         let mut closed = Vec::new();
-        self.idle.borrow_mut().retain_mut(|_| true);
         let mut kept = Vec::new();
         for mut idle in std::mem::take(&mut *self.idle.borrow_mut()) {
             if close(&mut idle) { closed.push(idle) } else { kept.push(idle) }

@@ -1,5 +1,8 @@
 //! Balancing policies: `lb_policy` with its config, or `load_balancing_policy` with typed extensions.
 
+// Envoy's own deprecations; Istio and older bootstraps still send these fields.
+#![allow(deprecated)]
+
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::cluster::v3 as proto;
 use ferromesh_proto::envoy::extensions::load_balancing_policies as typed;

@@ -1,5 +1,8 @@
 //! HTTP options of a cluster: HttpProtocolOptions, or the older fields of the cluster itself.
 
+// Envoy's own deprecations; Istio and older bootstraps still send these fields.
+#![allow(deprecated)]
+
 use std::time::Duration;
 
 use ferromesh_proto::envoy::config::cluster::v3 as proto;
