@@ -140,4 +140,3 @@ impl ClientStream {
         Ok((head, body))
     }
 }
-

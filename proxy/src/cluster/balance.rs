@@ -89,7 +89,8 @@ pub struct HostSet {
 impl HostSet {
     /// The tables for these hosts with their health now.
     pub fn new(assignment: Arc<Assignment>, policy: &Policy, epoch: u64) -> Self {
-        let mut hosts: Vec<_> = assignment.localities.iter().flat_map(|locality| locality.hosts.iter().cloned()).collect();
+        let mut hosts: Vec<_> =
+            assignment.localities.iter().flat_map(|locality| locality.hosts.iter().cloned()).collect();
         hosts.sort_by_key(|host| host.priority);
         let tables = Tables::new(&assignment, policy, |_| true);
         let subsets = policy.subsets.as_ref().map(|config| subset::Index::new(config, &assignment, policy));
@@ -151,4 +152,3 @@ impl Balancer {
         Some(picked.clone())
     }
 }
-

@@ -54,9 +54,11 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
     };
     let (discovery, fixed) = discovery(cluster, plan)?;
     let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
-    let health_checks = cluster.health_checks.iter().enumerate().map(|(place, check)| {
-        HealthCheck::decode(check).at(format_args!("health_checks[{place}]"))
-    });
+    let health_checks = cluster
+        .health_checks
+        .iter()
+        .enumerate()
+        .map(|(place, check)| HealthCheck::decode(check).at(format_args!("health_checks[{place}]")));
     let policy = policy::decode(cluster)?;
     if matches!(discovery, Discovery::OriginalDst(_)) != matches!(policy.kind, super::balance::Kind::ClusterProvided) {
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
@@ -195,12 +197,14 @@ fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery,
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let logical = kind == DiscoveryType::LogicalDns;
             let plan = required(plan, "load_assignment")?;
-            if logical && plan.len() != 1 {
+            if logical && plan.count() != 1 {
                 return Err(ConfigError::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint"));
             }
             Ok((Discovery::Dns(Box::new(dns(cluster, plan, logical)?)), None))
         }
-        DiscoveryType::OriginalDst => original_dst(cluster).map(|found| (Discovery::OriginalDst(Box::new(found)), None)),
+        DiscoveryType::OriginalDst => {
+            original_dst(cluster).map(|found| (Discovery::OriginalDst(Box::new(found)), None))
+        }
     }
 }
 

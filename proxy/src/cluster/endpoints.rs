@@ -90,13 +90,8 @@ impl Plan {
     }
 
     /// Number of endpoints.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.localities.iter().map(|locality| locality.endpoints.len()).sum()
-    }
-
-    /// Whether there are no endpoints.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The hosts, with what names stand for by `resolve`; unchanged addresses keep the identity they have in `before`.
@@ -214,9 +209,9 @@ fn template(
 ) -> Result<Template, ConfigError> {
     let endpoint = match required(lb_endpoint.host_identifier.as_ref(), "endpoint")? {
         endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint) => endpoint,
-        endpoint::lb_endpoint::HostIdentifier::EndpointName(name) => {
-            named.get(name).ok_or_else(|| ConfigError::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?
-        }
+        endpoint::lb_endpoint::HostIdentifier::EndpointName(name) => named
+            .get(name)
+            .ok_or_else(|| ConfigError::new("endpoint_name", format!("{name:?} is not in named_endpoints")))?,
     };
     let target = required(endpoint.address.as_ref(), "endpoint.address").and_then(target).at("endpoint.address")?;
     let metadata = merged_metadata(group.metadata.as_ref(), lb_endpoint.metadata.as_ref());
@@ -224,7 +219,8 @@ fn template(
         Target::Name(name, _) if endpoint.hostname.is_empty() => Text::from(name.as_str()),
         _ => Text::from(endpoint.hostname.as_str()),
     };
-    let check = endpoint.health_check_config.as_ref().map(HostCheck::decode).transpose().at("endpoint.health_check_config")?;
+    let check =
+        endpoint.health_check_config.as_ref().map(HostCheck::decode).transpose().at("endpoint.health_check_config")?;
     Ok(Template {
         hostname,
         transport: transport(transports, &metadata),

@@ -220,8 +220,7 @@ impl Detector {
             for count in &state.in_a_row {
                 count.store(0, Ordering::Relaxed);
             }
-            let before =
-                self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| active.checked_sub(1));
+            let before = self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| active.checked_sub(1));
             self.ejections_active.set(u64::from(before.unwrap_or(1).saturating_sub(1)));
         }
     }
@@ -252,7 +251,9 @@ impl Detector {
                 if since >= millis(lasts).saturating_add(state.jitter.load(Ordering::Relaxed)) {
                     self.restore(host);
                 }
-            } else if times > 0 && now.saturating_sub(state.returned_at.load(Ordering::Relaxed)) >= millis(self.interval) {
+            } else if times > 0
+                && now.saturating_sub(state.returned_at.load(Ordering::Relaxed)) >= millis(self.interval)
+            {
                 state.times.store(times - 1, Ordering::Relaxed);
             }
         }

@@ -109,7 +109,8 @@ impl ClusterStats {
     /// Counts an answer by the class of its status.
     pub fn count_status(&self, status: u16) {
         self.upstream_rq_completed.inc();
-        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.upstream_rq_xx.get(class)) {
+        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.upstream_rq_xx.get(class))
+        {
             counter.inc();
         }
     }

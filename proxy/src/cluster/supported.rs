@@ -28,35 +28,20 @@ pub const SUPPORTED: Table = &[
         "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
         "fallback_policy default_subset subset_selectors panic_mode_any list_as_any locality_weight_aware",
     ),
-    (
-        "envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector",
-        "keys fallback_policy fallback_keys_subset",
-    ),
+    ("envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector", "keys fallback_policy fallback_keys_subset"),
     ("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
     ("envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "choice_count"),
-    (
-        "envoy.config.cluster.v3.Cluster.RingHashLbConfig",
-        "minimum_ring_size hash_function maximum_ring_size",
-    ),
+    ("envoy.config.cluster.v3.Cluster.RingHashLbConfig", "minimum_ring_size hash_function maximum_ring_size"),
     ("envoy.config.cluster.v3.Cluster.MaglevLbConfig", "*"),
-    (
-        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
-        "use_http_header http_header_name upstream_port_override",
-    ),
+    ("envoy.config.cluster.v3.Cluster.OriginalDstLbConfig", "use_http_header http_header_name upstream_port_override"),
     (
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
         "healthy_panic_threshold update_merge_window ignore_new_hosts_until_first_hc consistent_hashing_lb_config \
          zone_aware_lb_config locality_weighted_lb_config",
     ),
-    (
-        "envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig",
-        "routing_enabled min_cluster_size",
-    ),
+    ("envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig", "routing_enabled min_cluster_size"),
     ("envoy.config.cluster.v3.Cluster.CommonLbConfig.LocalityWeightedLbConfig", "*"),
-    (
-        "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
-        "use_hostname_for_hashing",
-    ),
+    ("envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig", "use_hostname_for_hashing"),
     ("envoy.config.cluster.v3.CircuitBreakers", "thresholds"),
     (
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
@@ -110,10 +95,7 @@ pub const SUPPORTED: Table = &[
          max_inbound_window_update_frames_per_data_frame_sent stream_error_on_invalid_http_messaging \
          override_stream_error_on_invalid_http_message connection_keepalive",
     ),
-    (
-        "envoy.config.core.v3.KeepaliveSettings",
-        "interval timeout interval_jitter connection_idle_interval",
-    ),
+    ("envoy.config.core.v3.KeepaliveSettings", "interval timeout interval_jitter connection_idle_interval"),
     (
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options upstream_http_protocol_options explicit_http_config \
@@ -134,10 +116,7 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.cluster.v3.LoadBalancingPolicy", "*"),
     ("envoy.config.cluster.v3.LoadBalancingPolicy.Policy", "*"),
     ("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin", "locality_lb_config"),
-    (
-        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
-        "choice_count locality_lb_config",
-    ),
+    ("envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest", "choice_count locality_lb_config"),
     ("envoy.extensions.load_balancing_policies.random.v3.Random", "locality_lb_config"),
     (
         "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
@@ -157,28 +136,13 @@ pub const SUPPORTED: Table = &[
         "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig",
         "routing_enabled min_cluster_size",
     ),
-    (
-        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig",
-        "*",
-    ),
-    (
-        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig",
-        "use_hostname_for_hashing",
-    ),
+    ("envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig", "*"),
+    ("envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig", "use_hostname_for_hashing"),
     ("envoy.config.endpoint.v3.ClusterLoadAssignment", "*"),
-    (
-        "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
-        "overprovisioning_factor",
-    ),
-    (
-        "envoy.config.endpoint.v3.LocalityLbEndpoints",
-        "locality metadata lb_endpoints load_balancing_weight priority",
-    ),
+    ("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", "overprovisioning_factor"),
+    ("envoy.config.endpoint.v3.LocalityLbEndpoints", "locality metadata lb_endpoints load_balancing_weight priority"),
     ("envoy.config.endpoint.v3.LbEndpoint", "*"),
     ("envoy.config.endpoint.v3.Endpoint", "address health_check_config hostname"),
-    (
-        "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
-        "port_value hostname disable_active_health_check",
-    ),
+    ("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig", "port_value hostname disable_active_health_check"),
     ("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", "*"),
 ];

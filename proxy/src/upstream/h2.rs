@@ -111,11 +111,7 @@ impl Drop for Slot {
     }
 }
 
-async fn drive(
-    mut connection: h2::client::Connection<Io, Bytes>,
-    options: Http2Options,
-    opened: Weak<Multiplexed>,
-) {
+async fn drive(mut connection: h2::client::Connection<Io, Bytes>, options: Http2Options, opened: Weak<Multiplexed>) {
     let pings = connection.ping_pong();
     let keepalive = async move {
         match (pings, options.keepalive_interval) {
@@ -211,7 +207,8 @@ fn request(head: &RequestHead) -> Result<http::Request<()>, UpstreamError> {
     let unfit = |what: &str| {
         UpstreamError::early(Cause::InvalidPath, format!("the request's {what} cannot be sent over HTTP/2"))
     };
-    let authority = Authority::from_maybe_shared(head.authority.clone().into_bytes()).map_err(|_| unfit("authority"))?;
+    let authority =
+        Authority::from_maybe_shared(head.authority.clone().into_bytes()).map_err(|_| unfit("authority"))?;
     let mut parts = http::uri::Parts::default();
     parts.authority = Some(authority);
     let mut request = http::Request::new(());
@@ -379,9 +376,5 @@ impl BodySource for Download {
 }
 
 fn broken(error: &h2::Error) -> BodyError {
-    BodyError {
-        cause: cause(error, true),
-        detail: error.to_string(),
-        h2_reason: error.reason().map(u32::from),
-    }
+    BodyError { cause: cause(error, true), detail: error.to_string(), h2_reason: error.reason().map(u32::from) }
 }

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::UpstreamError;
 use super::h2::Slot;
 use super::pool::{Facts, Pool};
-use super::UpstreamError;
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;

@@ -201,7 +201,9 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().push_back(sender);
         self.grow();
-        receiver.await.unwrap_or_else(|_| Err(UpstreamError::early(Cause::UpstreamConnectionFailure, "the worker stops")))
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(UpstreamError::early(Cause::UpstreamConnectionFailure, "the worker stops")))
     }
 
     /// Opens connections for those that wait, as far as the breakers let it.
@@ -257,7 +259,8 @@ impl Pool {
 
     async fn establish(&self, dialled: dial::Dialled, permit: Permit) -> Result<(), UpstreamError> {
         let config = &self.cluster.config;
-        let by_alpn = dialled.tls.as_ref().and_then(|tls| tls.alpn.as_ref()).is_some_and(|alpn| alpn.as_bytes() == b"h2");
+        let by_alpn =
+            dialled.tls.as_ref().and_then(|tls| tls.alpn.as_ref()).is_some_and(|alpn| alpn.as_bytes() == b"h2");
         let http2 = if self.wanted.auto { by_alpn } else { self.wanted.http2 };
         let shared = Rc::new(Shared { local: dialled.local, tls: dialled.tls.map(Rc::new) });
         self.open.set(self.open.get() + 1);

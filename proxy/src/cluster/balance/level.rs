@@ -126,7 +126,9 @@ impl Group {
         match self.sums.last() {
             Some(total) if *total > 0 => {
                 let random = match (policy.kind, context.hash) {
-                    (Kind::RingHash { .. } | Kind::Maglev { .. }, Some(hash)) => hash.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                    (Kind::RingHash { .. } | Kind::Maglev { .. }, Some(hash)) => {
+                        hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                    }
                     _ => dice.group.rotate_left(32),
                 };
                 let point = scale(random, *total);

@@ -5,8 +5,8 @@
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
-use super::level::Tables;
 use super::Policy;
+use super::level::Tables;
 use crate::cluster::{Assignment, Host};
 
 /// What is done if no subset fits.
@@ -61,16 +61,18 @@ impl Index {
             let mut made = FxHashMap::default();
             for key in hosts().flat_map(|host| host_keys(host, selector, config.list_as_any)) {
                 made.entry(key).or_insert_with_key(|key| {
-                    let has = |host: &Host| host_keys(host, selector, config.list_as_any).iter().any(|found| found == key);
+                    let has =
+                        |host: &Host| host_keys(host, selector, config.list_as_any).iter().any(|found| found == key);
                     Tables::new(assignment, policy, has)
                 });
             }
             made
         });
         let is_default = |host: &Host| {
-            config.default_subset.iter().all(|(key, value)| {
-                host.lb_metadata(key).is_some_and(|found| holds(found, value, config.list_as_any))
-            })
+            config
+                .default_subset
+                .iter()
+                .all(|(key, value)| host.lb_metadata(key).is_some_and(|found| holds(found, value, config.list_as_any)))
         };
         Self { subsets: subsets.collect(), default: Tables::new(assignment, policy, is_default) }
     }

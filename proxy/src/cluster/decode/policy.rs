@@ -168,7 +168,9 @@ fn subsets(config: &proto::cluster::LbSubsetConfig) -> Result<Option<SubsetConfi
             Ok(LbSubsetSelectorFallbackPolicy::NoFallback) => Some(Fallback::None),
             Ok(LbSubsetSelectorFallbackPolicy::AnyEndpoint) => Some(Fallback::Any),
             Ok(LbSubsetSelectorFallbackPolicy::DefaultSubset) => Some(Fallback::Default),
-            Ok(LbSubsetSelectorFallbackPolicy::KeysSubset) => Some(Fallback::Keys(selector.fallback_keys_subset.clone())),
+            Ok(LbSubsetSelectorFallbackPolicy::KeysSubset) => {
+                Some(Fallback::Keys(selector.fallback_keys_subset.clone()))
+            }
             Err(_) => return Err(ConfigError::new(format!("subset_selectors[{place}].fallback_policy"), "is unknown")),
         };
         Ok(Selector { keys, fallback })

@@ -55,7 +55,8 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
         protocol,
         http2: http2_options(http2.as_ref()).at("http2_protocol_options")?,
         // An hour unless set; zero is off.
-        idle_timeout: Some(time(idle, "idle_timeout")?.unwrap_or(Duration::from_secs(3600))).filter(|time| !time.is_zero()),
+        idle_timeout: Some(time(idle, "idle_timeout")?.unwrap_or(Duration::from_secs(3600)))
+            .filter(|time| !time.is_zero()),
         max_connection_duration: time(common.and_then(|it| it.max_connection_duration), "max_connection_duration")?,
         max_stream_duration: time(common.and_then(|it| it.max_stream_duration), "max_stream_duration")?,
         max_requests_per_connection: requests.unwrap_or(0),

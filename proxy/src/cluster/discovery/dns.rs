@@ -159,10 +159,7 @@ mod tests {
 
     #[test]
     fn strict_dns_takes_every_address_once() {
-        assert_eq!(
-            choose(ips(&["10.0.0.2", "10.0.0.1", "10.0.0.2"]), &[], false),
-            ips(&["10.0.0.1", "10.0.0.2"])
-        );
+        assert_eq!(choose(ips(&["10.0.0.2", "10.0.0.1", "10.0.0.2"]), &[], false), ips(&["10.0.0.1", "10.0.0.2"]));
     }
 
     #[tokio::test]

@@ -54,10 +54,9 @@ impl OriginalDst {
         if hosts.len() >= MOST {
             return None;
         }
-        let entry = hosts.entry(address).or_insert_with(|| Entry {
-            host: endpoints::original_host(address, cluster),
-            used: AtomicBool::new(true),
-        });
+        let entry = hosts
+            .entry(address)
+            .or_insert_with(|| Entry { host: endpoints::original_host(address, cluster), used: AtomicBool::new(true) });
         entry.used.store(true, Ordering::Relaxed);
         Some(entry.host.clone())
     }

@@ -100,8 +100,9 @@ fn port(value: u32) -> Result<Option<u16>, ConfigError> {
 impl HealthCheck {
     pub(in crate::cluster) fn decode(config: &core::HealthCheck) -> Result<Self, ConfigError> {
         let positive = |value, field| {
-            required(duration(value, field)?, field)
-                .and_then(|value| (!value.is_zero()).then_some(value).ok_or_else(|| ConfigError::new(field, "must not be zero")))
+            required(duration(value, field)?, field).and_then(|value| {
+                (!value.is_zero()).then_some(value).ok_or_else(|| ConfigError::new(field, "must not be zero"))
+            })
         };
         let interval = positive(config.interval, "interval")?;
         Ok(Self {
@@ -132,9 +133,7 @@ impl HealthCheck {
             (false, false) => self.no_traffic_interval,
             (true, true) if edge => self.healthy_edge_interval.unwrap_or(self.interval),
             (true, true) => self.interval,
-            (false, true) if edge => {
-                self.unhealthy_edge_interval.or(self.unhealthy_interval).unwrap_or(self.interval)
-            }
+            (false, true) if edge => self.unhealthy_edge_interval.or(self.unhealthy_interval).unwrap_or(self.interval),
             (false, true) => self.unhealthy_interval.unwrap_or(self.interval),
         };
         let jitter = self.interval_jitter + interval * self.jitter_percent / 100;
@@ -180,7 +179,9 @@ fn http_checker(config: &core::health_check::HttpHealthCheck) -> Result<Checker,
         ranges => ranges
             .iter()
             .map(|range| {
-                let bound = |value| u16::try_from(value).map_err(|_| ConfigError::new("expected_statuses", "must be 100 to 600"));
+                let bound = |value| {
+                    u16::try_from(value).map_err(|_| ConfigError::new("expected_statuses", "must be 100 to 600"))
+                };
                 Ok(bound(range.start)?..bound(range.end)?)
             })
             .collect(),
@@ -214,7 +215,12 @@ fn payload(payload: &core::health_check::Payload) -> Result<Bytes, ConfigError> 
         Some(core::health_check::payload::Payload::Text(hex)) => hex
             .as_bytes()
             .chunks(2)
-            .map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+            .map(|pair| {
+                std::str::from_utf8(pair)
+                    .ok()
+                    .filter(|pair| pair.len() == 2)
+                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            })
             .collect::<Option<Vec<u8>>>()
             .map(Bytes::from)
             .ok_or_else(|| ConfigError::new("text", "must be hexadecimal")),
@@ -294,7 +300,8 @@ pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, place: usize) {
 async fn watch(cluster: Weak<Cluster>, place: usize, host: Arc<Host>) {
     let mut state = State::new();
     let mut requests = 0;
-    let initial = cluster.upgrade().and_then(|cluster| cluster.health_checks.get(place).map(|check| check.initial_jitter));
+    let initial =
+        cluster.upgrade().and_then(|cluster| cluster.health_checks.get(place).map(|check| check.initial_jitter));
     tokio::time::sleep(initial.unwrap_or_default().mul_f64(fastrand::f64())).await;
     loop {
         let Some(owner) = cluster.upgrade() else { return };

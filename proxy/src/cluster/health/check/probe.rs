@@ -47,13 +47,14 @@ async fn tcp(mut io: Io, send: &Bytes, receive: &[Bytes]) -> Result<(), String> 
     let mut answer = BytesMut::new();
     loop {
         let mut rest = &answer[..];
-        let all = receive.iter().all(|wanted| match rest.windows(wanted.len().max(1)).position(|found| found == wanted) {
-            Some(place) => {
-                rest = &rest[place + wanted.len()..];
-                true
-            }
-            None => wanted.is_empty(),
-        });
+        let all =
+            receive.iter().all(|wanted| match rest.windows(wanted.len().max(1)).position(|found| found == wanted) {
+                Some(place) => {
+                    rest = &rest[place + wanted.len()..];
+                    true
+                }
+                None => wanted.is_empty(),
+            });
         if all {
             return Ok(());
         }
