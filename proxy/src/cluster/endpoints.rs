@@ -1,6 +1,6 @@
 //! Endpoints: from a ClusterLoadAssignment to hosts, keeping the identity of those that stay.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -204,7 +204,7 @@ fn template(
     lb_endpoint: &endpoint::LbEndpoint,
     group: &endpoint::LocalityLbEndpoints,
     locality: &Arc<[Text; 3]>,
-    named: &HashMap<String, endpoint::Endpoint>,
+    named: &BTreeMap<String, endpoint::Endpoint>,
     transports: &[Transport],
 ) -> Result<Template, ConfigError> {
     let endpoint = match required(lb_endpoint.host_identifier.as_ref(), "endpoint")? {
