@@ -27,6 +27,7 @@ fn host() -> Host {
         priority: 0,
         weight: 1,
         transport: 0,
+        check: None,
         active: Default::default(),
         health: Default::default(),
         stats: Default::default(),
