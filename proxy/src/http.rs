@@ -16,6 +16,7 @@ use crate::text::Text;
 pub mod exchange;
 pub mod filters;
 pub mod h1;
+pub mod h2;
 mod head;
 pub mod local_reply;
 pub mod manager;
@@ -27,7 +28,50 @@ pub mod timer;
 pub use manager::HttpConnectionManager;
 
 /// Fields of this room's messages that are implemented.
-pub const SUPPORTED: Table = &[];
+pub const SUPPORTED: Table = &[
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "codec_type stat_prefix rds route_config http_filters common_http_protocol_options http_protocol_options \
+         http2_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout \
+         request_timeout request_headers_timeout drain_timeout delayed_close_timeout access_log use_remote_address \
+         xff_num_trusted_hops internal_address_config skip_xff_append via generate_request_id \
+         preserve_external_request_id always_set_request_id_in_response forward_client_cert_details \
+         set_current_client_cert_details proxy_100_continue upgrade_configs normalize_path merge_slashes \
+         path_with_escaped_slashes_action request_id_extension strip_matching_host_port strip_any_host_port \
+         strip_trailing_host_dot append_x_forwarded_port stream_error_on_invalid_http_message",
+    ),
+    ("envoy.extensions.filters.network.http_connection_manager.v3.Rds", "*"),
+    ("envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension", "*"),
+    ("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", "pack_trace_reason use_request_id_for_trace_sampling"),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        "upgrade_type enabled",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+        "subject cert chain dns uri",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+        "unix_sockets cidr_ranges",
+    ),
+    (
+        "envoy.config.core.v3.HttpProtocolOptions",
+        "idle_timeout max_connection_duration max_headers_count max_stream_duration \
+         headers_with_underscores_action max_requests_per_connection",
+    ),
+    (
+        "envoy.config.core.v3.Http1ProtocolOptions",
+        "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers \
+         override_stream_error_on_invalid_http_message",
+    ),
+    (
+        "envoy.config.core.v3.Http2ProtocolOptions",
+        "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \
+         override_stream_error_on_invalid_http_message connection_keepalive",
+    ),
+    ("envoy.config.core.v3.KeepaliveSettings", "interval timeout"),
+];
 
 /// The head of a request, the same for HTTP/1 and HTTP/2.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::route::RouteHandle;
 use crate::text::Text;
 
+mod decode;
 mod stats;
 
 pub use stats::Stats;
@@ -84,7 +85,7 @@ pub struct HttpConnectionManager {
     pub normalize_path: bool,
     /// Path rules.
     pub merge_slashes: bool,
-    /// 0 keep, 1 keep, 2 reject, 3 unescape and redirect, 4 unescape and forward (Envoy's enum).
+    /// 0 and 1 keep, 2 reject, 3 unescape and redirect, 4 unescape and forward (Envoy's enum).
     pub escaped_slashes_action: i32,
     /// Take the port off the authority: never (0), if it matches the listener's (1), any (2).
     pub strip_port: u8,
@@ -118,6 +119,14 @@ pub struct HttpConnectionManager {
     pub drain_timeout: Duration,
     /// Content of Via; empty for none.
     pub via: Text,
+    /// Take the dot off the end of the authority's host.
+    pub strip_trailing_host_dot: bool,
+    /// Set `x-forwarded-port` if it is absent.
+    pub append_x_forwarded_port: bool,
+    /// Addresses that count as internal.
+    pub internal_addresses: Vec<ipnet::IpNet>,
+    /// How long a closed connection waits for the client to close too.
+    pub delayed_close: Duration,
     /// Leave `Expect: 100-continue` to the upstream.
     pub proxy_100_continue: bool,
     /// Counters.

@@ -12,7 +12,7 @@ use super::h1::wire::Wire;
 use super::h1::{self, Limits};
 use super::manager::Codec;
 use super::timer::Timer;
-use super::{HttpConnectionManager, RequestHead};
+use super::{HttpConnectionManager, RequestHead, h2};
 use crate::io::Io;
 use crate::stream::{Connection, FilterState, Stream, Upstream};
 use crate::worker::Worker;
@@ -200,7 +200,8 @@ pub async fn serve(
     };
     let _counted = session.manager.stats.connection(http2);
     if http2 {
-        drop(wire);
+        let (io, ahead) = wire.into_parts();
+        Box::pin(h2::serve(session, ahead, io)).await;
     } else {
         Box::pin(h1::server::serve(session, wire)).await;
     }

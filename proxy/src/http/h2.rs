@@ -1,0 +1,213 @@
+//! HTTP/2 towards clients (RFC 9113): a connection in, one task for each of its streams out.
+//!
+//! Frames, HPACK, flow control and most limits on abuse are the `h2` crate's; the reader under it counts the frames
+//! whose rate h2 does not limit ([`guard`]).
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+
+use crate::http::serve::Session;
+use crate::http::timer::Timer;
+use crate::io::Io;
+use guard::Guard;
+
+pub mod guard;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of responses that one stream may hold.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// Serves a connection to its end; `ahead` was read from it to detect its protocol.
+pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
+    let abused = Rc::new(Cell::new(false));
+    let handshake = builder(&session).handshake::<_, Bytes>(Guard::new(ahead, io, abused.clone()));
+    let limit = session.manager.request_headers_timeout.unwrap_or(Duration::from_secs(10));
+    let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
+    let keepalive = KeepAlive::new(&session, connection.ping_pong());
+    Driver {
+        connection,
+        keepalive,
+        session,
+        abused,
+        active: Rc::new(Cell::new(0)),
+        idle_since: Instant::now(),
+        timer: Timer::default(),
+        draining: false,
+        requests: 0,
+    }
+    .await;
+}
+
+fn builder(session: &Session) -> Builder {
+    let manager = &session.manager;
+    let options = &manager.http2;
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(options.initial_stream_window)
+        .initial_connection_window_size(options.initial_connection_window)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(manager.max_request_headers_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER);
+    if options.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    builder
+}
+
+/// Drives one connection; ready when it is closed.
+struct Driver {
+    connection: Connection<Guard, Bytes>,
+    keepalive: Option<KeepAlive>,
+    session: Rc<Session>,
+    abused: Rc<Cell<bool>>,
+    active: Rc<Cell<usize>>,
+    idle_since: Instant,
+    timer: Timer,
+    draining: bool,
+    requests: u32,
+}
+
+impl Driver {
+    fn drain(&mut self) {
+        if !std::mem::replace(&mut self.draining, true) {
+            self.connection.graceful_shutdown();
+        }
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.requests += 1;
+        if self.session.is_last(self.requests) {
+            self.drain();
+        }
+        let active = Active::new(&self.active);
+        let serving = stream::serve(self.session.clone(), request, respond);
+        tokio::task::spawn_local(async move {
+            let _active = active;
+            serving.await;
+        });
+    }
+
+    /// Ready when the connection has been without a stream for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.active.get() > 0 {
+            self.idle_since = Instant::now();
+        }
+        match self.session.manager.idle_timeout {
+            Some(limit) => self.timer.poll_until(cx, self.idle_since + limit),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            match this.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => this.begin(request, respond),
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        let mut again = false;
+        if this.abused.replace(false) {
+            this.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            again = true;
+        }
+        if !this.draining && this.session.poll_drained(cx).is_ready() {
+            this.drain();
+            again = true;
+        }
+        if let Some(keepalive) = &mut this.keepalive
+            && keepalive.poll_dead(cx).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        while this.poll_idle(cx).is_ready() {
+            if this.active.get() > 0 {
+                continue;
+            }
+            if this.draining {
+                // The client was told, and had all of the idle time again.
+                return Poll::Ready(());
+            }
+            this.drain();
+            this.idle_since = Instant::now();
+            again = true;
+        }
+        if again {
+            // What was just queued is written by the connection's own poll.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Counts a stream as long as it lives.
+struct Active(Rc<Cell<usize>>);
+
+impl Active {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Pings a client in intervals, and finds out whether it is still there.
+struct KeepAlive {
+    ping: Option<PingPong>,
+    interval: Duration,
+    timeout: Duration,
+    timer: Timer,
+    last: Instant,
+    waiting: bool,
+}
+
+impl KeepAlive {
+    fn new(session: &Session, ping: Option<PingPong>) -> Option<Self> {
+        let options = &session.manager.http2;
+        let interval = options.keepalive_interval.filter(|interval| !interval.is_zero())?;
+        let timeout = options.keepalive_timeout;
+        Some(Self { ping, interval, timeout, timer: Timer::default(), last: Instant::now(), waiting: false })
+    }
+
+    fn poll_dead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.waiting
+                && let Some(ping) = &mut self.ping
+                && ping.poll_pong(cx).is_ready()
+            {
+                self.waiting = false;
+                self.last = Instant::now();
+            }
+            let wait = if self.waiting { self.timeout } else { self.interval };
+            if self.timer.poll_until(cx, self.last + wait).is_pending() {
+                return Poll::Pending;
+            }
+            if self.waiting {
+                return Poll::Ready(());
+            }
+            self.last = Instant::now();
+            self.waiting = self.ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok());
+        }
+    }
+}

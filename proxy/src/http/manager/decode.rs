@@ -1,0 +1,267 @@
+//! Decodes Envoy's HttpConnectionManager.
+//!
+//! Defaults are Envoy's, but for three that Envoy itself calls unsafe at an edge: heads must arrive within 10 s,
+//! paths are normalized, and the HTTP/2 limits are those of [`Http2Options::default`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_proto::Any;
+use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use ferromesh_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use hcm::http_connection_manager::{RouteSpecifier, StripPortMode};
+use ipnet::IpNet;
+
+use super::{Codec, ForwardClientCert, Http2Options, HttpConnectionManager, ServerHeader, Stats};
+use crate::config::{At, ConfigError, duration, required};
+use crate::context::Context;
+use crate::http::filters;
+use crate::route::{RouteConfiguration, RouteHandle};
+use crate::text::Text;
+
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DELAYED_CLOSE: Duration = Duration::from_secs(1);
+
+impl HttpConnectionManager {
+    /// Decodes a connection manager.
+    ///
+    /// # Errors
+    /// Names the field that is missing, wrong or not implemented.
+    pub fn decode(message: hcm::HttpConnectionManager, context: &Context) -> Result<Arc<Self>, ConfigError> {
+        if message.stat_prefix.is_empty() {
+            return Err(ConfigError::new("stat_prefix", "must be set"));
+        }
+        check_request_id(message.request_id_extension.as_ref())?;
+        let http1 = message.http_protocol_options.clone().unwrap_or_default();
+        if http1.allow_absolute_url == Some(false) {
+            return Err(ConfigError::new("http_protocol_options.allow_absolute_url", "false is not implemented"));
+        }
+        let common = message.common_http_protocol_options.clone().unwrap_or_default();
+        let times = Times::decode(&message, &common)?;
+        let details = message.set_current_client_cert_details.unwrap_or_default();
+        Ok(Arc::new(Self {
+            codec: codec(message.codec_type)?,
+            stat_prefix: message.stat_prefix.as_str().into(),
+            filters: filters::decode_list(&message.http_filters, &message.stat_prefix, context)?,
+            access_logs: crate::access_log::AccessLog::decode_list(&message.access_log, context)?,
+            server_name: server_name(&message.server_name)?,
+            server_header: server_header(message.server_header_transformation)?,
+            use_remote_address: message.use_remote_address.unwrap_or(false),
+            xff_num_trusted_hops: message.xff_num_trusted_hops,
+            skip_xff_append: message.skip_xff_append,
+            generate_request_id: message.generate_request_id.unwrap_or(true),
+            preserve_external_request_id: message.preserve_external_request_id,
+            always_set_request_id_in_response: message.always_set_request_id_in_response,
+            forward_client_cert: forward_client_cert(message.forward_client_cert_details)?,
+            set_client_cert_details: [
+                details.subject.unwrap_or(false),
+                details.cert,
+                details.chain,
+                details.dns,
+                details.uri,
+            ],
+            upgrades: upgrades(&message.upgrade_configs)?,
+            normalize_path: message.normalize_path.unwrap_or(true),
+            merge_slashes: message.merge_slashes,
+            escaped_slashes_action: message.path_with_escaped_slashes_action,
+            strip_port: match message.strip_port_mode {
+                Some(StripPortMode::StripAnyHostPort(true)) => 2,
+                _ => u8::from(message.strip_matching_host_port),
+            },
+            strip_trailing_host_dot: message.strip_trailing_host_dot,
+            append_x_forwarded_port: message.append_x_forwarded_port,
+            internal_addresses: internal_addresses(message.internal_address_config.as_ref())?,
+            accept_http_10: http1.accept_http_10,
+            default_host_for_http_10: http1.default_host_for_http_10.into(),
+            idle_timeout: times.idle,
+            stream_idle_timeout: times.stream_idle,
+            request_timeout: times.request,
+            request_headers_timeout: times.headers,
+            max_stream_duration: times.stream,
+            max_connection_duration: times.connection,
+            max_requests_per_connection: common.max_requests_per_connection.unwrap_or(0),
+            max_request_headers_bytes: message.max_request_headers_kb.unwrap_or(60) as usize * 1024,
+            max_headers_count: common.max_headers_count.unwrap_or(100) as usize,
+            underscores_action: common.headers_with_underscores_action,
+            http2: Http2Options::decode(message.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
+            drain_timeout: times.drain,
+            delayed_close: times.delayed_close,
+            via: message.via.into(),
+            proxy_100_continue: message.proxy_100_continue,
+            stats: Stats::new(&context.stats.root(), &message.stat_prefix),
+            // Last: it names the table in the store, which must not happen for a manager that is refused.
+            routes: routes(message.route_specifier, context)?,
+        }))
+    }
+}
+
+struct Times {
+    idle: Option<Duration>,
+    stream_idle: Option<Duration>,
+    request: Option<Duration>,
+    headers: Option<Duration>,
+    stream: Option<Duration>,
+    connection: Option<Duration>,
+    drain: Duration,
+    delayed_close: Duration,
+}
+
+impl Times {
+    fn decode(message: &hcm::HttpConnectionManager, common: &core::HttpProtocolOptions) -> Result<Self, ConfigError> {
+        // Zero turns a limit off.
+        let on = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+        let field = |name: &str| format!("common_http_protocol_options.{name}");
+        Ok(Self {
+            idle: on(duration(common.idle_timeout, &field("idle_timeout"))?.or(Some(IDLE_TIMEOUT))),
+            stream: on(duration(common.max_stream_duration, &field("max_stream_duration"))?),
+            connection: on(duration(common.max_connection_duration, &field("max_connection_duration"))?),
+            stream_idle: on(
+                duration(message.stream_idle_timeout, "stream_idle_timeout")?.or(Some(STREAM_IDLE_TIMEOUT))
+            ),
+            request: on(duration(message.request_timeout, "request_timeout")?),
+            headers: on(duration(message.request_headers_timeout, "request_headers_timeout")?.or(Some(HEADERS_TIMEOUT))),
+            drain: duration(message.drain_timeout, "drain_timeout")?.unwrap_or(DRAIN_TIMEOUT),
+            delayed_close: duration(message.delayed_close_timeout, "delayed_close_timeout")?.unwrap_or(DELAYED_CLOSE),
+        })
+    }
+}
+
+fn unknown(field: &str, value: i32) -> ConfigError {
+    ConfigError::new(field, format!("value {value} is not implemented"))
+}
+
+fn codec(value: i32) -> Result<Codec, ConfigError> {
+    match value {
+        0 => Ok(Codec::Auto),
+        1 => Ok(Codec::Http1),
+        2 => Ok(Codec::Http2),
+        _ => Err(unknown("codec_type", value)),
+    }
+}
+
+fn server_header(value: i32) -> Result<ServerHeader, ConfigError> {
+    match value {
+        0 => Ok(ServerHeader::Overwrite),
+        1 => Ok(ServerHeader::AppendIfAbsent),
+        2 => Ok(ServerHeader::PassThrough),
+        _ => Err(unknown("server_header_transformation", value)),
+    }
+}
+
+fn server_name(name: &str) -> Result<Text, ConfigError> {
+    let name = if name.is_empty() { "envoy" } else { name };
+    http::HeaderValue::from_str(name).map_err(|_| ConfigError::new("server_name", "is not a valid header value"))?;
+    Ok(name.into())
+}
+
+fn forward_client_cert(value: i32) -> Result<ForwardClientCert, ConfigError> {
+    match value {
+        0 => Ok(ForwardClientCert::Sanitize),
+        1 => Ok(ForwardClientCert::ForwardOnly),
+        2 => Ok(ForwardClientCert::AppendForward),
+        3 => Ok(ForwardClientCert::SanitizeSet),
+        4 => Ok(ForwardClientCert::AlwaysForwardOnly),
+        _ => Err(unknown("forward_client_cert_details", value)),
+    }
+}
+
+fn check_request_id(extension: Option<&hcm::RequestIdExtension>) -> Result<(), ConfigError> {
+    match extension.and_then(|extension| extension.typed_config.as_ref()) {
+        Some(any) if !Any::is::<UuidRequestIdConfig>(any) => Err(ConfigError::new(
+            "request_id_extension.typed_config",
+            format!("extension type {:?} is not implemented", any.type_url),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn upgrades(configs: &[hcm::http_connection_manager::UpgradeConfig]) -> Result<Vec<Text>, ConfigError> {
+    let mut upgrades = Vec::new();
+    for (index, config) in configs.iter().enumerate() {
+        let at = || format!("upgrade_configs[{index}]");
+        if !config.filters.is_empty() {
+            return Err(ConfigError::new("filters", "is not implemented").at(at()));
+        }
+        if config.upgrade_type.is_empty() {
+            return Err(ConfigError::new("upgrade_type", "must be set").at(at()));
+        }
+        if config.enabled.unwrap_or(true) {
+            upgrades.push(config.upgrade_type.to_ascii_lowercase().into());
+        }
+    }
+    Ok(upgrades)
+}
+
+fn internal_addresses(
+    config: Option<&hcm::http_connection_manager::InternalAddressConfig>,
+) -> Result<Vec<IpNet>, ConfigError> {
+    let ranges = config.map(|config| &config.cidr_ranges[..]).unwrap_or_default();
+    let net = |range: &core::CidrRange| {
+        let address: std::net::IpAddr = range.address_prefix.parse().ok()?;
+        let length = u8::try_from(range.prefix_len.unwrap_or(0)).ok()?;
+        IpNet::new(address, length).ok()
+    };
+    let decode = |(index, range)| {
+        let field = || format!("internal_address_config.cidr_ranges[{index}]");
+        net(range).ok_or_else(|| ConfigError::new(field(), "is not an address with a prefix length"))
+    };
+    ranges.iter().enumerate().map(decode).collect()
+}
+
+fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<RouteHandle, ConfigError> {
+    match required(specifier, "route_config")? {
+        RouteSpecifier::RouteConfig(table) => {
+            let handle = RouteHandle::default();
+            handle.store(Arc::new(RouteConfiguration::decode(table, context).at("route_config")?));
+            Ok(handle)
+        }
+        RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
+            Err(ConfigError::new("rds.route_config_name", "must be set"))
+        }
+        RouteSpecifier::Rds(rds) => Ok(context.routes.handle(&rds.route_config_name)),
+        RouteSpecifier::ScopedRoutes(_) => Err(ConfigError::new("scoped_routes", "is not implemented")),
+    }
+}
+
+impl Http2Options {
+    /// Decodes the settings of either side; what is not set has our default.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn decode(message: Option<&core::Http2ProtocolOptions>) -> Result<Self, ConfigError> {
+        let mut options = Self::default();
+        let Some(message) = message else { return Ok(options) };
+        let window = |value: Option<u32>, field: &str, default: u32| match value {
+            None => Ok(default),
+            Some(value @ 65_535..=0x7fff_ffff) => Ok(value),
+            Some(_) => Err(ConfigError::new(field, "must be from 65535 to 2147483647")),
+        };
+        options.initial_stream_window = window(
+            message.initial_stream_window_size,
+            "initial_stream_window_size",
+            options.initial_stream_window,
+        )?;
+        options.initial_connection_window = window(
+            message.initial_connection_window_size,
+            "initial_connection_window_size",
+            options.initial_connection_window,
+        )?;
+        match message.max_concurrent_streams {
+            Some(0) => return Err(ConfigError::new("max_concurrent_streams", "must be at least 1")),
+            Some(streams) => options.max_concurrent_streams = streams,
+            None => {}
+        }
+        options.allow_connect = message.allow_connect;
+        if let Some(keepalive) = &message.connection_keepalive {
+            options.keepalive_interval = duration(keepalive.interval, "connection_keepalive.interval")?;
+            if let Some(timeout) = duration(keepalive.timeout, "connection_keepalive.timeout")? {
+                options.keepalive_timeout = timeout;
+            }
+        }
+        Ok(options)
+    }
+}
