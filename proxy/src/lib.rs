@@ -42,6 +42,7 @@ pub mod context;
 pub mod format;
 pub mod http;
 pub mod io;
+pub mod linux;
 pub mod listener;
 pub mod network;
 pub mod policy;

@@ -26,6 +26,7 @@ mod verify;
 
 pub use downstream::DownstreamTls;
 pub use error::{Side, TlsError};
+pub(crate) use material::read as data_source;
 pub use material::{Certificate, CertificateFacts, SecretKey, Validation};
 pub use secret::{Origin, SdsSource, Secret, SecretInfo, SecretState, SecretStore, Wish};
 pub use upstream::{UpstreamTls, transport_socket};

@@ -256,7 +256,7 @@ fn base64_digest(text: &str) -> Option<[u8; 32]> {
 }
 
 /// The bytes of a data source.
-pub(super) fn read(source: Option<&core::DataSource>, field: &str) -> Result<Vec<u8>, ConfigError> {
+pub(crate) fn read(source: Option<&core::DataSource>, field: &str) -> Result<Vec<u8>, ConfigError> {
     use core::data_source::Specifier;
     let bytes = match source.and_then(|source| source.specifier.as_ref()) {
         Some(Specifier::InlineBytes(bytes)) => bytes.to_vec(),

@@ -119,9 +119,7 @@ impl Times {
             idle: on(duration(common.idle_timeout, &field("idle_timeout"))?.or(Some(IDLE_TIMEOUT))),
             stream: on(duration(common.max_stream_duration, &field("max_stream_duration"))?),
             connection: on(duration(common.max_connection_duration, &field("max_connection_duration"))?),
-            stream_idle: on(
-                duration(message.stream_idle_timeout, "stream_idle_timeout")?.or(Some(STREAM_IDLE_TIMEOUT))
-            ),
+            stream_idle: on(duration(message.stream_idle_timeout, "stream_idle_timeout")?.or(Some(STREAM_IDLE_TIMEOUT))),
             request: on(duration(message.request_timeout, "request_timeout")?),
             headers: on(duration(message.request_headers_timeout, "request_headers_timeout")?.or(Some(HEADERS_TIMEOUT))),
             drain: duration(message.drain_timeout, "drain_timeout")?.unwrap_or(DRAIN_TIMEOUT),
@@ -240,11 +238,8 @@ impl Http2Options {
             Some(value @ 65_535..=0x7fff_ffff) => Ok(value),
             Some(_) => Err(ConfigError::new(field, "must be from 65535 to 2147483647")),
         };
-        options.initial_stream_window = window(
-            message.initial_stream_window_size,
-            "initial_stream_window_size",
-            options.initial_stream_window,
-        )?;
+        options.initial_stream_window =
+            window(message.initial_stream_window_size, "initial_stream_window_size", options.initial_stream_window)?;
         options.initial_connection_window = window(
             message.initial_connection_window_size,
             "initial_connection_window_size",

@@ -1,0 +1,80 @@
+//! Listening sockets: one a worker on each address, all bound before any serves.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use super::Listener;
+
+/// Options of a listener's sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Length of the accept queue.
+    pub backlog: i32,
+    /// A socket for each worker (`SO_REUSEPORT`); else one that they share.
+    pub reuse_port: bool,
+    /// `IP_TRANSPARENT`.
+    pub transparent: bool,
+    /// `IP_FREEBIND`: the address need not be there yet.
+    pub freebind: bool,
+    /// TCP keepalive: (time, interval, probes).
+    pub keepalive: Option<(Duration, Duration, u32)>,
+}
+
+/// Binds the addresses of a listener: for each worker, one socket on each address.
+///
+/// A listener with `bind_to_port: false` has no sockets.
+///
+/// # Errors
+/// Names the address that cannot be had.
+pub fn bind(listener: &Listener, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut all: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    if !listener.bind_to_port {
+        return Ok(all);
+    }
+    for address in &listener.addresses {
+        let sockets = bind_address(*address, &listener.socket_options, workers).map_err(|error| {
+            io::Error::new(error.kind(), format!("listener {:?} cannot listen on {address}: {error}", listener.name))
+        })?;
+        for (of_worker, socket) in all.iter_mut().zip(sockets) {
+            of_worker.push(socket);
+        }
+    }
+    Ok(all)
+}
+
+fn bind_address(address: SocketAddr, options: &SocketOptions, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let (first, spread) = open(address, options)?;
+    let first: TcpListener = first.into();
+    // Port 0 has become a real one now; the others must have the same.
+    let address = first.local_addr()?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(if spread { open(address, options)?.0.into() } else { first.try_clone()? });
+    }
+    sockets.push(first);
+    Ok(sockets)
+}
+
+/// A listening socket, and whether others may share its address.
+fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<(Socket, bool)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    let spread = options.reuse_port && crate::linux::spread_over_sockets(&socket);
+    if options.transparent {
+        crate::linux::set_transparent(&socket)?;
+    }
+    if options.freebind {
+        crate::linux::set_freebind(&socket)?;
+    }
+    if let Some((time, interval, probes)) = options.keepalive {
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(probes);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    Ok((socket, spread))
+}

@@ -1,0 +1,365 @@
+//! One worker's listeners: which sockets it accepts on, which connections it holds, how they end.
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::{FilterChain, Listener, serve};
+use crate::http::serve::{Drain, DrainSignal};
+use crate::text::Text;
+use crate::worker::Worker;
+
+/// Pause after `accept` failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listeners of one worker. Lives in its thread, inside a `LocalSet`.
+pub struct Listeners {
+    pub(super) worker: Rc<Worker>,
+    active: RefCell<FxHashMap<Text, Rc<Active>>>,
+    connections: Cell<usize>,
+    changed: Notify,
+    next_id: Cell<u64>,
+    /// How long connections of a changed or removed filter chain may go on.
+    drain_time: Duration,
+}
+
+/// A listener as this worker serves it.
+pub(super) struct Active {
+    listener: RefCell<Arc<Listener>>,
+    sockets: RefCell<Vec<Accepting>>,
+    groups: RefCell<FxHashMap<u64, Rc<Group>>>,
+    /// Connections of this listener in this worker; what exact balance compares.
+    load: Arc<AtomicUsize>,
+    handed: RefCell<Option<AbortHandle>>,
+}
+
+struct Accepting {
+    stop: watch::Sender<bool>,
+    address: SocketAddr,
+}
+
+/// The connections of one filter chain.
+#[derive(Default)]
+pub(super) struct Group {
+    drain: Drain,
+    members: RefCell<FxHashMap<u64, AbortHandle>>,
+}
+
+impl Group {
+    pub(super) fn signal(&self) -> DrainSignal {
+        self.drain.signal()
+    }
+}
+
+impl Listeners {
+    /// No listeners yet.
+    pub fn new(worker: Rc<Worker>, drain_time: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            active: RefCell::default(),
+            connections: Cell::new(0),
+            changed: Notify::new(),
+            next_id: Cell::new(0),
+            drain_time,
+        })
+    }
+
+    /// Serves a listener, or a new version of it. `sockets` are this worker's from [`super::bind`]; without any, those
+    /// that it has go on, so that no connection is refused. Connections of filter chains that the new version does not
+    /// have any more drain.
+    ///
+    /// # Errors
+    /// If a socket cannot be used by the runtime.
+    pub fn apply(self: &Rc<Self>, listener: Arc<Listener>, sockets: Vec<StdListener>) -> std::io::Result<()> {
+        let sockets: Vec<TcpListener> = sockets.into_iter().map(to_tokio).collect::<Result<_, _>>()?;
+        let known = self.active.borrow().get(&listener.name).cloned();
+        let active = match known {
+            Some(active) => {
+                active.listener.replace(listener.clone());
+                self.drain_groups(&active, |fingerprint| {
+                    !listener.all_chains().any(|chain| chain.fingerprint == fingerprint)
+                });
+                active
+            }
+            None => {
+                let active = Rc::new(Active::new(listener.clone()));
+                self.active.borrow_mut().insert(listener.name.clone(), active.clone());
+                active
+            }
+        };
+        if let Some(task) = active.handed.take() {
+            task.abort();
+        }
+        if listener.balancer.is_some() {
+            let task = tokio::task::spawn_local(self.clone().take_handed(active.clone(), listener.clone()));
+            active.handed.replace(Some(task.abort_handle()));
+        }
+        if !sockets.is_empty() || !listener.bind_to_port {
+            // The new sockets listen already; only now the old ones stop.
+            let accepting = sockets.into_iter().map(|socket| self.accept_on(&active, socket)).collect();
+            active.sockets.replace(accepting).iter().for_each(Accepting::stop);
+        }
+        Ok(())
+    }
+
+    /// Stops a listener; its connections drain.
+    pub fn remove(self: &Rc<Self>, name: &str) {
+        let removed = self.active.borrow_mut().remove(&Text::from(name));
+        if let Some(active) = removed {
+            active.stop_accepting();
+            self.drain_groups(&active, |_| true);
+        }
+    }
+
+    /// Drains everything: no new connections, and open ones end within `deadline`.
+    pub fn drain(self: &Rc<Self>, deadline: Duration) {
+        let all: Vec<Rc<Active>> = self.active.borrow().values().cloned().collect();
+        for active in all {
+            active.stop_accepting();
+            self.drain_groups_within(&active, |_| true, deadline);
+        }
+    }
+
+    /// Connections of this worker now.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// Comes back when this worker has no connection any more.
+    pub async fn idle(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.connections.get() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Addresses that this worker accepts on, with the listener's name.
+    pub fn addresses(&self) -> Vec<(Text, SocketAddr)> {
+        let active = self.active.borrow();
+        let of = |(name, active): (&Text, &Rc<Active>)| {
+            active.sockets.borrow().iter().map(|socket| (name.clone(), socket.address)).collect::<Vec<_>>()
+        };
+        active.iter().flat_map(of).collect()
+    }
+
+    /// The listener that serves an original destination: the one on exactly this address, else on this port of any.
+    pub(super) fn for_destination(&self, destination: SocketAddr, not: &Rc<Active>) -> Option<Rc<Active>> {
+        let active = self.active.borrow();
+        let find = |wanted: &dyn Fn(&SocketAddr) -> bool| {
+            active.values().find(|active| active.listener.borrow().addresses.iter().any(wanted)).cloned()
+        };
+        let any_of_port = |address: &SocketAddr| address.ip().is_unspecified() && address.port() == destination.port();
+        find(&|address| *address == destination).or_else(|| find(&any_of_port)).filter(|found| !Rc::ptr_eq(found, not))
+    }
+
+    /// A number for a connection that no other of this proxy has.
+    pub(super) fn next_id(&self) -> u64 {
+        let id = self.next_id.get() + 1;
+        self.next_id.set(id);
+        (id << 10) | (self.worker.index as u64 & 0x3ff)
+    }
+
+    fn accept_on(self: &Rc<Self>, active: &Rc<Active>, socket: TcpListener) -> Accepting {
+        let stop = watch::Sender::new(false);
+        let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        tokio::task::spawn_local(self.clone().accept_loop(active.clone(), socket, stop.subscribe()));
+        Accepting { stop, address }
+    }
+
+    async fn accept_loop(self: Rc<Self>, active: Rc<Active>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.arrived(&active, socket, peer),
+                Err(error) if is_about_the_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = %active.listener().name, %error, "accept failed; trying again shortly");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // Connections that the kernel has already given to this socket would be reset when it closes.
+        while let Some(Ok((socket, peer))) = futures_util::FutureExt::now_or_never(socket.accept()) {
+            self.start(&active, socket, peer);
+        }
+    }
+
+    async fn take_handed(self: Rc<Self>, active: Rc<Active>, listener: Arc<Listener>) {
+        let Some(balancer) = &listener.balancer else { return };
+        let mut sockets = balancer.join(self.worker.index, active.load.clone());
+        while let Some((socket, peer)) = sockets.recv().await {
+            // The sender has already counted it.
+            active.load.fetch_sub(1, Ordering::Relaxed);
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                self.start(&active, socket, peer);
+            }
+        }
+    }
+
+    /// An accepted socket: kept, or given to a worker with fewer connections.
+    fn arrived(self: &Rc<Self>, active: &Rc<Active>, socket: TcpStream, peer: SocketAddr) {
+        let listener = active.listener();
+        let other = listener.balancer.as_ref().and_then(|balancer| balancer.choose(self.worker.index));
+        let Some(other) = other else { return self.start(active, socket, peer) };
+        let Ok(socket) = socket.into_std() else { return };
+        if let Err(refused) = other.try_send((socket, peer)) {
+            let (socket, peer) = refused.into_inner();
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                self.start(active, socket, peer);
+            }
+        }
+    }
+
+    fn start(self: &Rc<Self>, active: &Rc<Active>, socket: TcpStream, peer: SocketAddr) {
+        let listener = active.listener();
+        if listener.stats.downstream_cx_active.get() >= listener.max_connections {
+            listener.stats.downstream_cx_overflow.inc();
+            return;
+        }
+        let counted = Counted::new(self.clone(), active.clone());
+        tokio::task::spawn_local(serve::connection(self.clone(), active.clone(), socket, peer, counted));
+    }
+
+    fn drain_groups(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool) {
+        self.drain_groups_within(active, gone, self.drain_time);
+    }
+
+    fn drain_groups_within(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool, deadline: Duration) {
+        let mut drained = Vec::new();
+        active.groups.borrow_mut().retain(|fingerprint, group| {
+            let gone = gone(*fingerprint);
+            if gone {
+                drained.push(group.clone());
+            }
+            !gone
+        });
+        for group in drained {
+            group.drain.start();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(deadline).await;
+                group.members.borrow().values().for_each(AbortHandle::abort);
+            });
+        }
+    }
+}
+
+impl Active {
+    fn new(listener: Arc<Listener>) -> Self {
+        Self {
+            listener: RefCell::new(listener),
+            sockets: RefCell::default(),
+            groups: RefCell::default(),
+            load: Arc::default(),
+            handed: RefCell::default(),
+        }
+    }
+
+    pub(super) fn listener(&self) -> Arc<Listener> {
+        self.listener.borrow().clone()
+    }
+
+    /// The connections of a chain, this one among them until the membership is dropped.
+    pub(super) fn join(&self, chain: &FilterChain, id: u64, task: AbortHandle) -> Membership {
+        let group = self.groups.borrow_mut().entry(chain.fingerprint).or_default().clone();
+        group.members.borrow_mut().insert(id, task);
+        Membership { group, id }
+    }
+
+    fn stop_accepting(&self) {
+        self.sockets.take().iter().for_each(Accepting::stop);
+        if let Some(task) = self.handed.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Accepting {
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A connection's place among those of its chain.
+pub(super) struct Membership {
+    pub(super) group: Rc<Group>,
+    id: u64,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.group.members.borrow_mut().remove(&self.id);
+    }
+}
+
+/// Counts a connection while it lives.
+pub(super) struct Counted {
+    listeners: Rc<Listeners>,
+    active: Rc<Active>,
+}
+
+impl Counted {
+    fn new(listeners: Rc<Listeners>, active: Rc<Active>) -> Self {
+        listeners.connections.set(listeners.connections.get() + 1);
+        let counted = Self { listeners, active };
+        counted.enter();
+        counted
+    }
+
+    fn enter(&self) {
+        let stats = &self.active.listener.borrow().stats;
+        stats.downstream_cx_total.inc();
+        stats.downstream_cx_active.inc();
+        self.active.load.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        let stats = &self.active.listener.borrow().stats;
+        stats.downstream_cx_active.dec();
+        stats.downstream_cx_destroy.inc();
+        self.active.load.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The connection is another listener's from now on.
+    pub(super) fn hand_over(&mut self, to: Rc<Active>) {
+        self.leave();
+        self.active = to;
+        self.enter();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.leave();
+        self.listeners.connections.set(self.listeners.connections.get().saturating_sub(1));
+        self.listeners.changed.notify_waiters();
+    }
+}
+
+fn to_tokio(socket: StdListener) -> std::io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
+/// Errors of `accept` that tell of a connection that went away, not of this process.
+fn is_about_the_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::TimedOut
+    )
+}
