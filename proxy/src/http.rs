@@ -49,7 +49,7 @@ pub const SUPPORTED: Table = &[
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
-        "subject cert chain dns uri",
+        "subject cert dns uri",
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",

@@ -29,7 +29,7 @@ pub struct Meter {
     /// When bytes last moved, either way.
     pub touched: Cell<Instant>,
     /// The whole request was read.
-    pub complete: Cell<bool>,
+    complete: Cell<Option<Instant>>,
     /// Longest time without bytes.
     pub idle: Cell<Option<Duration>>,
     /// Longest time in all.
@@ -44,7 +44,7 @@ impl Meter {
         Rc::new(Self {
             received: Cell::new(0),
             touched: Cell::new(now),
-            complete: Cell::new(complete),
+            complete: Cell::new(complete.then_some(now)),
             idle: Cell::new(None),
             duration: Cell::new(None),
             failure: Cell::new(None),
@@ -55,6 +55,18 @@ impl Meter {
     pub fn add(&self, count: usize) {
         self.received.set(self.received.get() + count as u64);
         self.touch();
+    }
+
+    /// Notes whether the whole request was read.
+    pub fn set_complete(&self, complete: bool) {
+        if complete && !self.is_complete() {
+            self.complete.set(Some(Instant::now()));
+        }
+    }
+
+    /// Whether the whole request was read.
+    pub fn is_complete(&self) -> bool {
+        self.complete.get().is_some()
     }
 
     /// Notes that bytes moved.
@@ -174,7 +186,7 @@ async fn answer<S: Sink>(
             None => Ok(response),
         },
         Err(cause @ (Cause::StreamIdleTimeout | Cause::RequestTimeout | Cause::MaxDurationTimeout)) => {
-            Ok(respond::reply(stream, timeout_reply(cause, meter.complete.get()), passed.get()))
+            Ok(respond::reply(stream, timeout_reply(cause, meter.is_complete()), passed.get()))
         }
         Err(cause) => Err(cause),
     }
@@ -200,7 +212,7 @@ fn poll_deadlines(
     meter: &Meter,
     timer: &mut Timer,
 ) -> Poll<Cause> {
-    let request = request_timeout.filter(|_| !meter.complete.get()).map(|limit| (start + limit, Cause::RequestTimeout));
+    let request = request_timeout.filter(|_| !meter.is_complete()).map(|limit| (start + limit, Cause::RequestTimeout));
     let idle = meter.idle.get().map(|limit| (meter.touched.get() + limit, Cause::StreamIdleTimeout));
     let whole = meter.duration.get().map(|limit| (start + limit, Cause::MaxDurationTimeout));
     let first = [request, idle, whole].into_iter().flatten().min_by_key(|(deadline, _)| *deadline);
@@ -288,10 +300,13 @@ fn take<S: Sink>(
 fn finish(stream: &mut Stream, meter: &Meter, passed: usize) {
     stream.bytes_received = meter.received.get();
     stream.duration = Some(stream.start.elapsed());
+    stream.request_duration = meter.complete.get().map(|at| at.saturating_duration_since(stream.start));
     stream.inform = None;
     let manager = stream.manager.clone();
     for entry in manager.filters.iter().take(passed) {
-        entry.filter.on_complete(stream);
+        if entry.applies(stream) {
+            entry.filter.on_complete(stream);
+        }
     }
     manager.stats.end(stream);
     respond::log(stream);

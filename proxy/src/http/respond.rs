@@ -3,13 +3,17 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use http::StatusCode;
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
 
 use super::exchange::Meter;
-use super::filters::{Entry, Flow};
+use super::filters::Flow;
 use super::{LocalReply, Response, head, local_reply, router};
 use crate::body::Body;
 use crate::cause::Cause;
+use crate::format::Info;
+use crate::route::matcher::MatchInput;
+use crate::route::rewrite::redirect_location;
 use crate::route::{Action, SelectedRoute};
 use crate::stream::Stream;
 
@@ -24,7 +28,7 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
     let filters = stream.manager.filters.clone();
     for entry in filters.iter() {
         passed.set(passed.get() + 1);
-        if !is_enabled(stream, entry) {
+        if !entry.applies(stream) {
             continue;
         }
         let mut flow = entry.filter.on_request(stream, &mut body);
@@ -49,20 +53,16 @@ pub fn reply(stream: &mut Stream, answer: LocalReply, passed: usize) -> Response
 }
 
 fn back(stream: &mut Stream, response: &mut Response, passed: usize) {
+    if let Some(route) = stream.route.clone() {
+        route.apply_response_headers(stream, &mut response.head);
+    }
     let filters = stream.manager.filters.clone();
     for entry in filters.iter().take(passed).rev() {
-        if is_enabled(stream, entry) {
+        if entry.applies(stream) {
             entry.filter.on_response(stream, &mut response.head, &mut response.body);
         }
     }
     head::response(stream, &mut response.head);
-}
-
-fn is_enabled(stream: &Stream, entry: &Entry) -> bool {
-    match stream.route.as_ref().and_then(|route| route.filter_config(&entry.name)) {
-        Some(config) => config.is_some(),
-        None => !entry.disabled,
-    }
 }
 
 /// The route's own limits go before the manager's.
@@ -79,7 +79,7 @@ fn set_limits(stream: &Stream, meter: &Meter) {
 }
 
 fn select_route(stream: &Stream) -> Option<SelectedRoute> {
-    SelectedRoute::new(stream.manager.routes.load()?, 0, 0)
+    stream.manager.routes.load()?.route(&MatchInput::of(stream, fastrand::u64(..)))
 }
 
 async fn act(stream: &mut Stream, body: Body) -> Response {
@@ -101,6 +101,11 @@ async fn act(stream: &mut Stream, body: Body) -> Response {
         Action::Redirect(redirect) => {
             let mut answer = LocalReply::new(Cause::DirectResponse);
             answer.status = Some(redirect.status);
+            let location = redirect_location(redirect, route.route(), &stream.request);
+            match HeaderValue::from_str(&location) {
+                Ok(location) => answer.headers.insert(LOCATION, location),
+                Err(_) => return local_reply::response(stream, LocalReply::new(Cause::InvalidPath)),
+            };
             local_reply::response(stream, answer)
         }
         Action::NonForwarding => {
@@ -125,4 +130,9 @@ fn is_upgrade_allowed(stream: &Stream, route: &SelectedRoute) -> bool {
 }
 
 /// Writes the access logs.
-pub fn log(_stream: &Stream) {}
+pub fn log(stream: &Stream) {
+    let info = Info::of(stream);
+    for log in &stream.manager.access_logs {
+        log.log(&info);
+    }
+}

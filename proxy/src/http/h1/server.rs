@@ -22,8 +22,8 @@ use crate::http::{LocalReply, ResponseHead};
 
 /// While a request is served, so much of what its client sends ahead is read.
 const READ_AHEAD: usize = 16 * 1024;
-/// How long, and for how many bytes, a closed connection is still read, so that its last answer is not lost to a RST.
-const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 * 1024);
+/// For so many bytes a closed connection is still read, so that its last answer is not lost to a RST.
+const LINGER: usize = 256 * 1024;
 
 /// Serves a connection to its end.
 pub async fn serve(session: Rc<Session>, wire: Wire) {
@@ -46,7 +46,7 @@ pub async fn serve(session: Rc<Session>, wire: Wire) {
             Next::Closed => false,
         };
         if linger {
-            close(&shared, &mut timer).await;
+            close(&shared, &mut timer, session.manager.delayed_close).await;
         }
         return;
     }
@@ -108,11 +108,11 @@ impl Shared {
                     if let Frame::Data(data) = &frame {
                         meter.add(data.len());
                     }
-                    meter.complete.set(self.decoder.is_done());
+                    meter.set_complete(self.decoder.is_done());
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Ok(Step::End) => {
-                    meter.complete.set(true);
+                    meter.set_complete(true);
                     return Poll::Ready(None);
                 }
                 Ok(Step::More) => {}
@@ -121,7 +121,7 @@ impl Shared {
             match ready!(self.wire.poll_fill_body(cx, self.decoder.expects())) {
                 Ok(true) => {}
                 Ok(false) if self.tunnel == Tunnel::Open => {
-                    meter.complete.set(true);
+                    meter.set_complete(true);
                     return Poll::Ready(None);
                 }
                 Ok(false) => {
@@ -265,9 +265,9 @@ async fn refuse(session: &Rc<Session>, shared: &Rc<RefCell<Shared>>, timer: &mut
 }
 
 /// Closes our side, then waits a moment for the client to close its own.
-async fn close(shared: &RefCell<Shared>, timer: &mut Timer) {
-    let until = Instant::now() + LINGER.0;
-    let mut budget = LINGER.1;
+async fn close(shared: &RefCell<Shared>, timer: &mut Timer, delay: Duration) {
+    let until = Instant::now() + delay;
+    let mut budget = LINGER;
     let mut shut = false;
     std::future::poll_fn(|cx| {
         let wire = &mut shared.borrow_mut().wire;
@@ -377,7 +377,7 @@ impl Sink for H1Sink {
             // What follows a CONNECT that was not granted may be the tunnel's.
             on.keep_alive &= !on.connect;
             shared.tunnel = Tunnel::No;
-            self.meter.complete.set(true);
+            self.meter.set_complete(true);
         }
         shared.owes_continue = false;
         let (framing, keep_alive) = write::response(&mut shared.wire, head, body, on);

@@ -161,7 +161,7 @@ impl BodySource for StreamBody {
                 self.meter.add(data.len());
                 self.unreleased = data.len();
                 self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
-                self.meter.complete.set(self.receive.is_end_stream());
+                self.meter.set_complete(self.receive.is_end_stream());
                 return Poll::Ready(Some(Ok(Frame::Data(data))));
             }
             Some(Err(error)) => return self.fail(&error),
@@ -169,7 +169,7 @@ impl BodySource for StreamBody {
         }
         match ready!(self.receive.poll_trailers(cx)) {
             Ok(trailers) => {
-                self.meter.complete.set(true);
+                self.meter.set_complete(true);
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(trailers))))
             }
             Err(error) => self.fail(&error),

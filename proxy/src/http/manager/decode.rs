@@ -41,6 +41,9 @@ impl HttpConnectionManager {
             return Err(ConfigError::new("http_protocol_options.allow_absolute_url", "false is not implemented"));
         }
         let common = message.common_http_protocol_options.clone().unwrap_or_default();
+        if message.set_current_client_cert_details.as_ref().is_some_and(|details| details.chain) {
+            return Err(ConfigError::new("set_current_client_cert_details.chain", "is not implemented"));
+        }
         let times = Times::decode(&message, &common)?;
         let details = message.set_current_client_cert_details.unwrap_or_default();
         Ok(Arc::new(Self {
