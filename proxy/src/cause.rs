@@ -72,6 +72,8 @@ causes! {
     MaxPendingRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_pending_requests}", "The cluster's max_pending_requests is reached.";
     /// Too many requests in flight.
     MaxRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_requests}", "The cluster's max_requests is reached.";
+    /// Too many retries in flight; the last try's answer was given.
+    RetryOverflow => 503, "UO", "upstream_retry_overflow", "The cluster's max_retries or retry budget is used up.";
     /// The route's timeout passed.
     ResponseTimeout => 504, "UT", "response_timeout", "The service did not answer within the route's timeout.";
     /// The timeout of a try passed and no try was left.

@@ -19,6 +19,11 @@ mod pool;
 pub use lease::{Active, ClientStream};
 pub use pool::Pools;
 
+/// Now, by the runtime's clock.
+pub(crate) fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// What a connection must be like, beyond its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Wanted {

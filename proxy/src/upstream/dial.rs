@@ -42,7 +42,9 @@ async fn open(
     wanted: &Wanted,
 ) -> Result<Dialled, UpstreamError> {
     let refused = |error: io::Error| {
-        let detail = format!("delayed connect error: {error} ({address})");
+        // As people know it, without the number that Rust adds.
+        let text = error.to_string();
+        let detail = format!("delayed connect error: {}", text.split(" (os error").next().unwrap_or_default());
         UpstreamError::early(Cause::UpstreamConnectionFailure, detail)
     };
     let (socket, local) = match address {
@@ -59,9 +61,8 @@ async fn open(
     let Some(tls) = config.transports.get(host.transport).and_then(|transport| transport.tls.as_ref()) else {
         return Ok(Dialled { io: Io::plain(socket), local, tls: None });
     };
-    let failed = |error: crate::tls::TlsError| {
-        UpstreamError::early(Cause::UpstreamTlsFailure, format!("TLS_error: {error} ({address})"))
-    };
+    let failed =
+        |error: crate::tls::TlsError| UpstreamError::early(Cause::UpstreamTlsFailure, format!("TLS_error: {error}"));
     let stream = Rewind::new(Bytes::new(), socket);
     let fallback = fallback_alpn(tls.alpn().is_empty(), wanted);
     let (stream, info) = match fallback {

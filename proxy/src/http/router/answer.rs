@@ -1,0 +1,126 @@
+//! The response's body on its way back: the request counts as active until its end, its limits run on, and gRPC's
+//! status in the trailers counts for outlier detection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::plan::Plan;
+use super::replay::Progress;
+use super::retry;
+use crate::body::{Body, BodyError, BodySource, Frame};
+use crate::cause::Cause;
+use crate::cluster::outlier::Outcome;
+use crate::cluster::{Cluster, Host};
+use crate::http::timer::Timer;
+use crate::http::{RequestHead, ResponseHead};
+use crate::upstream::Active;
+
+/// A response body, watched.
+pub(super) struct Watched {
+    body: Body,
+    active: Option<Active>,
+    cluster: Arc<Cluster>,
+    host: Arc<Host>,
+    grpc: bool,
+    limits: Option<Limits>,
+}
+
+struct Limits {
+    timeout: Option<std::time::Duration>,
+    idle: Option<std::time::Duration>,
+    progress: Rc<Progress>,
+    timer: Timer,
+}
+
+impl Watched {
+    pub(super) fn new(
+        body: Body,
+        active: Active,
+        cluster: Arc<Cluster>,
+        host: Arc<Host>,
+        request: &RequestHead,
+        head: &ResponseHead,
+    ) -> Self {
+        let grpc = request.is_grpc() && head.status == http::StatusCode::OK;
+        Self { body, active: Some(active), cluster, host, grpc, limits: None }
+    }
+
+    /// Sets what is left of the request's limits; a try's own ends with the head.
+    pub(super) fn within(mut self, plan: &Plan, progress: Rc<Progress>) -> Self {
+        if plan.timeout.is_some() || plan.per_try_idle.is_some() {
+            progress.moved.set(crate::upstream::now());
+            let (timeout, idle) = (plan.timeout, plan.per_try_idle);
+            self.limits = Some(Limits { timeout, idle, progress, timer: Timer::default() });
+        }
+        self
+    }
+
+    fn finish(&mut self, frame: Option<&Result<Frame, BodyError>>) {
+        match frame {
+            Some(Ok(Frame::Trailers(trailers))) if self.grpc => {
+                if let Some(status) = retry::grpc_status(trailers).filter(|status| *status != 0)
+                    && let Some(detector) = &self.cluster.outlier
+                {
+                    detector.report(&self.cluster, &self.host, Outcome::Status(retry::http_status(status)));
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                if matches!(error.cause, Cause::UpstreamResetAfterResponse | Cause::UpstreamTerminationAfterResponse) {
+                    self.cluster.stats.upstream_rq_rx_reset.inc();
+                    self.cluster.report(&self.host, Outcome::Reset);
+                }
+                self.active = None;
+            }
+            None => self.active = None,
+        }
+    }
+}
+
+impl BodySource for Watched {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let Poll::Ready(frame) = self.body.poll_frame(cx) else {
+            let Some(limits) = &mut self.limits else { return Poll::Pending };
+            return match limits.poll(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(error) => {
+                    // Dropping the body resets the stream, or closes the connection.
+                    self.body = Body::Empty;
+                    self.active = None;
+                    self.cluster.stats.upstream_rq_timeout.inc();
+                    self.cluster.report(&self.host, Outcome::Timeout);
+                    Poll::Ready(Some(Err(error)))
+                }
+            };
+        };
+        if let Some(limits) = self.limits.as_ref().filter(|limits| limits.idle.is_some()) {
+            limits.progress.moved.set(crate::upstream::now());
+        }
+        self.finish(frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+}
+
+impl Limits {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        loop {
+            let whole = self.progress.finished.get().zip(self.timeout).map(|(since, limit)| since + limit);
+            let idle = self.idle.map(|limit| self.progress.moved.get() + limit);
+            let (deadline, cause) = match (whole, idle) {
+                (Some(whole), Some(idle)) if idle < whole => (idle, Cause::PerTryTimeout),
+                (Some(whole), _) => (whole, Cause::ResponseTimeout),
+                (None, Some(idle)) => (idle, Cause::PerTryTimeout),
+                (None, None) => return Poll::Pending,
+            };
+            std::task::ready!(self.timer.poll_until(cx, deadline));
+            if crate::upstream::now() >= deadline {
+                return Poll::Ready(BodyError::new(cause, "the answer was not whole in time"));
+            }
+        }
+    }
+}
