@@ -1,0 +1,211 @@
+//! The workload's own identity: a key made here, a certificate from the CA, renewed before it ends.
+//!
+//! ```text
+//! key + CSR -> CreateCertificate (token, or mTLS to renew) -> secrets `default` and `ROOTCA` -> every TLS context
+//! ```
+//!
+//! The key lives in memory only. If the CA cannot be reached the certificate serves until it ends; then the secret is
+//! withdrawn and connections fail closed. Source: Istio's `IstioCertificateService`; X.509-SVID for the names.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ferromesh_core::SpiffeId;
+use ferromesh_core::backoff::Backoff;
+
+use crate::tls::{Origin, Secret, SecretState, SecretStore};
+
+mod ca_client;
+
+/// Name of the secret with the workload's chain and key.
+pub const WORKLOAD_SECRET: &str = "default";
+/// Name of the secret with the mesh's roots.
+pub const ROOT_SECRET: &str = "ROOTCA";
+/// A certificate is renewed at least this long before it ends.
+const MARGIN: Duration = Duration::from_secs(60);
+/// Nothing is asked of the CA more often than this.
+const SOONEST: Duration = Duration::from_secs(1);
+
+/// A bearer token for the CA.
+#[derive(Clone)]
+pub enum TokenSource {
+    /// Read from this file for each certificate.
+    File(PathBuf),
+    /// Given.
+    Given(Arc<str>),
+    /// None: only a client certificate that is held already authenticates.
+    None,
+}
+
+/// PEM of roots.
+#[derive(Clone, Debug)]
+pub enum Pem {
+    /// Read from this file for each connection.
+    File(PathBuf),
+    /// Given.
+    Given(Arc<str>),
+}
+
+/// How the workload gets its certificate.
+#[derive(Clone)]
+pub struct Config {
+    /// The CA.
+    pub ca_address: SocketAddr,
+    /// DNS name in the CA's server certificate.
+    pub ca_server_name: String,
+    /// What the CA's server certificate chains to.
+    pub ca_root: Pem,
+    /// Who we are, to the CA.
+    pub token: TokenSource,
+    /// The identity that is expected and put in the CSR; `None` leaves the CSR without names (the CA knows).
+    pub id: Option<SpiffeId>,
+    /// Lifetime to ask for; `None` leaves it to the CA.
+    pub lifetime: Option<Duration>,
+}
+
+impl Config {
+    /// With a token that is given, for the CA at `ca_address` as `localhost`.
+    pub fn new(
+        ca_address: SocketAddr,
+        root_pem: impl Into<Arc<str>>,
+        token: impl Into<Arc<str>>,
+        id: SpiffeId,
+    ) -> Self {
+        Self {
+            ca_address,
+            ca_server_name: "localhost".into(),
+            ca_root: Pem::Given(root_pem.into()),
+            token: TokenSource::Given(token.into()),
+            id: Some(id),
+            lifetime: None,
+        }
+    }
+}
+
+/// Shows where the certificate comes from, never the token.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("ca_address", &self.ca_address).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file cannot be read.
+    #[error("{what} {path}: {source}")]
+    File {
+        /// Which.
+        what: &'static str,
+        /// Where.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Key or CSR could not be made.
+    #[error("the certificate request: {0}")]
+    Request(String),
+    /// The CA cannot be reached.
+    #[error("the CA at {address}: {reason}")]
+    Connect {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The CA refuses.
+    #[error("the CA refuses: {0}")]
+    Refused(String),
+    /// The CA's answer cannot be used.
+    #[error("the CA's answer: {0}")]
+    Answer(String),
+}
+
+/// Keeps the workload's secrets fresh in the caller's `LocalSet` until the handle is aborted.
+pub fn start(config: Config, secrets: Arc<SecretStore>) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_local(keep(config, secrets))
+}
+
+async fn keep(config: Config, secrets: Arc<SecretStore>) {
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut rng = fastrand::Rng::new();
+    let mut version = 0u64;
+    loop {
+        let held = held(&secrets);
+        match ca_client::fetch(&config, held.as_ref()).await {
+            Ok(fresh) => {
+                version += 1;
+                let expires = at(fresh.certificate.facts().not_after);
+                let begins = at(fresh.certificate.facts().not_before);
+                let version = version.to_string();
+                // Roots first: a peer's new chain must be trusted before ours is shown.
+                secrets.set(ROOT_SECRET, Secret::Validation(Arc::new(fresh.roots)), Origin::Workload, &version);
+                let certificate = Secret::Certificate(Arc::new(fresh.certificate));
+                secrets.set(WORKLOAD_SECRET, certificate, Origin::Workload, &version);
+                backoff.reset();
+                tokio::time::sleep(renew_in(SystemTime::now(), begins, expires, rng.f64())).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no new workload certificate");
+                withdraw_if_ended(&secrets, held.as_ref().map(|held| at(held.facts().not_after)), &error);
+                tokio::time::sleep(backoff.next_delay(&mut rng).max(Duration::from_millis(50))).await;
+            }
+        }
+    }
+}
+
+/// A certificate's time; before 1970 is 1970.
+fn at(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
+fn held(secrets: &SecretStore) -> Option<Arc<crate::tls::Certificate>> {
+    match secrets.get(WORKLOAD_SECRET) {
+        SecretState::Present(Secret::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    }
+}
+
+fn withdraw_if_ended(secrets: &SecretStore, expires: Option<SystemTime>, error: &IdentityError) {
+    if expires.is_some_and(|expires| expires <= SystemTime::now()) {
+        secrets.withdraw(
+            WORKLOAD_SECRET,
+            &format!("the workload's certificate has ended and there is no new one: {error}"),
+        );
+    }
+}
+
+/// How long to wait before renewal: half of the lifetime, give or take a tenth, at least a minute before the end.
+/// `chance` is from 0 to 1.
+fn renew_in(now: SystemTime, begins: SystemTime, expires: SystemTime, chance: f64) -> Duration {
+    let lifetime = expires.duration_since(begins).unwrap_or_default();
+    let left = expires.duration_since(now).unwrap_or_default();
+    let wished = lifetime.mul_f64(0.45 + 0.1 * chance);
+    let age = now.duration_since(begins).unwrap_or_default();
+    wished.saturating_sub(age).min(left.saturating_sub(MARGIN)).max(SOONEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn renewal_is_at_half_life_give_or_take_a_tenth() {
+        let begins = SystemTime::UNIX_EPOCH + HOUR;
+        let wait = |chance| renew_in(begins, begins, begins + 24 * HOUR, chance);
+        assert_eq!(wait(0.5), 12 * HOUR);
+        assert!(wait(0.0) >= 10 * HOUR && wait(1.0) <= 14 * HOUR);
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_is_renewed_soon_but_not_in_a_rush() {
+        let begins = SystemTime::UNIX_EPOCH;
+        let expires = begins + HOUR;
+        assert_eq!(renew_in(expires, begins, expires, 0.5), SOONEST);
+        assert_eq!(renew_in(begins, begins, begins + Duration::from_secs(70), 0.5), Duration::from_secs(10));
+    }
+}
