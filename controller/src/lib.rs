@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod admin;
+pub mod analyze;
 pub mod app;
 pub mod args;
 pub mod envoyfilter;
@@ -13,4 +14,5 @@ pub mod index;
 pub mod metrics;
 pub mod serve;
 pub mod source;
+pub mod status;
 pub mod translate;

@@ -1,6 +1,8 @@
 //! References between namespaces: allowed only by a ReferenceGrant in the namespace that is referred to.
 
 use super::View;
+use ferromesh_api::conditions::reasons;
+use ferromesh_api::gateway_api::BackendObjectReference;
 
 /// One end of a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,4 +31,44 @@ impl View {
                 granted_from && granted_to
             })
     }
+}
+
+/// The Service and port that a backendRef of a route means, or why it means none.
+pub fn backend(
+    view: &View,
+    route: &super::ObjectRef,
+    reference: &BackendObjectReference,
+) -> Result<(super::Key, u16), super::listeners::Fault> {
+    let namespace = reference.namespace_or(&route.key.namespace);
+    let name = reference.name.as_str();
+    if (reference.group(), reference.kind()) != ("", "Service") {
+        let what = format!(
+            "backend {name:?} is a {} {:?}; only Services can be backends",
+            reference.kind(),
+            reference.group()
+        );
+        return Err((reasons::INVALID_KIND, what));
+    }
+    let from = End { group: route.kind.group(), kind: route.kind.as_str(), namespace: &route.key.namespace };
+    if !view.may_refer(from, End { group: "", kind: "Service", namespace }, name) {
+        let what = format!(
+            "Service {namespace}/{name} needs a ReferenceGrant in namespace {namespace} for {}s of namespace {}",
+            route.kind, route.key.namespace
+        );
+        return Err((reasons::REF_NOT_PERMITTED, what));
+    }
+    let key = super::Key::new(namespace, name);
+    let Some(service) = view.services.get(&key) else {
+        return Err((reasons::BACKEND_NOT_FOUND, format!("there is no Service {key}")));
+    };
+    let Some(port) = reference.port else {
+        return Err((reasons::BACKEND_NOT_FOUND, format!("the backend Service {key} needs a port")));
+    };
+    if super::services::port(service, port).is_none() {
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|port| port.port.to_string());
+        let ports: Vec<_> = ports.collect();
+        let what = format!("Service {key} has no port {port}; it has {}", ports.join(", "));
+        return Err((reasons::BACKEND_NOT_FOUND, what));
+    }
+    Ok((key, port))
 }

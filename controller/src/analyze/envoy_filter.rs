@@ -1,0 +1,182 @@
+//! EnvoyFilters that cannot have an effect: selected by labels that only gateways have but patching sidecars (or the other
+//! way round), selecting nothing, or written wrongly.
+
+use super::workloads::{self, Workload};
+use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, PATCHES_NOTHING};
+use crate::index::{Key, Kind, ObjectRef, Severity, View, envoy_filters};
+use crate::status::envoy_filter::invalid_patches;
+use ferromesh_api::istio::EnvoyFilter;
+use ferromesh_api::istio::envoy_filter::PatchContext;
+use ferromesh_api::labels as keys;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) fn analyze(view: &View, workloads: &[Workload], findings: &mut Vec<Finding>) {
+    for (key, filter) in view.envoy_filters.iter() {
+        let object = ObjectRef { kind: Kind::EnvoyFilter, key: key.clone() };
+        for what in invalid_patches(filter) {
+            findings.push(Finding {
+                severity: Severity::Error,
+                code: INVALID,
+                object: object.clone(),
+                message: what,
+                remedy: "Write one of the words of Istio's EnvoyFilter reference".to_owned(),
+            });
+        }
+        if let Some(finding) = useless(view, workloads, key, filter, &object) {
+            findings.push(finding);
+        }
+        both_roots(view, key, &object, findings);
+    }
+}
+
+/// Which patches cannot match since no selected workload has the traffic that they name; for status.
+pub fn useless_contexts(view: &View, key: &Key, filter: &EnvoyFilter) -> Vec<String> {
+    let workloads = workloads::all(view);
+    let selected = selected(view, &workloads, key, filter);
+    let useless = useless_patches(&selected, filter);
+    useless.into_iter().map(|(index, context)| format!("configPatches[{index}] ({context}) matches nothing")).collect()
+}
+
+/// What an EnvoyFilter is for.
+struct Selected<'a> {
+    workloads: Vec<&'a Workload>,
+    /// Some of them are gateways, or the labels are those of Istio's own gateways.
+    gateways: bool,
+    /// Some of them have sidecars.
+    sidecars: bool,
+}
+
+fn selected<'a>(view: &View, workloads: &'a [Workload], key: &Key, filter: &EnvoyFilter) -> Selected<'a> {
+    let everywhere = view.is_root_namespace(&key.namespace);
+    let chosen: Vec<_> = workloads
+        .iter()
+        .filter(|workload| everywhere || workload.namespace == *key.namespace)
+        .filter(|workload| {
+            let found = view.envoy_filters_for(&workload.namespace, &workload.labels);
+            found.iter().any(|(other, _)| *other == key)
+        })
+        .collect();
+    let named = envoy_filters::wanted_labels(filter).is_some_and(|labels| {
+        labels.contains_key(keys::GATEWAY_NAME) || labels.get(keys::ISTIO).is_some_and(|word| word.ends_with("gateway"))
+    });
+    let gateways = named || chosen.iter().any(|workload| workload.gateway);
+    let sidecars = chosen.iter().any(|workload| !workload.gateway);
+    Selected { workloads: chosen, gateways, sidecars }
+}
+
+/// The patches that no selected workload has the traffic for. Nothing is said where nothing at all is selected.
+fn useless_patches(selected: &Selected<'_>, filter: &EnvoyFilter) -> Vec<(usize, PatchContext)> {
+    if !selected.gateways && !selected.sidecars {
+        return Vec::new();
+    }
+    let patches = filter.spec.config_patches.iter().enumerate().map(|(index, patch)| (index, patch.context()));
+    patches
+        .filter(|(_, context)| match context {
+            PatchContext::SidecarInbound | PatchContext::SidecarOutbound => !selected.sidecars,
+            PatchContext::Gateway => !selected.gateways,
+            PatchContext::Any | PatchContext::Waypoint | PatchContext::Unknown(_) => false,
+        })
+        .collect()
+}
+
+fn useless(
+    view: &View,
+    workloads: &[Workload],
+    key: &Key,
+    filter: &EnvoyFilter,
+    object: &ObjectRef,
+) -> Option<Finding> {
+    let selected = selected(view, workloads, key, filter);
+    let useless = useless_patches(&selected, filter);
+    let labels = envoy_filters::wanted_labels(filter).map(words).unwrap_or_else(|| "no labels".to_owned());
+    if let Some((_, context)) = useless.first() {
+        let indexes: Vec<_> = useless.iter().map(|(index, _)| format!("configPatches[{index}]")).collect();
+        let (what, has) = match context {
+            PatchContext::Gateway => ("sidecars", "no GATEWAY listener"),
+            _ => ("gateways", "no sidecar listener"),
+        };
+        let message = format!(
+            "{} patch{} nothing: the selector ({labels}) is for {what} only, and the patch's context {context} means traffic \
+             that they do not have ({has})",
+            indexes.join(", "),
+            if indexes.len() == 1 { "es" } else { "" },
+        );
+        let remedy = remedy(view, workloads, key, *context == PatchContext::Gateway);
+        return Some(Finding {
+            severity: Severity::Error,
+            code: PATCHES_NOTHING,
+            object: object.clone(),
+            message,
+            remedy,
+        });
+    }
+    let targeted = envoy_filters::wanted_labels(filter).is_some() || !filter.spec.target_refs.is_empty();
+    (selected.workloads.is_empty() && targeted).then(|| Finding {
+        severity: Severity::Warning,
+        code: NO_WORKLOAD,
+        object: object.clone(),
+        message: format!("the selector ({labels}) selects no workload"),
+        remedy: remedy(view, workloads, key, false),
+    })
+}
+
+/// What to write: labels of workloads that would match, or the other context.
+fn remedy(view: &View, workloads: &[Workload], key: &Key, gateway_patch: bool) -> String {
+    let everywhere = view.is_root_namespace(&key.namespace);
+    let near = || workloads.iter().filter(|workload| everywhere || workload.namespace == *key.namespace);
+    let choice = |gateway: bool| {
+        let of_kind = near().filter(|workload| workload.gateway == gateway);
+        let texts: BTreeSet<_> =
+            of_kind.map(|workload| words(&telling(workload))).filter(|text| !text.is_empty()).collect();
+        texts.into_iter().take(4).collect::<Vec<_>>().join(" or ")
+    };
+    let (sidecars, gateways) = (choice(false), choice(true));
+    let mut parts = Vec::new();
+    if !sidecars.is_empty() {
+        let more = if gateway_patch { " with context SIDECAR_INBOUND" } else { "" };
+        parts.push(format!(
+            "for sidecars{more}: workloadSelector.labels {sidecars} (or no selector for all of the namespace)"
+        ));
+    }
+    if !gateways.is_empty() {
+        let more = if gateway_patch { "" } else { " with context GATEWAY" };
+        parts.push(format!("for gateways{more}: workloadSelector.labels {gateways}"));
+    }
+    if parts.is_empty() {
+        let place = if everywhere { "the mesh".to_owned() } else { format!("namespace {}", key.namespace) };
+        return format!(
+            "There is no workload in {place}: an EnvoyFilter is for its own namespace, unless that is a root one"
+        );
+    }
+    format!("Write {}", parts.join("; or "))
+}
+
+/// The labels by which people tell a workload from others.
+fn telling(workload: &Workload) -> BTreeMap<String, String> {
+    let wanted: &[&str] =
+        if workload.gateway { &[keys::GATEWAY_NAME, keys::ISTIO] } else { &[keys::APP, keys::APP_NAME] };
+    let some = wanted.iter().find_map(|key| workload.labels.get_key_value(*key));
+    match some {
+        Some((key, value)) => [(key.clone(), value.clone())].into(),
+        None => workload.labels.clone(),
+    }
+}
+
+fn words(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn both_roots(view: &View, key: &Key, object: &ObjectRef, findings: &mut Vec<Finding>) {
+    let [ours, theirs] = view.root_namespaces();
+    if *key.namespace == *theirs && ours != theirs && view.envoy_filters.named(ours, &key.name).is_some() {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            code: BOTH_ROOTS,
+            object: object.clone(),
+            message: format!(
+                "the same name is in both root namespaces; the one in {ours} counts, this one is passed over"
+            ),
+            remedy: "Remove or rename one of them".to_owned(),
+        });
+    }
+}

@@ -1,0 +1,89 @@
+//! Routes and Gateways: backends and parents that are not there, references that nobody granted, rules that are not
+//! supported, listeners that cannot be used.
+
+use super::{BAD_LISTENER, Finding, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED};
+use crate::index::attachment::{self, Bound, Parent, our_controller};
+use crate::index::{Kind, ObjectRef, Severity, View, listeners, references};
+use crate::status::{route, unsupported_in_grpc_rule, unsupported_in_http_rule};
+use ferromesh_api::conditions::reasons;
+use ferromesh_api::gateway_api::BackendObjectReference;
+
+pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
+    for bound in attachment::all_routes(view) {
+        let object = bound.route().reference();
+        parents(view, &bound, &object, findings);
+        match &bound {
+            Bound::Http(_, http) => {
+                backends(view, &object, route::http_backends(http), findings);
+                unsupported(&object, http.spec.rules.iter().map(unsupported_in_http_rule), findings);
+            }
+            Bound::Grpc(_, grpc) => {
+                backends(view, &object, route::grpc_backends(grpc), findings);
+                unsupported(&object, grpc.spec.rules.iter().map(unsupported_in_grpc_rule), findings);
+            }
+        }
+    }
+    for (key, gateway) in view.gateways.iter().filter(|(_, gateway)| our_controller(view, gateway).is_some()) {
+        for state in listeners::states(view, key, gateway) {
+            for (reason, what) in [&state.unaccepted, &state.conflict, &state.unresolved].into_iter().flatten() {
+                findings.push(Finding {
+                    severity: Severity::Error,
+                    code: BAD_LISTENER,
+                    object: ObjectRef { kind: Kind::Gateway, key: key.clone() },
+                    message: format!("listener {:?}: {reason}: {what}", state.name),
+                    remedy: "See status.listeners of the Gateway".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// A route without a parent that takes it serves nothing.
+fn parents(view: &View, bound: &Bound, object: &ObjectRef, findings: &mut Vec<Finding>) {
+    let mut why = Vec::new();
+    for parent in attachment::parents(view, &bound.route()) {
+        match parent {
+            Parent::Gateway { outcome: Ok(_), .. } | Parent::Service { outcome: Ok(()), .. } => return,
+            Parent::Gateway { outcome: Err(refusal), .. } | Parent::Service { outcome: Err(refusal), .. } => {
+                why.push(format!("{}: {}", refusal.reason(), refusal.message()));
+            }
+            Parent::NotOurs { why: reason } => why.push(reason),
+        }
+    }
+    let message = if why.is_empty() { "it has no parentRefs".to_owned() } else { why.join("; ") };
+    findings.push(Finding {
+        severity: Severity::Error,
+        code: NOT_ATTACHED,
+        object: object.clone(),
+        message: format!("no parent takes this route, so it serves nothing: {message}"),
+        remedy: "Mend parentRefs, or allowedRoutes and hostname of the listener".to_owned(),
+    });
+}
+
+fn backends<'a>(
+    view: &View,
+    object: &ObjectRef,
+    backends: impl Iterator<Item = &'a BackendObjectReference>,
+    findings: &mut Vec<Finding>,
+) {
+    for (reason, what) in backends.filter_map(|backend| references::backend(view, object, backend).err()) {
+        let (code, remedy) = match reason {
+            reasons::REF_NOT_PERMITTED => (NOT_GRANTED, "Write that ReferenceGrant, or move one of the two"),
+            _ => (NOT_FOUND, "Mend the backendRef, or add what it names; such requests get 500"),
+        };
+        let object = object.clone();
+        findings.push(Finding { severity: Severity::Error, code, object, message: what, remedy: remedy.to_owned() });
+    }
+}
+
+fn unsupported(object: &ObjectRef, rules: impl Iterator<Item = Vec<String>>, findings: &mut Vec<Finding>) {
+    for (index, rule) in rules.enumerate().filter(|(_, rule)| !rule.is_empty()) {
+        findings.push(Finding {
+            severity: Severity::Error,
+            code: NOT_SUPPORTED,
+            object: object.clone(),
+            message: format!("rules[{index}] is not served: {}", rule.join("; ")),
+            remedy: "Leave it out, or write it in another way".to_owned(),
+        });
+    }
+}

@@ -1,0 +1,148 @@
+//! Conditions of GatewayClasses, Gateways and their listeners.
+
+use super::route::AttachedCounts;
+use super::set::Set;
+use crate::index::listeners::{self, ListenerState};
+use crate::index::{Key, View, labels};
+use ferromesh_api::Time;
+use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER, reasons, types};
+use ferromesh_api::gateway_api::gateway::{GatewayAddress, GatewayStatus, ListenerStatus, RouteGroupKind};
+use ferromesh_api::gateway_api::gateway_class::GatewayClassStatus;
+use ferromesh_api::gateway_api::{GROUP, Gateway, GatewayClass};
+use ferromesh_api::{Condition, Metadata};
+
+/// True if we look after Gateways of this class.
+pub fn is_ours(class: &GatewayClass) -> bool {
+    [ISTIO_CONTROLLER, FERROMESH_CONTROLLER].contains(&class.spec.controller_name.as_str())
+}
+
+/// The status of a GatewayClass of ours.
+pub fn class_status(class: &GatewayClass, now: &Time, previous: &[Condition]) -> GatewayClassStatus {
+    let mut set = Set::new(class.metadata.generation, now, previous);
+    match &class.spec.parameters_ref {
+        Some(parameters) => {
+            let what = format!("parametersRef ({} {:?}) is not supported; remove it", parameters.kind, parameters.name);
+            set.add(types::ACCEPTED, false, reasons::INVALID_PARAMETERS, what);
+        }
+        None => set.add(types::ACCEPTED, true, reasons::ACCEPTED, "Ferromesh looks after Gateways of this class"),
+    }
+    set.add(types::SUPPORTED_VERSION, true, reasons::SUPPORTED_VERSION, "Gateway API v1");
+    GatewayClassStatus { conditions: set.done(), supported_features: Vec::new() }
+}
+
+/// The status of a Gateway of ours.
+pub fn gateway_status(
+    view: &View,
+    key: &Key,
+    gateway: &Gateway,
+    attached: &AttachedCounts,
+    now: &Time,
+    old: Option<&GatewayStatus>,
+) -> GatewayStatus {
+    let states = listeners::states(view, key, gateway);
+    let addresses = addresses(view, key, gateway);
+    let has_address = !addresses.is_empty();
+    let listeners = states.iter().map(|state| {
+        let before = old.and_then(|old| old.listeners.iter().find(|before| before.name == state.name));
+        let count = attached.get(&(key.clone(), state.name.clone())).copied().unwrap_or_default();
+        listener_status(gateway, state, count, now, before)
+    });
+    let listeners = listeners.collect();
+    let mut set =
+        Set::new(gateway.metadata.generation, now, old.map(|old| old.conditions.as_slice()).unwrap_or_default());
+    accepted(&mut set, gateway, &states);
+    let usable = states.iter().any(ListenerState::usable);
+    match (usable, has_address) {
+        (true, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "a proxy serves it"),
+        (true, false) => {
+            let what = "nothing serves it yet: there is no ready Pod or Service of this Gateway";
+            set.add(types::PROGRAMMED, false, reasons::ADDRESS_NOT_ASSIGNED, what);
+        }
+        (false, _) => set.add(types::PROGRAMMED, false, reasons::INVALID, "no listener can be used"),
+    }
+    set.add(types::RESOLVED_REFS, true, reasons::RESOLVED_REFS, "every reference of the Gateway itself resolves");
+    GatewayStatus { addresses, conditions: set.done(), listeners }
+}
+
+/// Adds the Gateway's own Accepted.
+fn accepted(set: &mut Set<'_>, gateway: &Gateway, states: &[ListenerState]) {
+    let known = |address: &GatewayAddress| matches!(address.type_.as_deref(), None | Some("IPAddress" | "Hostname"));
+    let bad: Vec<_> = states.iter().filter(|state| !state.usable()).map(|state| state.name.as_str()).collect();
+    if let Some(address) = gateway.spec.addresses.iter().find(|address| !known(address)) {
+        let what = format!("addresses: type {} is not supported", address.type_.as_deref().unwrap_or_default());
+        set.add(types::ACCEPTED, false, reasons::UNSUPPORTED_ADDRESS, what);
+    } else if bad.is_empty() {
+        set.add(types::ACCEPTED, true, reasons::ACCEPTED, "every listener is valid");
+    } else {
+        let what = format!("listeners that cannot be used: {}", bad.join(", "));
+        set.add(types::ACCEPTED, bad.len() < states.len(), reasons::LISTENERS_NOT_VALID, what);
+    }
+}
+
+/// The status of one listener.
+fn listener_status(
+    gateway: &Gateway,
+    state: &ListenerState,
+    attached_routes: i32,
+    now: &Time,
+    old: Option<&ListenerStatus>,
+) -> ListenerStatus {
+    let previous = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    let mut set = Set::new(gateway.metadata.generation, now, previous);
+    // A conflict is a reason not to accept, too (conformance: HostnameConflict, ProtocolConflict on Accepted).
+    match state.unaccepted.as_ref().or(state.conflict.as_ref()) {
+        Some((reason, what)) => set.add(types::ACCEPTED, false, reason, what.as_str()),
+        None => set.add(types::ACCEPTED, true, reasons::ACCEPTED, "the listener is valid"),
+    }
+    match (&state.conflict, state.usable()) {
+        (_, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "the listener is sent to its proxies"),
+        (Some((reason, what)), false) => set.add(types::PROGRAMMED, false, reason, what.as_str()),
+        (None, false) => set.add(types::PROGRAMMED, false, reasons::INVALID, "the listener cannot be used"),
+    }
+    match &state.unresolved {
+        Some((reason, what)) => set.add(types::RESOLVED_REFS, false, reason, what.as_str()),
+        None => set.add(types::RESOLVED_REFS, true, reasons::RESOLVED_REFS, "every reference resolves"),
+    }
+    match &state.conflict {
+        Some((reason, what)) => set.add(types::CONFLICTED, true, reason, what.as_str()),
+        None => set.add(types::CONFLICTED, false, reasons::NO_CONFLICTS, "no other listener is in its way"),
+    }
+    let kind = |kind: &crate::index::Kind| RouteGroupKind { group: Some(GROUP.to_owned()), kind: kind.to_string() };
+    let supported_kinds = state.kinds.iter().map(kind).collect();
+    ListenerStatus { name: state.name.clone(), supported_kinds, attached_routes, conditions: set.done() }
+}
+
+/// Where a Gateway can be reached: what a load balancer gave its Service, or else the Service's own address, or else the
+/// addresses of its ready Pods.
+fn addresses(view: &View, key: &Key, gateway: &Gateway) -> Vec<GatewayAddress> {
+    let address =
+        |type_: &str, value: &str| GatewayAddress { type_: Some(type_.to_owned()), value: Some(value.to_owned()) };
+    if gateway.spec.addresses.iter().any(|address| address.type_.as_deref() == Some("Hostname")) {
+        return gateway.spec.addresses.clone();
+    }
+    let mine = |meta: &ferromesh_api::ObjectMeta| {
+        labels::of(meta).get(ferromesh_api::labels::GATEWAY_NAME).map(String::as_str) == Some(&*key.name)
+    };
+    let mut found = Vec::new();
+    for (_, service) in view.services.in_namespace(&key.namespace).filter(|(_, service)| mine(service.metadata())) {
+        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        for ingress in balancer.into_iter().flat_map(|balancer| balancer.ingress.iter().flatten()) {
+            found.extend(ingress.ip.as_deref().map(|ip| address("IPAddress", ip)));
+            found.extend(ingress.hostname.as_deref().map(|name| address("Hostname", name)));
+        }
+        let own = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+        if found.is_empty() {
+            found.extend(own.filter(|ip| !ip.is_empty() && *ip != "None").map(|ip| address("IPAddress", ip)));
+        }
+    }
+    if found.is_empty() {
+        for (_, pod) in view.pods.in_namespace(&key.namespace).filter(|(_, pod)| mine(pod.metadata())) {
+            let Some(status) = &pod.status else { continue };
+            let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+            found.extend(status.pod_ip.as_deref().filter(|_| ready).map(|ip| address("IPAddress", ip)));
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|address| seen.insert(address.value.clone()));
+    found
+}

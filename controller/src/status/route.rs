@@ -1,0 +1,126 @@
+//! Conditions of routes: Accepted, ResolvedRefs and PartiallyInvalid, for each parent that is ours.
+
+use super::set::Set;
+use super::unsupported::{unsupported_in_grpc_rule, unsupported_in_http_rule};
+use crate::index::attachment::{self, Parent, Refusal, Route};
+use crate::index::listeners::Fault;
+use crate::index::{Key, View, references};
+use ferromesh_api::Time;
+use ferromesh_api::conditions::{ISTIO_CONTROLLER, reasons, types};
+use ferromesh_api::gateway_api::{BackendObjectReference, GrpcRoute, HttpRoute, RouteParentStatus, RouteStatus};
+use std::collections::BTreeMap;
+
+/// How many routes are attached to each listener: by Gateway and name of the listener.
+pub type AttachedCounts = BTreeMap<(Key, String), i32>;
+
+/// Counts the routes of every listener.
+pub fn attached_counts(view: &View) -> AttachedCounts {
+    let mut counts = AttachedCounts::new();
+    for bound in attachment::all_routes(view) {
+        let mut places = std::collections::BTreeSet::new();
+        for parent in attachment::parents(view, &bound.route()) {
+            if let Parent::Gateway { gateway, outcome: Ok(attached), .. } = parent {
+                places.extend(attached.into_iter().map(|at| (gateway.clone(), at.listener)));
+            }
+        }
+        for place in places {
+            *counts.entry(place).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// The backends of an HTTPRoute: those of rules, and those of mirrors.
+pub fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &BackendObjectReference> {
+    route.spec.rules.iter().flat_map(|rule| {
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
+    })
+}
+
+/// The backends of a GRPCRoute: those of rules, and those of mirrors.
+pub fn grpc_backends(route: &GrpcRoute) -> impl Iterator<Item = &BackendObjectReference> {
+    route.spec.rules.iter().flat_map(|rule| {
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
+    })
+}
+
+/// The status of an HTTPRoute.
+pub fn http_status(view: &View, key: &Key, object: &HttpRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
+    let route = Route::http(key, object);
+    let unresolved = unresolved(view, &route, http_backends(object));
+    let unsupported = object.spec.rules.iter().map(unsupported_in_http_rule).collect();
+    status(view, &route, &unresolved, &Unsupported(unsupported), now, old)
+}
+
+/// The status of a GRPCRoute.
+pub fn grpc_status(view: &View, key: &Key, object: &GrpcRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
+    let route = Route::grpc(key, object);
+    let unresolved = unresolved(view, &route, grpc_backends(object));
+    let unsupported = object.spec.rules.iter().map(unsupported_in_grpc_rule).collect();
+    status(view, &route, &unresolved, &Unsupported(unsupported), now, old)
+}
+
+fn unresolved<'a>(
+    view: &View,
+    route: &Route<'_>,
+    backends: impl Iterator<Item = &'a BackendObjectReference>,
+) -> Option<Fault> {
+    let reference = route.reference();
+    backends.filter_map(|backend| references::backend(view, &reference, backend).err()).next()
+}
+
+/// What is not supported, for each rule.
+struct Unsupported(Vec<Vec<String>>);
+
+impl Unsupported {
+    fn all(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|rule| !rule.is_empty())
+    }
+
+    fn message(&self) -> Option<String> {
+        let rules = self.0.iter().enumerate().filter(|(_, rule)| !rule.is_empty());
+        let parts: Vec<_> = rules.map(|(index, rule)| format!("rules[{index}]: {}", rule.join("; "))).collect();
+        (!parts.is_empty()).then(|| format!("not supported: {}", parts.join(" | ")))
+    }
+}
+
+fn status(
+    view: &View,
+    route: &Route<'_>,
+    unresolved: &Option<Fault>,
+    unsupported: &Unsupported,
+    now: &Time,
+    old: Option<&RouteStatus>,
+) -> RouteStatus {
+    let mut parents = Vec::new();
+    for (reference, parent) in route.parent_refs.iter().zip(attachment::parents(view, route)) {
+        let (controller, refusal): (String, Option<Refusal>) = match parent {
+            Parent::Gateway { controller, outcome, .. } => (controller, outcome.err()),
+            Parent::Service { outcome, .. } => (ISTIO_CONTROLLER.to_owned(), outcome.err()),
+            Parent::NotOurs { .. } => continue,
+        };
+        let before = old.and_then(|old| old.parents.iter().find(|before| before.parent_ref == *reference));
+        let before = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
+        let mut set = Set::new(route.metadata.generation, now, before);
+        let message = unsupported.message();
+        match (&refusal, &message) {
+            (Some(refusal), _) => set.add(types::ACCEPTED, false, refusal.reason(), refusal.message()),
+            (None, Some(message)) if unsupported.all() => {
+                set.add(types::ACCEPTED, false, reasons::UNSUPPORTED_VALUE, message.as_str());
+            }
+            _ => set.add(types::ACCEPTED, true, reasons::ACCEPTED, "the route is attached"),
+        }
+        match unresolved {
+            Some((reason, what)) => set.add(types::RESOLVED_REFS, false, reason, what.as_str()),
+            None => set.add(types::RESOLVED_REFS, true, reasons::RESOLVED_REFS, "every backend is there"),
+        }
+        if let (None, Some(message), false) = (&refusal, &message, unsupported.all()) {
+            set.add(types::PARTIALLY_INVALID, true, reasons::UNSUPPORTED_VALUE, format!("Dropped Rule(s): {message}"));
+        }
+        let conditions = set.done();
+        parents.push(RouteParentStatus { parent_ref: reference.clone(), controller_name: controller, conditions });
+    }
+    RouteStatus { parents }
+}
