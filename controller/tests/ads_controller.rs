@@ -6,16 +6,16 @@ mod client;
 mod http;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use client::{NODE, PATIENCE, Stream, eventually};
 use ferromesh_controller::app::{Compile, Config, Controller};
 use ferromesh_controller::index::{Changes, Kind as ObjectKind, ObjectRef, View};
-use ferromesh_controller::serve::hub::Affected;
+use ferromesh_controller::serve::hub::{Affected, ProxySync};
 use ferromesh_controller::serve::session::Wanted;
 use ferromesh_controller::serve::{Address, Client, Kind, Kinds, Resource, ResourceSet, Snapshot};
 use ferromesh_controller::source::{Memory, MemoryHandle};
 use ferromesh_proto::Any;
+use ferromesh_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -134,38 +134,55 @@ async fn a_shutdown_ends_streams_and_both_ports() {
     assert!(tokio::net::TcpStream::connect(admin).await.is_err());
 }
 
-/// Not a limit but a number to look at: cargo test --release -p ferromesh-controller --test ads_controller -- --ignored --nocapture
+/// Not a limit but a number to look at:
+/// `cargo test --release -p ferromesh-controller --test ads_controller -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn the_time_from_an_event_to_the_last_answer_with_1000_services_and_50_proxies() {
-    let (controller, handle) = start((0..1000).map(|n| service(&format!("s{n}"), 80)).collect()).await;
-    let mut proxies = Vec::new();
+    let (memory, handle) = Memory::new((0..1000).map(|n| service(&format!("s{n}"), 80).into()).collect());
+    let mut config = Config::new(vec![Box::new(memory)]);
+    config.allow_plaintext_loopback = true;
+    let controller = Controller::start(config).await.unwrap();
+    controller.ready().await;
     let begin = Instant::now();
+    let mut proxies = Vec::new();
     for n in 0..50 {
         let node = format!("sidecar~10.0.0.{n}~web-{n}.default~default.svc.cluster.local");
-        let mut stream = Stream::delta(tcp(&controller).await, &node).await.unwrap();
-        stream.subscribe(Kind::Cluster, &["*"]).await;
-        proxies.push(tokio::spawn(async move {
-            while let Ok(Some(response)) = stream.responses.message().await {
-                stream.answer(&response, None).await;
-            }
-        }));
+        proxies.push(tokio::spawn(obey(Stream::delta(tcp(&controller).await, &node).await.unwrap())));
     }
-    let synced = |controller: &Controller, generation| {
+    // A number counts for a proxy only once it has endpoints for its clusters.
+    let synced = |generation| {
         let sync = controller.sync();
-        sync.len() == 50 && sync.iter().all(|proxy| proxy.generation == generation)
+        let has_all = |proxy: &ProxySync| {
+            proxy.generation == generation
+                && proxy.of(Kind::Endpoint).is_some_and(|sync| sync.names >= 1000)
+                && proxy.is_synced()
+        };
+        sync.len() == 50 && sync.iter().all(has_all)
     };
-    eventually("the first", || synced(&controller, 1)).await;
+    eventually("the first", || synced(1)).await;
     println!("50 proxies, 1000 services, first configuration: {:?}", begin.elapsed());
     let mut times = Vec::new();
-    for round in 0..20_u16 {
+    for round in 0..10_u16 {
         let begin = Instant::now();
         handle.apply(service("s500", 81 + round)).await;
-        eventually("the next", || synced(&controller, u64::from(round) + 2)).await;
+        eventually("the next", || synced(u64::from(round) + 2)).await;
         times.push(begin.elapsed());
     }
     times.sort_unstable();
-    println!("event to last answer (with 10 ms of quiet): median {:?}, longest {:?}", times[10], times[19]);
-    assert!(times[10] < Duration::from_secs(5));
+    println!("event to last answer (10 ms of it to gather): median {:?}, longest {:?}", times[5], times[9]);
     proxies.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Accepts everything, and asks for the endpoints of each cluster.
+async fn obey(mut stream: Stream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) {
+    stream.subscribe(Kind::Cluster, &["*"]).await;
+    stream.subscribe(Kind::Listener, &["*"]).await;
+    while let Ok(Some(response)) = stream.responses.message().await {
+        stream.answer(&response, None).await;
+        if response.type_url == Kind::Cluster.type_url() {
+            let names: Vec<&str> = response.resources.iter().map(|resource| resource.name.as_str()).collect();
+            stream.subscribe(Kind::Endpoint, &names).await;
+        }
+    }
 }
