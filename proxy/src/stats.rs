@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub mod render;
+
 /// Counts up.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(Arc<AtomicU64>);
@@ -134,6 +136,23 @@ impl Store {
         Scope { store: self.clone(), full: String::new(), name: String::new(), tags: Vec::new() }
     }
 
+    /// The counter of a name with labels that are not part of any scope; made if new.
+    pub fn series_counter(&self, name: &str, labels: &[(String, String)]) -> Counter {
+        match self.metrics.lock().entry(series(name, labels)).or_insert_with(|| Metric::Counter(Counter::default())) {
+            Metric::Counter(counter) => counter.clone(),
+            _ => Counter::default(),
+        }
+    }
+
+    /// The histogram of a name with labels that are not part of any scope; made if new.
+    pub fn series_histogram(&self, name: &str, labels: &[(String, String)]) -> Histogram {
+        match self.metrics.lock().entry(series(name, labels)).or_insert_with(|| Metric::Histogram(Histogram::default()))
+        {
+            Metric::Histogram(histogram) => histogram.clone(),
+            _ => Histogram::default(),
+        }
+    }
+
     /// Every metric, in the order of names.
     pub fn snapshot(&self) -> Vec<(Key, Metric)> {
         self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
@@ -143,6 +162,18 @@ impl Store {
     pub fn forget(&self, prefix: &str) {
         self.metrics.lock().retain(|key, _| !key.full.starts_with(prefix));
     }
+}
+
+/// The place of a name with labels; the full name shows them as `name;label=value`.
+fn series(name: &str, labels: &[(String, String)]) -> Key {
+    let full = labels.iter().fold(name.to_owned(), |mut full, (label, value)| {
+        full.push(';');
+        full.push_str(label);
+        full.push('=');
+        full.push_str(value);
+        full
+    });
+    Key { full, name: name.to_owned(), tags: labels.to_vec() }
 }
 
 /// A part of the name space.

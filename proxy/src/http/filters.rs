@@ -18,7 +18,16 @@ use crate::config::{At, ConfigError};
 use crate::context::Context;
 use crate::stream::Stream;
 
+pub mod alpn;
+pub mod cors;
+pub mod fault;
+pub mod grpc_stats;
+pub mod header_mutation;
+pub mod health_check;
+pub mod istio_stats;
+pub mod local_ratelimit;
 pub mod peer_metadata;
+pub mod rbac;
 
 /// Fields of the filters' messages that are implemented.
 pub const SUPPORTED: Table = &[
@@ -108,18 +117,49 @@ pub struct FilterType {
     /// Full name of its configuration message.
     pub message: &'static str,
     /// Makes a filter of its configuration.
-    pub build: fn(&Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError>,
+    pub build: BuildFilter,
     /// Full name of its per-route configuration, if it has one.
     pub route_message: Option<&'static str>,
     /// Makes a per-route configuration; the filter finds it by `Stream::route` and its entry's name.
-    pub build_route: Option<fn(&Any, &Context) -> Result<RouteConfig, ConfigError>>,
+    pub build_route: Option<BuildRoute>,
 }
 
 /// A filter's configuration on a route, virtual host or route table.
 pub type RouteConfig = Arc<dyn std::any::Any + Send + Sync>;
 
 /// Every kind of filter; the router is the end of each list and is not among them.
-pub static FILTERS: &[FilterType] = &[];
+pub static FILTERS: &[FilterType] = &[
+    kind(alpn::MESSAGE, alpn::build, None),
+    kind(cors::MESSAGE, cors::build, Some((cors::ROUTE_MESSAGE, cors::build_route))),
+    kind(fault::MESSAGE, fault::build, Some((fault::MESSAGE, fault::build_route))),
+    kind(grpc_stats::MESSAGE, grpc_stats::build, None),
+    kind(
+        header_mutation::MESSAGE,
+        header_mutation::build,
+        Some((header_mutation::ROUTE_MESSAGE, header_mutation::build_route)),
+    ),
+    kind(health_check::MESSAGE, health_check::build, None),
+    kind(istio_stats::MESSAGE, istio_stats::build, None),
+    kind(
+        local_ratelimit::MESSAGE,
+        local_ratelimit::build,
+        Some((local_ratelimit::MESSAGE, local_ratelimit::build_route)),
+    ),
+    kind(peer_metadata::MESSAGE, peer_metadata::build, None),
+    kind(rbac::MESSAGE, rbac::build, Some((rbac::ROUTE_MESSAGE, rbac::build_route))),
+];
+
+type BuildFilter = fn(&Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError>;
+type BuildRoute = fn(&Any, &Context) -> Result<RouteConfig, ConfigError>;
+
+const fn kind(message: &'static str, build: BuildFilter, route: Option<(&'static str, BuildRoute)>) -> FilterType {
+    match route {
+        Some((route, build_route)) => {
+            FilterType { message, build, route_message: Some(route), build_route: Some(build_route) }
+        }
+        None => FilterType { message, build, route_message: None, build_route: None },
+    }
+}
 
 /// The last filter of each list.
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";

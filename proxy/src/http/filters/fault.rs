@@ -1,0 +1,252 @@
+//! `envoy.filters.http.fault`: injected delays and aborts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_proto::Any;
+use ferromesh_proto::envoy::extensions::filters::common::fault::v3 as common;
+use ferromesh_proto::envoy::extensions::filters::http::fault::v3 as proto;
+use http::{HeaderMap, StatusCode};
+
+use super::{Build, Flow, HttpFilter, RouteConfig, route_config, unpack};
+use crate::body::Body;
+use crate::cause::Cause;
+use crate::config::supported::Table;
+use crate::config::{At, ConfigError, duration, required};
+use crate::context::Context;
+use crate::http::LocalReply;
+use crate::route::matcher::{HeaderMatcher, hit, per_million};
+use crate::stats::{Counter, Gauge};
+use crate::stream::Stream;
+
+/// Fields of this filter's messages that are implemented.
+pub const SUPPORTED: Table = &[
+    (
+        "envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "delay abort upstream_cluster headers downstream_nodes max_active_faults disable_downstream_cluster_stats",
+    ),
+    ("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
+    ("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort", "*"),
+    ("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
+    ("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay", "*"),
+];
+
+/// Full name of the configuration, also per route.
+pub const MESSAGE: &str = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+
+/// Longest delay that a request may ask for by header.
+const MAX_HEADER_DELAY: Duration = Duration::from_secs(3600);
+
+/// Makes the filter.
+pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
+    let scope = build.stats().scope("fault");
+    Ok(Arc::new(Fault {
+        name: build.name.to_owned(),
+        config: Arc::new(Config::decode(&build.unpack()?)?),
+        stats: Stats {
+            delays: scope.counter("delays_injected"),
+            aborts: scope.counter("aborts_injected"),
+            overflow: scope.counter("faults_overflow"),
+            active: scope.gauge("active_faults"),
+        },
+    }))
+}
+
+/// Makes the configuration of a route, which stands in place of the filter's.
+pub fn build_route(any: &Any, _context: &Context) -> Result<RouteConfig, ConfigError> {
+    Ok(Arc::new(Config::decode(&unpack(any)?)?))
+}
+
+struct Fault {
+    name: String,
+    config: Arc<Config>,
+    stats: Stats,
+}
+
+#[derive(Clone)]
+struct Stats {
+    delays: Counter,
+    aborts: Counter,
+    overflow: Counter,
+    active: Gauge,
+}
+
+struct Config {
+    delay: Option<(Delay, u32)>,
+    abort: Option<(Abort, u32)>,
+    cluster: String,
+    headers: Vec<HeaderMatcher>,
+    nodes: Vec<String>,
+    max_active: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Delay {
+    Fixed(Duration),
+    /// From `x-envoy-fault-delay-request` (milliseconds).
+    Header,
+}
+
+#[derive(Clone, Copy)]
+enum Abort {
+    Http(StatusCode),
+    Grpc(u32),
+    /// From `x-envoy-fault-abort-request` (status) or `x-envoy-fault-abort-grpc-request`.
+    Header,
+}
+
+impl Config {
+    fn decode(message: &proto::HttpFault) -> Result<Self, ConfigError> {
+        Ok(Self {
+            delay: message.delay.as_ref().map(Self::delay).transpose().at("delay")?,
+            abort: message.abort.as_ref().map(Self::abort).transpose().at("abort")?,
+            cluster: message.upstream_cluster.clone(),
+            headers: HeaderMatcher::decode_list(&message.headers, "headers")?,
+            nodes: message.downstream_nodes.clone(),
+            max_active: message.max_active_faults.map_or(u64::MAX, u64::from),
+        })
+    }
+
+    fn delay(message: &common::FaultDelay) -> Result<(Delay, u32), ConfigError> {
+        use common::fault_delay::FaultDelaySecifier as Kind;
+        let delay = match required(message.fault_delay_secifier.as_ref(), "fixed_delay")? {
+            Kind::FixedDelay(fixed) => Delay::Fixed(required(duration(Some(*fixed), "fixed_delay")?, "fixed_delay")?),
+            Kind::HeaderDelay(_) => Delay::Header,
+        };
+        Ok((delay, message.percentage.as_ref().map_or(0, per_million)))
+    }
+
+    fn abort(message: &proto::FaultAbort) -> Result<(Abort, u32), ConfigError> {
+        use proto::fault_abort::ErrorType as Kind;
+        let abort = match required(message.error_type.as_ref(), "http_status")? {
+            Kind::HttpStatus(status) => Abort::Http(
+                u16::try_from(*status)
+                    .ok()
+                    .filter(|status| (200..600).contains(status))
+                    .and_then(|status| StatusCode::from_u16(status).ok())
+                    .ok_or_else(|| ConfigError::new("http_status", "must be from 200 to 599"))?,
+            ),
+            Kind::GrpcStatus(status) => Abort::Grpc(*status),
+            Kind::HeaderAbort(_) => Abort::Header,
+        };
+        Ok((abort, message.percentage.as_ref().map_or(0, per_million)))
+    }
+
+    fn applies(&self, stream: &Stream) -> bool {
+        let cluster = || stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request));
+        let node = || stream.request.headers.get("x-envoy-downstream-service-node");
+        self.headers.iter().all(|matcher| matcher.matches_request(&stream.request))
+            && (self.cluster.is_empty() || cluster().is_some_and(|name| name.as_str() == self.cluster))
+            && (self.nodes.is_empty()
+                || node().is_some_and(|node| self.nodes.iter().any(|name| name.as_bytes() == node.as_bytes())))
+    }
+
+    /// How long this request waits.
+    fn delay_of(&self, headers: &HeaderMap, random: u64) -> Option<Duration> {
+        let (delay, share) = self.delay?;
+        let (delay, share) = match delay {
+            Delay::Fixed(delay) => (delay, share),
+            Delay::Header => {
+                let delay =
+                    Duration::from_millis(number(headers, "x-envoy-fault-delay-request")?).min(MAX_HEADER_DELAY);
+                (delay, lower(headers, "x-envoy-fault-delay-request-percentage", share))
+            }
+        };
+        (hit(share, random) && !delay.is_zero()).then_some(delay)
+    }
+
+    /// How this request is aborted.
+    fn abort_of(&self, headers: &HeaderMap, random: u64) -> Option<LocalReply> {
+        let (abort, share) = self.abort?;
+        let (abort, share) = match abort {
+            Abort::Header => {
+                let share = lower(headers, "x-envoy-fault-abort-request-percentage", share);
+                let http = number(headers, "x-envoy-fault-abort-request")
+                    .and_then(|status| u16::try_from(status).ok())
+                    .filter(|status| (200..600).contains(status))
+                    .and_then(|status| StatusCode::from_u16(status).ok());
+                let grpc =
+                    || number(headers, "x-envoy-fault-abort-grpc-request").and_then(|code| u32::try_from(code).ok());
+                (http.map(Abort::Http).or_else(|| grpc().map(Abort::Grpc))?, share)
+            }
+            other => (other, share),
+        };
+        if !hit(share, random) {
+            return None;
+        }
+        let mut reply = LocalReply::new(Cause::FaultAbort).body("fault filter abort");
+        match abort {
+            Abort::Http(status) => reply.status = Some(status),
+            Abort::Grpc(status) => {
+                reply.status = Some(StatusCode::OK);
+                reply.grpc_status = Some(status);
+            }
+            Abort::Header => {}
+        }
+        Some(reply)
+    }
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.parse().ok()
+}
+
+/// A header may only lower the share (its percentage is of a hundred).
+fn lower(headers: &HeaderMap, name: &str, share: u32) -> u32 {
+    let asked = number(headers, name).and_then(|percent| u32::try_from(percent).ok());
+    asked.map_or(share, |percent| percent.saturating_mul(10_000).min(share))
+}
+
+/// Counts a fault as active while it lasts.
+struct Active(Gauge);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl HttpFilter for Fault {
+    fn on_request(&self, stream: &mut Stream, _body: &mut Body) -> Flow {
+        let config = route_config::<Config>(stream, &self.name).unwrap_or_else(|| self.config.clone());
+        if (config.delay.is_none() && config.abort.is_none()) || !config.applies(stream) {
+            return Flow::Next;
+        }
+        let headers = &stream.request.headers;
+        let delay = config.delay_of(headers, fastrand::u64(..));
+        let abort = config.abort_of(headers, fastrand::u64(..));
+        if delay.is_none() && abort.is_none() {
+            return Flow::Next;
+        }
+        if self.stats.active.get() >= config.max_active {
+            self.stats.overflow.inc();
+            return Flow::Next;
+        }
+        self.stats.active.inc();
+        let active = Active(self.stats.active.clone());
+        let Some(delay) = delay else {
+            self.stats.aborts.inc();
+            return abort.map_or(Flow::Next, |reply| Flow::Respond(Box::new(reply)));
+        };
+        self.stats.delays.inc();
+        if abort.is_none() {
+            stream.state.set(Delayed);
+        }
+        let aborts = self.stats.aborts.clone();
+        Flow::Wait(Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            drop(active);
+            match abort {
+                Some(reply) => {
+                    aborts.inc();
+                    Flow::Respond(Box::new(reply))
+                }
+                None => Flow::Next,
+            }
+        }))
+    }
+}
+
+/// The request was delayed (Envoy's flag DI).
+#[derive(Debug, Clone, Copy)]
+pub struct Delayed;
