@@ -1,0 +1,11 @@
+//! `ferromesh-ca`: see `ferromesh-ca --help`.
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let args = ferromesh_ca::args::Args::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(ferromesh_ca::app::run(args))
+}
