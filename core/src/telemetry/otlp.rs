@@ -8,7 +8,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 
 use crate::args::OtlpArgs;
-use crate::runtime::BUILD;
 
 /// Spans that wait for the collector; more than these are dropped.
 const MAX_QUEUE: usize = 2048;
@@ -33,7 +32,7 @@ pub(super) fn provider(args: &OtlpArgs, service: &'static str) -> Result<Option<
         BatchConfigBuilder::default().with_max_queue_size(MAX_QUEUE).with_max_export_batch_size(MAX_BATCH).build();
     let resource = Resource::builder()
         .with_service_name(service)
-        .with_attribute(KeyValue::new("service.version", BUILD.version))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
     let ratio = Sampler::TraceIdRatioBased(args.otlp_sample_ratio.unwrap_or(1.0));
     let provider = SdkTracerProvider::builder()
