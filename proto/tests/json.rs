@@ -176,7 +176,7 @@ fn an_unknown_type_is_kept_and_named() {
     assert!(resolve_typed_struct(any).unwrap_err().to_string().contains("acme.filters.v9.Wasm"));
     let shown = any_to_json(any, true);
     assert_eq!(shown["type_url"], WASM);
-    assert_eq!(shown["value"]["depth"], json!([1, { "a": true }]));
+    assert_eq!(shown["value"]["depth"], json!([1.0, { "a": true }]));
     // The messages are compared, not their bytes: a map's entries are encoded in no fixed order.
     let again: HttpFilter = from_json(to_json(&filter)).unwrap();
     let Some(http_filter::ConfigType::TypedConfig(again)) = &again.config_type else { panic!("no typed config") };
