@@ -154,30 +154,12 @@ impl ListenerMatch {
 
     /// Whether a filter chain of `subject` fits.
     pub fn fits_chain(&self, subject: &PatchListener, chain: &FilterChain) -> bool {
-        let Some(wanted) = &self.filter_chain else { return true };
-        let found = chain.filter_chain_match.as_ref();
-        if !wanted.name.is_empty() && wanted.name != chain.name {
-            return false;
-        }
-        if !wanted.sni.is_empty() && !found.is_some_and(|found| found.server_names.contains(&wanted.sni)) {
-            return false;
-        }
-        let transport = &wanted.transport_protocol;
-        if !transport.is_empty() && !found.is_some_and(|found| found.transport_protocol == *transport) {
-            return false;
-        }
-        let protocols = wanted.application_protocols.split(',').map(str::trim).filter(|protocol| !protocol.is_empty());
-        for protocol in protocols {
-            if !found.is_some_and(|found| found.application_protocols.iter().any(|other| other == protocol)) {
-                return false;
-            }
-        }
-        let own_port = found.and_then(|found| found.destination_port);
+        let own_port = chain.filter_chain_match.as_ref().and_then(|found| found.destination_port);
         // Where the listener itself stands for the port, its chains need not say it again.
         if self.port_number > 0 && subject.port.is_none() && own_port.is_some_and(|port| port != self.port_number) {
             return false;
         }
-        wanted.destination_port == 0 || own_port.or(subject.port) == Some(wanted.destination_port)
+        self.filter_chain.as_ref().is_none_or(|wanted| wanted.fits(chain, own_port.or(subject.port)))
     }
 
     /// Whether a network filter fits.
@@ -200,6 +182,22 @@ impl ListenerMatch {
     /// The listener filter that is named, if any.
     pub fn listener_filter_name(&self) -> Option<&str> {
         (!self.listener_filter.is_empty()).then_some(self.listener_filter.as_str())
+    }
+}
+
+impl FilterChainMatch {
+    fn fits(&self, chain: &FilterChain, port: Option<u32>) -> bool {
+        let found = chain.filter_chain_match.as_ref();
+        let has = |protocol: &str| {
+            found.is_some_and(|found| found.application_protocols.iter().any(|other| other == protocol))
+        };
+        let transport = &self.transport_protocol;
+        let mut protocols = self.application_protocols.split(',').map(str::trim).filter(|word| !word.is_empty());
+        (self.name.is_empty() || self.name == chain.name)
+            && (self.sni.is_empty() || found.is_some_and(|found| found.server_names.contains(&self.sni)))
+            && (transport.is_empty() || found.is_some_and(|found| found.transport_protocol == *transport))
+            && protocols.all(has)
+            && (self.destination_port == 0 || port == Some(self.destination_port))
     }
 }
 
