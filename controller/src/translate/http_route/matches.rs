@@ -118,7 +118,7 @@ fn path_specifier(path: &PathMatch) -> (u8, PathSpecifier, Option<String>) {
 }
 
 /// Of several with one name the first counts.
-fn first_of_each<'a>(values: &'a [NameValueMatch], same: fn(&str, &str) -> bool) -> Vec<&'a NameValueMatch> {
+fn first_of_each(values: &[NameValueMatch], same: fn(&str, &str) -> bool) -> Vec<&NameValueMatch> {
     let mut kept: Vec<&NameValueMatch> = Vec::new();
     for value in values {
         if !kept.iter().any(|other| same(&other.name, &value.name)) {

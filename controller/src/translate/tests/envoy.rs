@@ -36,7 +36,7 @@ fn bootstrap(view: &View, node: &Node) -> Bootstrap {
     };
     Bootstrap {
         node: Some(core::Node { id: "test".to_owned(), cluster: "test".to_owned(), ..Default::default() }),
-        static_resources: Some(StaticResources { listeners, clusters, secrets, ..Default::default() }),
+        static_resources: Some(StaticResources { listeners, clusters, secrets }),
         dynamic_resources: Some(ferromesh_proto::envoy::config::bootstrap::v3::bootstrap::DynamicResources {
             ads_config: Some(ads),
             ..Default::default()
@@ -56,7 +56,7 @@ fn inline_routes(view: &View, node: &Node, bootstrap: &mut Bootstrap) {
         let Some(ConfigType::TypedConfig(any)) = &mut filter.config_type else { continue };
         let Ok(mut manager) = any.unpack::<hcm::HttpConnectionManager>() else { continue };
         let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier else { continue };
-        let found = Translator::new().routes(view, node, &[rds.route_config_name.clone()]);
+        let found = Translator::new().routes(view, node, std::slice::from_ref(&rds.route_config_name));
         let config = found.first().expect("a listener asks for routes that there are").any.unpack().expect("routes");
         manager.route_specifier = Some(RouteSpecifier::RouteConfig(config));
         *any = ferromesh_proto::Any::pack(&manager);
