@@ -7,17 +7,13 @@ use ferromesh_api::istio::MeshConfig;
 use serde_json::Value;
 
 /// Fields that are read but that nothing obeys yet. Whoever makes one work takes it out.
-pub const NOT_YET: [&str; 13] = [
-    "accessLogEncoding",
-    "defaultHttpRetryPolicy",
+pub const NOT_YET: [&str; 9] = [
     "defaultServiceExportTo",
     "defaultVirtualServiceExportTo",
     "defaultDestinationRuleExportTo",
     "discoverySelectors",
     "enablePrometheusMerge",
-    "inboundTrafficPolicy",
     "meshMTLS",
-    "pathNormalization",
     "proxyHttpPort",
     "tlsDefaults",
     "trustDomainAliases",
