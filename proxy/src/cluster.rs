@@ -299,3 +299,6 @@ impl ClusterManager {
         self.retire_missing(&before);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -152,3 +152,6 @@ impl Balancer {
         Some(picked.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
