@@ -301,4 +301,4 @@ impl ClusterManager {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -145,3 +145,6 @@ impl ClientStream {
         Ok((head, body))
     }
 }
+
+#[cfg(test)]
+mod tests;
