@@ -239,3 +239,6 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
     }
     (0..=at).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

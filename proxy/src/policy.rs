@@ -424,3 +424,6 @@ pub fn details(policy: Option<&str>) -> Cow<'static, str> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

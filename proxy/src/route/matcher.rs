@@ -310,3 +310,6 @@ pub fn runtime_per_million(fraction: &core::RuntimeFractionalPercent) -> u32 {
 pub fn hit(per_million: u32, random: u64) -> bool {
     random % 1_000_000 < u64::from(per_million)
 }
+
+#[cfg(test)]
+mod tests;

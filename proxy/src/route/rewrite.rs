@@ -71,3 +71,6 @@ pub fn redirect_location(redirect: &Redirect, route: &Route, head: &RequestHead)
     }
     location
 }
+
+#[cfg(test)]
+mod tests;

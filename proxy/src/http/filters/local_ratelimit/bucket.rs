@@ -79,12 +79,12 @@ impl Bucket {
         self.shape
     }
 
-    /// (whole tokens left, seconds until it is full again)
+    /// (whole tokens left, seconds until there is one), as Envoy's `x-ratelimit-*` headers tell it.
     pub fn remaining(&self, now: Instant) -> (u32, u64) {
         let now = self.seconds(now);
         let tokens = self.tokens(f64::from_bits(self.since.load(Ordering::Relaxed)), now);
-        let missing = f64::from(self.shape.max_tokens) - tokens;
-        (tokens as u32, (missing / self.shape.rate).ceil() as u64)
+        let wait = if tokens >= 1.0 { 0.0 } else { (1.0 - tokens) / self.shape.rate };
+        (tokens as u32, wait.ceil() as u64)
     }
 
     fn seconds(&self, now: Instant) -> f64 {
@@ -116,6 +116,7 @@ mod tests {
         let start = Instant::now();
         let bucket = Bucket::new(shape(10, 2, Duration::from_secs(1)), start);
         assert_eq!(taken(&bucket, start), 10);
+        assert_eq!(bucket.remaining(start), (0, 1));
         assert_eq!(taken(&bucket, start + Duration::from_millis(499)), 0);
         assert_eq!(taken(&bucket, start + Duration::from_millis(500)), 1);
         assert_eq!(taken(&bucket, start + Duration::from_millis(1500)), 2);
