@@ -264,7 +264,7 @@ enum Principal {
     UrlPath(StringMatcher),
     Metadata(MetadataMatcher, bool),
     /// The peer's principal as Istio's filters leave it (`io.istio.peer_principal`).
-    PeerPrincipal(StringMatcher),
+    IstioPeer(StringMatcher),
 }
 
 /// Filter state under which Istio's rules look for the peer's identity.
@@ -321,7 +321,7 @@ impl Principal {
         }
         match required(message.matcher.as_ref(), "string_match")? {
             matcher::filter_state_matcher::Matcher::StringMatch(text) => {
-                StringMatcher::decode(text).map(Self::PeerPrincipal).at("string_match")
+                StringMatcher::decode(text).map(Self::IstioPeer).at("string_match")
             }
             matcher::filter_state_matcher::Matcher::AddressMatch(_) => {
                 Err(ConfigError::new("address_match", "is not implemented"))
@@ -342,7 +342,7 @@ impl Principal {
             Self::Header(matcher) => input.header(matcher),
             Self::UrlPath(matcher) => input.url_path(matcher),
             Self::Metadata(matcher, of_route) => input.metadata(matcher, *of_route),
-            Self::PeerPrincipal(name) => input
+            Self::IstioPeer(name) => input
                 .tls
                 .filter(|tls| tls.mtls)
                 .is_some_and(|tls| tls.peer_uri_sans.iter().any(|san| name.matches(san))),

@@ -29,11 +29,13 @@ enum Default {
     PerConnection(Shape, Mutex<VecDeque<(u64, Arc<Bucket>)>>),
 }
 
+type Dynamic = VecDeque<(Vec<Entry>, Arc<Bucket>)>;
+
 struct Descriptor {
     entries: Vec<Entry>,
     bucket: Arc<Bucket>,
     /// Buckets of the values that a wildcard has met, the latest first.
-    dynamic: Option<Mutex<VecDeque<(Vec<Entry>, Arc<Bucket>)>>>,
+    dynamic: Option<Mutex<Dynamic>>,
     most: usize,
     shadow: bool,
 }
