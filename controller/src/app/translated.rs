@@ -40,8 +40,7 @@ impl Snapshot for Scene {
             Kind::Secret => self.translator.secrets(&self.view, &node, &names()),
             Kind::ExtensionConfig => self.translator.extension_configs(&self.view, &node, &names()),
         };
-        let shared =
-            |made: translate::Resource| Resource { name: made.name.into(), version: made.version, any: made.any };
+        let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
         ResourceSet::new(made.into_iter().map(shared).collect())
     }
 }
