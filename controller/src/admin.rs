@@ -17,11 +17,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::analyze::analyze;
 use crate::app::Published;
-use crate::index::{self, View};
+use crate::index::{self, Key, View};
 use crate::metrics::Metrics;
 use crate::serve::hub::ProxySync;
 use crate::serve::{Hub, Kind, ResourceSet};
+use crate::status::Statuses;
 
 /// Names that `adsz` shows for each type.
 const ADSZ_NAMES: usize = 1000;
@@ -60,6 +62,8 @@ fn router(admin: Admin) -> Router {
         .route("/debug/mesh", get(mesh))
         .route("/api/sync", get(sync))
         .route("/api/problems", get(problems))
+        .route("/api/statuses", get(statuses))
+        .route("/api/findings", get(findings))
         .route("/api/objects/{kind}", get(objects))
         .with_state(admin)
 }
@@ -213,7 +217,7 @@ fn redact(value: &mut Value) {
 }
 
 async fn registryz(State(admin): State<Admin>) -> Response {
-    list(&admin.view(), index::Kind::Service)
+    list(&admin, index::Kind::Service)
 }
 
 async fn mesh(State(admin): State<Admin>) -> Json<Value> {
@@ -224,9 +228,37 @@ async fn problems(State(admin): State<Admin>) -> Json<Value> {
     Json(json!(*admin.view().problems))
 }
 
+async fn statuses(State(admin): State<Admin>) -> Json<Value> {
+    let statuses = Arc::clone(&admin.views.borrow().statuses);
+    Json(json!(*statuses))
+}
+
+async fn findings(State(admin): State<Admin>) -> Response {
+    let view = admin.view();
+    match tokio::task::spawn_blocking(move || analyze(&view)).await {
+        Ok(findings) => Json(json!(findings)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Puts the status that was computed into an object.
+fn merge_status(object: &mut Value, kind: index::Kind, key: &Key, statuses: &Statuses) {
+    let status = match kind {
+        index::Kind::GatewayClass => statuses.gateway_classes.get(key).map(|status| json!(status)),
+        index::Kind::Gateway => statuses.gateways.get(key).map(|status| json!(status)),
+        index::Kind::HttpRoute => statuses.http_routes.get(key).map(|status| json!(status)),
+        index::Kind::GrpcRoute => statuses.grpc_routes.get(key).map(|status| json!(status)),
+        index::Kind::EnvoyFilter => statuses.envoy_filters.get(key).map(|status| json!(status)),
+        _ => None,
+    };
+    if let Some(status) = status {
+        object["status"] = status;
+    }
+}
+
 async fn objects(State(admin): State<Admin>, Path(kind): Path<String>) -> Response {
     match index::Kind::loosely(&kind) {
-        Some(kind) => list(&admin.view(), kind),
+        Some(kind) => list(&admin, kind),
         None => {
             let known: Vec<&str> = index::Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             let text = format!("no kind {kind:?}; known are {}\n", known.join(", "));
@@ -235,8 +267,14 @@ async fn objects(State(admin): State<Admin>, Path(kind): Path<String>) -> Respon
     }
 }
 
-fn list(view: &View, kind: index::Kind) -> Response {
-    let objects: Result<Vec<Value>, _> = view.objects(kind).iter().map(index::Object::to_json).collect();
+fn list(admin: &Admin, kind: index::Kind) -> Response {
+    let published = admin.views.borrow().clone();
+    let one = |object: &index::Object| {
+        let mut json = object.to_json()?;
+        merge_status(&mut json, kind, &object.key(), &published.statuses);
+        Ok(json)
+    };
+    let objects: serde_json::Result<Vec<Value>> = published.view.objects(kind).iter().map(one).collect();
     match objects {
         Ok(mut items) => {
             if kind == index::Kind::Secret {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferromesh_api::Time;
 use ferromesh_api::istio::MeshConfig;
 use ferromesh_core::runtime::drain;
 use tokio::sync::{mpsc, watch};
@@ -14,12 +15,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
+use crate::analyze::{Finding, analyze};
 use crate::index::{Event, Index, Problem, View};
 use crate::metrics::Metrics;
 use crate::serve::debounce::{Batch, Debounce};
 use crate::serve::hub::ProxySync;
 use crate::serve::{Address, Hub, Server, ServerConfig, ServerError, ServerTls};
 use crate::source::Source;
+use crate::status::{self, Facts, Statuses};
 pub use compile::Compile;
 pub use translated::Translated;
 
@@ -98,6 +101,8 @@ pub struct Published {
     pub synced: bool,
     /// The number under which proxies were given it; 0 before the first.
     pub generation: u64,
+    /// The status of every object that has one.
+    pub statuses: Arc<Statuses>,
 }
 
 impl Controller {
@@ -119,7 +124,8 @@ impl Controller {
         let plaintext = config.allow_plaintext_loopback;
         let server = Server::start(config.xds_listen, config.tls, plaintext, config.server, parts).await?;
         let index = Index::new(config.mesh);
-        let first = Published { view: Arc::new(index.view().clone()), synced: false, generation: 0 };
+        let first =
+            Published { view: Arc::new(index.view().clone()), synced: false, generation: 0, statuses: Arc::default() };
         let views = watch::Sender::new(first);
         let admin = Admin { hub: hub.clone(), metrics: metrics.clone(), views: views.subscribe() };
         let address = config.admin_listen;
@@ -161,6 +167,16 @@ impl Controller {
     /// What sources could not take up.
     pub fn problems(&self) -> Arc<Vec<Problem>> {
         Arc::clone(&self.view().problems)
+    }
+
+    /// The status of every object that has one.
+    pub fn statuses(&self) -> Arc<Statuses> {
+        Arc::clone(&self.admin.views.borrow().statuses)
+    }
+
+    /// Everything worth saying about the objects, the most serious first.
+    pub fn findings(&self) -> Vec<Finding> {
+        analyze(&self.view())
     }
 
     /// Where each proxy stands.
@@ -225,6 +241,7 @@ impl River {
         self.unsynced = self.unsynced.saturating_sub(changes.synced);
         let view = Arc::new(self.index.view().clone());
         self.metrics.view(count, view.services.len());
+        let changes_status = !changes.is_empty();
         let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);
         let mut generation = self.hub.generation();
         if synced && (first || !changes.is_empty()) {
@@ -232,6 +249,13 @@ impl River {
             generation = self.hub.publish(self.compile.snapshot(Arc::clone(&view)), affected, batch.since);
             tracing::debug!(generation, events = count, "a new view");
         }
-        self.views.send_replace(Published { view, synced, generation });
+        let previous = Arc::clone(&self.views.borrow().statuses);
+        // What became of patches is known to translation only, for each proxy; conditions of EnvoyFilters go without.
+        let statuses = if changes_status { self.statuses(&view, &previous) } else { previous };
+        self.views.send_replace(Published { view, synced, generation, statuses });
+    }
+
+    fn statuses(&self, view: &View, previous: &Statuses) -> Arc<Statuses> {
+        Arc::new(status::compute(view, &Facts::default(), &Time(jiff::Timestamp::now()), previous))
     }
 }

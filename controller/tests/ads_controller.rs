@@ -114,12 +114,27 @@ async fn operators_see_where_proxies_stand() {
     assert_eq!(services["items"][0]["metadata"]["name"], "a");
     assert_eq!(json_page(&controller, "/debug/mesh").await["rootNamespace"], "istio-system");
     assert_eq!(json_page(&controller, "/api/problems").await, json!([]));
+    assert!(json_page(&controller, "/api/findings").await.is_array());
+    assert!(json_page(&controller, "/api/statuses").await["http_routes"].is_object());
     assert_eq!(page(&controller, "/ready").await, "ready\n");
     assert!(json_page(&controller, "/version").await["version"].is_string());
     let metrics = page(&controller, "/metrics").await;
     for line in ["pilot_xds_pushes{type=\"cds\"} 1", "pilot_xds 1", "pilot_services 1"] {
         assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn an_object_is_shown_with_the_status_that_was_computed() {
+    let (controller, handle) = start(Vec::new()).await;
+    let class = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "istio"},
+        "spec": {"controllerName": "istio.io/gateway-controller"},
+    });
+    handle.apply(serde_json::from_value::<ferromesh_api::gateway_api::GatewayClass>(class).unwrap()).await;
+    eventually("the class is there", || !controller.statuses().gateway_classes.is_empty()).await;
+    let classes = json_page(&controller, "/api/objects/gatewayclass").await;
+    assert_eq!(classes["items"][0]["status"]["conditions"][0]["type"], "Accepted");
 }
 
 #[tokio::test]
