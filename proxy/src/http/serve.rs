@@ -1,6 +1,7 @@
 //! A downstream connection: which codec serves it, when it ends, how it drains.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -31,9 +32,17 @@ pub struct DrainSignal {
     place: u64,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Serving,
+    Draining,
+    Closing,
+}
+
 #[derive(Debug, Default)]
 struct DrainState {
-    draining: Cell<bool>,
+    phase: Cell<Phase>,
     next: Cell<u64>,
     wakers: RefCell<FxHashMap<u64, Waker>>,
 }
@@ -51,14 +60,28 @@ impl Drain {
 
     /// Begins: every connection finishes its requests, then closes.
     pub fn start(&self) {
-        self.0.draining.set(true);
+        self.advance(Phase::Draining);
+    }
+
+    /// The time is over: connections end now, whatever they do.
+    pub fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
+    /// How many connections listen.
+    pub fn listening(&self) -> usize {
+        Rc::strong_count(&self.0) - 1
+    }
+
+    fn advance(&self, to: Phase) {
+        self.0.phase.set(self.0.phase.get().max(to));
         let wakers = std::mem::take(&mut *self.0.wakers.borrow_mut());
         wakers.into_values().for_each(Waker::wake);
     }
 
     /// Whether it has begun.
     pub fn is_started(&self) -> bool {
-        self.0.draining.get()
+        self.0.phase.get() >= Phase::Draining
     }
 }
 
@@ -76,12 +99,26 @@ impl DrainSignal {
 
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
-        self.state.draining.get()
+        self.state.phase.get() >= Phase::Draining
     }
 
-    /// Ready once draining has begun.
+    /// Ready once draining has begun. A signal wakes one task: the last that polled it.
     pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_draining() {
+        self.poll_phase(cx, Phase::Draining)
+    }
+
+    /// Ready once connections must end.
+    pub fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_phase(cx, Phase::Closing)
+    }
+
+    /// Waits until connections must end.
+    pub async fn closing(&self) {
+        std::future::poll_fn(|cx| self.poll_closing(cx)).await;
+    }
+
+    fn poll_phase(&self, cx: &mut Context<'_>, phase: Phase) -> Poll<()> {
+        if self.state.phase.get() >= phase {
             return Poll::Ready(());
         }
         let mut wakers = self.state.wakers.borrow_mut();
@@ -185,7 +222,19 @@ pub async fn serve(
     connection: Rc<Connection>,
     drain: DrainSignal,
 ) {
+    let closing = drain.clone();
     let session = Rc::new(Session { worker, manager, connection, drain });
+    let counted = session.manager.stats.connection();
+    let mut serving = Box::pin(serve_codec(session, io));
+    std::future::poll_fn(|cx| match serving.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => closing.poll_closing(cx),
+    })
+    .await;
+    drop(counted);
+}
+
+async fn serve_codec(session: Rc<Session>, io: Io) {
     let alpn = session.connection.tls.as_ref().and_then(|tls| tls.alpn.clone());
     let mut wire = Wire::new(io);
     let http2 = match (session.manager.codec, alpn.as_deref()) {
@@ -198,7 +247,7 @@ pub async fn serve(
             None => return,
         },
     };
-    let _counted = session.manager.stats.connection(http2);
+    session.manager.stats.codec(http2);
     if http2 {
         let (io, ahead) = wire.into_parts();
         Box::pin(h2::serve(session, ahead, io)).await;
@@ -233,3 +282,6 @@ async fn detect(session: &Session, wire: &mut Wire) -> Option<bool> {
     })
     .await
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

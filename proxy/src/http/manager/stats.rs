@@ -47,11 +47,15 @@ impl Stats {
     }
 
     /// A connection has come.
-    pub fn connection(&self, http2: bool) -> Connected {
+    pub fn connection(&self) -> Connected {
         self.connections_all.inc();
-        self.connections[usize::from(http2)].inc();
         self.connections_active.inc();
         Connected(self.connections_active.clone())
+    }
+
+    /// Its codec is known.
+    pub fn codec(&self, http2: bool) {
+        self.connections[usize::from(http2)].inc();
     }
 
     /// A request has come.
