@@ -40,7 +40,7 @@ impl HttpConnectionManager {
         if http1.allow_absolute_url == Some(false) {
             return Err(ConfigError::new("http_protocol_options.allow_absolute_url", "false is not implemented"));
         }
-        let common = message.common_http_protocol_options.clone().unwrap_or_default();
+        let common = message.common_http_protocol_options.unwrap_or_default();
         if message.set_current_client_cert_details.as_ref().is_some_and(|details| details.chain) {
             return Err(ConfigError::new("set_current_client_cert_details.chain", "is not implemented"));
         }
