@@ -18,6 +18,9 @@ use ferromesh_core::backoff::Backoff;
 use crate::tls::{Origin, Secret, SecretState, SecretStore};
 
 mod ca_client;
+mod sds_server;
+
+pub use sds_server::serve_sds;
 
 /// Name of the secret with the workload's chain and key.
 pub const WORKLOAD_SECRET: &str = "default";

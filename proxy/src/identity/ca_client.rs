@@ -56,7 +56,7 @@ async fn exchange(config: &Config, held: Option<&Arc<Certificate>>) -> Result<Fr
         .create_certificate(request)
         .await
         .map_err(|status| IdentityError::Refused(format!("{} ({:?})", status.message(), status.code())))?;
-    read_answer(&answer.into_inner().cert_chain, &key)
+    read_answer(&answer.into_inner().cert_chain, &key, config.id.as_ref())
 }
 
 fn request(key: &KeyPair, id: Option<&SpiffeId>) -> Result<String, IdentityError> {
@@ -71,7 +71,7 @@ fn request(key: &KeyPair, id: Option<&SpiffeId>) -> Result<String, IdentityError
 }
 
 /// The chain without its last element is ours, the last one is the root (or a bundle of them).
-fn read_answer(elements: &[String], key: &KeyPair) -> Result<Fresh, IdentityError> {
+fn read_answer(elements: &[String], key: &KeyPair, expected: Option<&SpiffeId>) -> Result<Fresh, IdentityError> {
     let Some((roots, chain)) = elements.split_last().filter(|(_, chain)| !chain.is_empty()) else {
         return Err(IdentityError::Answer("it needs a leaf and a root".into()));
     };
@@ -86,8 +86,22 @@ fn read_answer(elements: &[String], key: &KeyPair) -> Result<Fresh, IdentityErro
     let key =
         PrivateKeyDer::try_from(key.serialize_der()).map_err(|reason| IdentityError::Request(reason.to_owned()))?;
     let certificate = Certificate::new(certificates, SecretKey::new(key)).map_err(IdentityError::Answer)?;
+    check_identity(&certificate, expected)?;
     let roots = Validation::of_roots(read(roots, "roots")?).map_err(IdentityError::Answer)?;
     Ok(Fresh { certificate, roots })
+}
+
+/// A certificate for somebody else would make every peer take this workload for that one.
+fn check_identity(certificate: &Certificate, expected: Option<&SpiffeId>) -> Result<(), IdentityError> {
+    let leaf = certificate.chain().first().ok_or_else(|| IdentityError::Answer("it has no leaf".into()))?;
+    let id = ferromesh_core::identity::spiffe_id_of_der(leaf)
+        .map_err(|error| IdentityError::Answer(error.to_string()))?;
+    match expected {
+        Some(expected) if *expected != id => {
+            Err(IdentityError::Answer(format!("the certificate is for {id}, not for {expected}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn token(source: &TokenSource) -> Result<Option<String>, IdentityError> {

@@ -180,6 +180,12 @@ impl SecretStore {
         self.named.lock().get(name).map_or(SecretState::Missing, |named| named.slot.load().state.clone())
     }
 
+    /// The secret's state now, and a number that rises with each change of it.
+    pub fn versioned(&self, name: &str) -> (u64, SecretState) {
+        let entry = self.named.lock().get(name).map(|named| named.slot.load());
+        entry.map_or((0, SecretState::Missing), |entry| (entry.serial, entry.state.clone()))
+    }
+
     /// Sees a new number each time that a secret is set, withdrawn, or named for the first time.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
