@@ -94,8 +94,8 @@ fn read_answer(elements: &[String], key: &KeyPair, expected: Option<&SpiffeId>) 
 /// A certificate for somebody else would make every peer take this workload for that one.
 fn check_identity(certificate: &Certificate, expected: Option<&SpiffeId>) -> Result<(), IdentityError> {
     let leaf = certificate.chain().first().ok_or_else(|| IdentityError::Answer("it has no leaf".into()))?;
-    let id = ferromesh_core::identity::spiffe_id_of_der(leaf)
-        .map_err(|error| IdentityError::Answer(error.to_string()))?;
+    let id =
+        ferromesh_core::identity::spiffe_id_of_der(leaf).map_err(|error| IdentityError::Answer(error.to_string()))?;
     match expected {
         Some(expected) if *expected != id => {
             Err(IdentityError::Answer(format!("the certificate is for {id}, not for {expected}")))
