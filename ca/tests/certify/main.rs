@@ -176,6 +176,6 @@ async fn the_ca_stops_listening_when_shut_down() {
 #[test]
 fn pem_that_is_written_reads_back() {
     let material = Material::self_made(&TrustDomain::default(), OffsetDateTime::now_utc()).unwrap();
-    let certs = support::certs(&[material.root_pem.clone()]);
+    let certs = support::certs(std::slice::from_ref(&material.root_pem));
     assert_eq!(support::certs(&[pem_of(&certs)]), certs);
 }
