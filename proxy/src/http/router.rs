@@ -428,3 +428,6 @@ async fn within<T>(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;
