@@ -124,5 +124,5 @@ fn maglev(keys: &[String], shares: &[f64], size: u64) -> Vec<u32> {
 
 /// Whether `number` is prime, as a Maglev table's size must be.
 pub(in crate::cluster) fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| number % divisor != 0)
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }

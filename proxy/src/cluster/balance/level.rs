@@ -208,7 +208,7 @@ fn distribute(counts: &[Counts], overprovisioning: u32, panic_threshold: f64) ->
         let mut left = 100;
         for (source, target) in [(&health, &mut load.healthy), (&degraded, &mut load.degraded)] {
             for (bears, share) in source.iter().zip(target) {
-                *share = (bears * 100 / available).min(left);
+                *share = (bears * 100).checked_div(available).unwrap_or(0).min(left);
                 left -= *share;
             }
         }

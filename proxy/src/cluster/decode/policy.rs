@@ -148,7 +148,7 @@ fn ring(least: Option<u64>, greatest: Option<u64>) -> Result<Kind, ConfigError> 
 
 fn maglev(table_size: Option<u64>) -> Result<Kind, ConfigError> {
     let table_size = table_size.unwrap_or(65_537);
-    if table_size < 3 || table_size > LARGEST_MAGLEV || !is_prime(table_size) {
+    if !(3..=LARGEST_MAGLEV).contains(&table_size) || !is_prime(table_size) {
         return Err(ConfigError::new("table_size", format!("must be a prime from 3 to {LARGEST_MAGLEV}")));
     }
     Ok(Kind::Maglev { table_size })

@@ -175,7 +175,7 @@ fn http_checker(config: &core::health_check::HttpHealthCheck) -> Result<Checker,
             .map_err(|_| ConfigError::new("method", "is no HTTP method"))?,
     };
     let expected = match config.expected_statuses.as_slice() {
-        [] => Ok(vec![200..201]),
+        [] => Ok(std::iter::once(200..201).collect()),
         ranges => ranges
             .iter()
             .map(|range| {
@@ -287,8 +287,10 @@ pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, place: usize) {
                 if host.check.as_ref().is_some_and(|check| check.disabled) {
                     host.health.set(Unhealthy::Pending, false);
                     host.health.set(Unhealthy::ActiveCheck, false);
-                } else if !known.contains_key(&host.id) {
-                    known.insert(host.id, tasks.spawn(watch(Arc::downgrade(&cluster), place, host.clone())));
+                } else {
+                    known
+                        .entry(host.id)
+                        .or_insert_with(|| tasks.spawn(watch(Arc::downgrade(&cluster), place, host.clone())));
                 }
             }
         }
