@@ -1,5 +1,7 @@
 //! Tests of downstream connections: real bytes over a pipe in, the answers of routes out.
 
+mod proxied;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
