@@ -26,7 +26,7 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.cluster.v3.Cluster.RefreshRate", "*"),
     (
         "envoy.config.cluster.v3.Cluster.LbSubsetConfig",
-        "fallback_policy default_subset subset_selectors panic_mode_any list_as_any locality_weight_aware",
+        "fallback_policy default_subset subset_selectors panic_mode_any list_as_any",
     ),
     ("envoy.config.cluster.v3.Cluster.LbSubsetConfig.LbSubsetSelector", "keys fallback_policy fallback_keys_subset"),
     ("envoy.config.cluster.v3.Cluster.RoundRobinLbConfig", ""),
@@ -62,7 +62,7 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.cluster.v3.Filter", "name typed_config"),
     ("envoy.config.cluster.v3.UpstreamConnectionOptions", "tcp_keepalive"),
     ("envoy.config.core.v3.TcpKeepalive", "*"),
-    ("envoy.config.core.v3.BindConfig", "source_address freebind"),
+    ("envoy.config.core.v3.BindConfig", "source_address"),
     (
         "envoy.config.core.v3.HealthCheck",
         "timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold \
@@ -79,10 +79,10 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.core.v3.HealthCheck.GrpcHealthCheck", "service_name authority"),
     (
         "envoy.config.core.v3.HttpProtocolOptions",
-        "idle_timeout max_connection_duration max_headers_count max_response_headers_kb max_stream_duration \
+        "idle_timeout max_connection_duration max_headers_count max_response_headers_kb \
          max_requests_per_connection",
     ),
-    ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni auto_san_validation"),
+    ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"),
     (
         "envoy.config.core.v3.Http1ProtocolOptions",
         "allow_absolute_url enable_trailers override_stream_error_on_invalid_http_message",
