@@ -129,7 +129,7 @@ struct Folder(PathBuf);
 impl FileResolver for Folder {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
         match fs::read_to_string(self.0.join(name)) {
-            Ok(source) => File::from_source(name, &qualify(&source)).map_err(Into::into),
+            Ok(source) => File::from_source(name, &qualify(&source)),
             Err(_) => Err(protox::Error::file_not_found(name)),
         }
     }

@@ -81,7 +81,9 @@ pub fn from_yaml<M: Message + Name + Default>(text: &str) -> Result<M, JsonError
 /// # Errors
 /// If the text is not YAML.
 pub fn yaml_value(text: &str) -> Result<Value, JsonError> {
-    serde_saphyr::from_str(text).map_err(|error| JsonError::Yaml(error.to_string()))
+    // YAML 1.2's booleans: a node called `y` is not true.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| JsonError::Yaml(error.to_string()))
 }
 
 /// Shows a message as JSON with the field names of its `.proto` file, as Envoy's admin pages do.
