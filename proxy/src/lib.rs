@@ -33,12 +33,16 @@
 //! * Route match, policy decision, header rules and decoding have no clock, lock or I/O.
 
 pub mod access_log;
+pub mod admin;
+pub mod app;
+pub mod args;
 pub mod body;
 pub mod bootstrap;
 pub mod cause;
 pub mod cluster;
 pub mod config;
 pub mod context;
+pub mod daemon;
 pub mod format;
 mod grpc;
 pub mod http;
@@ -55,3 +59,4 @@ pub mod text;
 pub mod tls;
 pub mod upstream;
 pub mod worker;
+pub mod xds;

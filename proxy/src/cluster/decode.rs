@@ -182,7 +182,8 @@ fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery,
     };
     match kind {
         DiscoveryType::Static => {
-            let plan = required(plan, "load_assignment")?;
+            // Istio's BlackHoleCluster has none: a cluster without hosts.
+            let plan = plan.unwrap_or_default();
             if let Some((name, _)) = plan.names().next() {
                 let reason = format!("{name:?} is not an IP address; names need type STRICT_DNS or LOGICAL_DNS");
                 return Err(ConfigError::new("load_assignment", reason));

@@ -66,7 +66,7 @@ pub struct Template {
 }
 
 /// A ClusterLoadAssignment, decoded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     localities: Vec<PlannedLocality>,
     overprovisioning: u32,

@@ -56,7 +56,6 @@ pub async fn forward(stream: &mut Stream, body: Body) -> Response {
         Ok(response) => response,
         Err(reply) => local_reply::response(stream, *reply),
     };
-    route.apply_response_headers(stream, &mut response.head);
     if route.virtual_host().include_attempt_count_in_response && stream.upstream.attempts > 0 {
         response.head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(stream.upstream.attempts));
     }

@@ -1,0 +1,153 @@
+//! The admin address: readiness, metrics, configuration and state, drain and exit. Envoy's paths.
+//!
+//! What changes something needs POST and a peer on the loopback. Plain HTTP/1 served by hyper: it is off the data path.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use crate::context::Context;
+
+pub mod config_dump;
+mod pages;
+
+pub use config_dump::Dump;
+
+/// Connections served at a time; more wait in the socket's queue.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What the pages show and do.
+#[derive(Clone)]
+pub struct Admin {
+    /// The proxy's shared state.
+    pub context: Arc<Context>,
+    /// Configuration as it came.
+    pub dump: Arc<Dump>,
+    /// Whether the first set of configuration serves.
+    pub ready: tokio::sync::watch::Receiver<bool>,
+    /// Asks the proxy to act.
+    pub commands: tokio::sync::mpsc::Sender<Command>,
+    /// Changes the log filter; says what is wrong with a new one.
+    pub set_log_level: Option<Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    /// When the proxy started.
+    pub started: std::time::Instant,
+    /// Worker threads.
+    pub concurrency: usize,
+    /// Listeners: (name, bound address).
+    pub listeners: tokio::sync::watch::Receiver<Vec<(String, SocketAddr)>>,
+}
+
+/// What an admin page asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Close listeners gracefully (`graceful`: keep connections until their requests end).
+    DrainListeners {
+        /// Tell connections to end instead of cutting them.
+        graceful: bool,
+    },
+    /// Exit.
+    Quit,
+    /// `/healthcheck/fail` and `/healthcheck/ok`.
+    HealthCheck(bool),
+}
+
+impl Admin {
+    /// Serves until dropped.
+    pub async fn serve(self, listener: TcpListener) {
+        let active = Arc::new(AtomicUsize::new(0));
+        loop {
+            let Ok((socket, peer)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            if active.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+                active.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            }
+            let (admin, active) = (self.clone(), active.clone());
+            tokio::task::spawn_local(async move {
+                let service = service_fn(|request: Request<Incoming>| {
+                    let admin = admin.clone();
+                    async move { Ok::<_, Infallible>(admin.answer(&request, peer)) }
+                });
+                let served = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(10))
+                    .serve_connection(TokioIo::new(socket), service);
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "admin connection");
+                }
+                active.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let query = request.uri().query().unwrap_or_default();
+        let Some(page) = pages::PAGES.iter().find(|page| page.path == request.uri().path()) else {
+            return text(StatusCode::NOT_FOUND, pages::help());
+        };
+        if page.changes && (request.method() != Method::POST || !peer.ip().is_loopback()) {
+            let why = format!("{} changes the proxy: send POST, from the loopback address\n", page.path);
+            return text(StatusCode::METHOD_NOT_ALLOWED, why);
+        }
+        (page.answer)(self, query)
+    }
+}
+
+/// A plain text answer.
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    reply(status, "text/plain; charset=UTF-8", body)
+}
+
+/// A JSON answer.
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    reply(StatusCode::OK, "application/json", format!("{value:#}\n"))
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-cache, max-age=0"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The value of a query parameter.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<std::borrow::Cow<'a, str>> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then(|| percent_encoding::percent_decode_str(value).decode_utf8_lossy())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_parameter_is_found_and_decoded() {
+        assert_eq!(parameter("a=1&filter=x%7Cy", "filter").as_deref(), Some("x|y"));
+        assert_eq!(parameter("usedonly&format=json", "usedonly").as_deref(), Some(""));
+        assert_eq!(parameter("a=1", "b"), None);
+    }
+
+    #[test]
+    fn every_page_that_changes_something_is_listed_as_such() {
+        for path in ["/drain_listeners", "/quitquitquit", "/logging", "/healthcheck/fail", "/healthcheck/ok"] {
+            let page = pages::PAGES.iter().find(|page| page.path == path).expect("listed");
+            assert!(page.changes, "{path}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The admin pages: one row each, in the order in which `/help` lists them.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::{Admin, Command, json as json_reply, parameter, reply, text};
+use crate::cause::Cause;
+use crate::cluster::{Cluster, Host, HostAddress, health::Unhealthy};
+use crate::stats::render::{self, Selection};
+use crate::tls::CertificateFacts;
+
+/// A page.
+pub(super) struct Page {
+    pub(super) path: &'static str,
+    /// Whether it changes the proxy (POST, from the loopback only).
+    pub(super) changes: bool,
+    pub(super) what: &'static str,
+    pub(super) answer: fn(&Admin, &str) -> Response<Full<Bytes>>,
+}
+
+const fn get(path: &'static str, what: &'static str, answer: fn(&Admin, &str) -> Response<Full<Bytes>>) -> Page {
+    Page { path, changes: false, what, answer }
+}
+
+const fn post(path: &'static str, what: &'static str, answer: fn(&Admin, &str) -> Response<Full<Bytes>>) -> Page {
+    Page { path, changes: true, what, answer }
+}
+
+pub(super) static PAGES: &[Page] = &[
+    get("/", "this list", |_, _| text(StatusCode::OK, help())),
+    get("/help", "this list", |_, _| text(StatusCode::OK, help())),
+    get("/certs", "certificates and their expiry", certs),
+    get("/clusters", "hosts of each cluster and their state (?format=json)", clusters),
+    get("/config_dump", "configuration as it came (?include_eds)", config_dump),
+    get("/explain", "what a response flag or response_code_details means (?code=UF)", explain),
+    post("/drain_listeners", "close listeners (?graceful: let requests end)", drain_listeners),
+    post("/healthcheck/fail", "make the health_check filter fail", |admin, _| {
+        command(admin, Command::HealthCheck(false))
+    }),
+    post("/healthcheck/ok", "make the health_check filter pass again", |admin, _| {
+        command(admin, Command::HealthCheck(true))
+    }),
+    get("/listeners", "listeners and their addresses (?format=json)", listeners),
+    post("/logging", "set the log filter (?level=debug, or ?paths=target:level,...)", logging),
+    post("/quitquitquit", "exit", |admin, _| command(admin, Command::Quit)),
+    get("/ready", "200 LIVE once the first configuration serves", ready),
+    get("/server_info", "version, node, uptime", server_info),
+    get("/stats", "metrics (?filter=regex, ?usedonly, ?format=json|prometheus)", stats),
+    get("/stats/prometheus", "metrics for Prometheus (?filter=regex, ?usedonly)", prometheus),
+];
+
+/// What `/help` shows.
+pub(super) fn help() -> String {
+    let mut help = String::from("admin commands:\n");
+    for page in PAGES {
+        let method = if page.changes { " (POST)" } else { "" };
+        help.push_str(&format!("  {}{method}: {}\n", page.path, page.what));
+    }
+    help
+}
+
+fn state(admin: &Admin) -> &'static str {
+    if admin.context.is_draining() {
+        "DRAINING"
+    } else if *admin.ready.borrow() {
+        "LIVE"
+    } else {
+        "INITIALIZING"
+    }
+}
+
+fn ready(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
+    let state = state(admin);
+    let status = if state == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, format!("{state}\n"))
+}
+
+fn server_info(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
+    json_reply(&json!({
+        "version": format!("ferromesh-proxy/{}", env!("CARGO_PKG_VERSION")),
+        "state": state(admin),
+        "uptime_current_epoch": format!("{}s", admin.started.elapsed().as_secs()),
+        "command_line_options": { "concurrency": admin.concurrency },
+        "node": ferromesh_proto::json::to_json(&admin.context.local.node),
+    }))
+}
+
+fn config_dump(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    json_reply(&admin.dump.to_json(parameter(query, "include_eds").is_some()))
+}
+
+fn command(admin: &Admin, command: Command) -> Response<Full<Bytes>> {
+    match admin.commands.try_send(command) {
+        Ok(()) => text(StatusCode::OK, "OK\n"),
+        Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is busy with an earlier command\n"),
+    }
+}
+
+fn drain_listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    command(admin, Command::DrainListeners { graceful: parameter(query, "graceful").is_some() })
+}
+
+fn logging(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    let level = parameter(query, "level").or_else(|| parameter(query, "paths"));
+    let (Some(level), Some(set)) = (level, &admin.set_log_level) else {
+        return text(StatusCode::BAD_REQUEST, "say ?level=debug, or ?paths=target:level,target:level\n");
+    };
+    match set(&level.replace(':', "=")) {
+        Ok(()) => text(StatusCode::OK, "OK\n"),
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+fn listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    let listeners = admin.listeners.borrow();
+    if parameter(query, "format").as_deref() == Some("json") {
+        let statuses: Vec<Value> = listeners
+            .iter()
+            .map(|(name, address)| {
+                let socket = json!({ "address": address.ip().to_string(), "port_value": address.port() });
+                json!({ "name": name, "local_address": { "socket_address": socket } })
+            })
+            .collect();
+        return json_reply(&json!({ "listener_statuses": statuses }));
+    }
+    let lines: String = listeners.iter().map(|(name, address)| format!("{name}::{address}\n")).collect();
+    text(StatusCode::OK, lines)
+}
+
+fn explain(_: &Admin, query: &str) -> Response<Full<Bytes>> {
+    let wanted = parameter(query, "code").unwrap_or_default();
+    let wanted = wanted.as_ref();
+    let causes = Cause::ALL.iter().filter(|cause| {
+        wanted.is_empty() || cause.flag() == wanted || cause.details() == wanted || format!("{cause:?}") == wanted
+    });
+    let causes: Vec<Value> = causes
+        .map(|cause| {
+            json!({
+                "cause": format!("{cause:?}"),
+                "status": cause.status(),
+                "response_flag": cause.flag(),
+                "response_code_details": cause.details(),
+                "explanation": cause.explain(),
+            })
+        })
+        .collect();
+    json_reply(&causes.into())
+}
+
+fn certs(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
+    let shown = |facts: &CertificateFacts| {
+        json!({
+            "serial_number": facts.serial,
+            "subject": facts.subject,
+            "subject_alt_names": facts.uris.iter().chain(&facts.dns).collect::<Vec<_>>(),
+            "valid_from": timestamp(facts.not_before),
+            "expiration_time": timestamp(facts.not_after),
+        })
+    };
+    let secrets = admin.context.secrets.snapshot();
+    let certificates: Vec<Value> = secrets
+        .iter()
+        .map(|secret| {
+            json!({
+                "name": secret.name,
+                "version": secret.version,
+                "withdrawn": secret.withdrawn,
+                "cert_chain": secret.chain.iter().map(shown).collect::<Vec<_>>(),
+                "ca_cert": secret.roots.iter().map(shown).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json_reply(&json!({ "certificates": certificates }))
+}
+
+fn timestamp(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
+}
+
+/// Which metrics a query asks for.
+fn selection(query: &str) -> Result<Selection, Box<Response<Full<Bytes>>>> {
+    let filter = parameter(query, "filter").filter(|filter| !filter.is_empty());
+    Selection::new(filter.as_deref(), parameter(query, "usedonly").is_some())
+        .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, format!("filter: {error}\n"))))
+}
+
+fn stats(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    let selection = match selection(query) {
+        Ok(selection) => selection,
+        Err(response) => return *response,
+    };
+    match parameter(query, "format").as_deref() {
+        Some("prometheus") => prometheus(admin, query),
+        Some("json") => json_reply(&render::json(&admin.context.stats, &selection)),
+        _ => text(StatusCode::OK, render::text(&admin.context.stats, &selection)),
+    }
+}
+
+fn prometheus(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    match selection(query) {
+        Ok(selection) => {
+            let shown = render::prometheus(&admin.context.stats, &selection);
+            reply(StatusCode::OK, "text/plain; version=0.0.4; charset=UTF-8", shown)
+        }
+        Err(response) => *response,
+    }
+}
+
+fn clusters(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
+    let clusters = admin.context.clusters.all();
+    let mut names: Vec<_> = clusters.values().collect();
+    names.sort_by(|a, b| a.config.name.cmp(&b.config.name));
+    if parameter(query, "format").as_deref() == Some("json") {
+        let statuses: Vec<Value> = names.iter().map(|cluster| cluster_json(cluster)).collect();
+        return json_reply(&json!({ "cluster_statuses": statuses }));
+    }
+    text(StatusCode::OK, names.iter().map(|cluster| cluster_text(cluster)).collect::<String>())
+}
+
+fn cluster_text(cluster: &Cluster) -> String {
+    let name = &cluster.config.name;
+    let mut shown = format!("{name}::observability_name::{}\n", cluster.config.stat_name);
+    for (priority, breakers) in ["default", "high"].iter().zip(&cluster.breakers) {
+        for (what, resource) in [
+            ("connections", &breakers.connections),
+            ("pending_requests", &breakers.pending),
+            ("requests", &breakers.requests),
+            ("retries", &breakers.retries),
+        ] {
+            shown.push_str(&format!("{name}::{priority}_priority::max_{what}::{}\n", resource.max()));
+        }
+    }
+    for host in &cluster.hosts.load().hosts {
+        let address = address_of(host);
+        for (field, value) in [
+            ("cx_active", host.stats.cx_active.get().to_string()),
+            ("cx_connect_fail", host.stats.cx_connect_fail.get().to_string()),
+            ("cx_total", host.stats.cx_total.get().to_string()),
+            ("rq_active", host.active.load(std::sync::atomic::Ordering::Relaxed).to_string()),
+            ("rq_error", host.stats.rq_error.get().to_string()),
+            ("rq_success", host.stats.rq_success.get().to_string()),
+            ("rq_timeout", host.stats.rq_timeout.get().to_string()),
+            ("rq_total", host.stats.rq_total.get().to_string()),
+            ("hostname", host.hostname.to_string()),
+            ("health_flags", health_flags(host)),
+            ("weight", host.weight.to_string()),
+            ("region", host.locality[0].to_string()),
+            ("zone", host.locality[1].to_string()),
+            ("sub_zone", host.locality[2].to_string()),
+            ("priority", host.priority.to_string()),
+        ] {
+            shown.push_str(&format!("{name}::{address}::{field}::{value}\n"));
+        }
+    }
+    shown
+}
+
+fn cluster_json(cluster: &Cluster) -> Value {
+    let hosts: Vec<Value> = cluster
+        .hosts
+        .load()
+        .hosts
+        .iter()
+        .map(|host| {
+            let address = match &host.address {
+                HostAddress::Tcp(address) => {
+                    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+                }
+                HostAddress::Unix(path) => json!({ "pipe": { "path": path.as_str() } }),
+            };
+            json!({
+                "address": address,
+                "hostname": host.hostname.as_str(),
+                "weight": host.weight,
+                "priority": host.priority,
+                "health_status": health_json(host),
+                "stats": [
+                    { "name": "rq_total", "value": host.stats.rq_total.get().to_string() },
+                    { "name": "rq_success", "value": host.stats.rq_success.get().to_string() },
+                    { "name": "rq_error", "value": host.stats.rq_error.get().to_string() },
+                    { "name": "cx_total", "value": host.stats.cx_total.get().to_string() },
+                    { "name": "cx_active", "value": host.stats.cx_active.get().to_string(), "type": "GAUGE" },
+                ],
+                "locality": {
+                    "region": host.locality[0].as_str(),
+                    "zone": host.locality[1].as_str(),
+                    "sub_zone": host.locality[2].as_str(),
+                },
+            })
+        })
+        .collect();
+    json!({ "name": cluster.config.name.as_str(), "host_statuses": hosts })
+}
+
+fn address_of(host: &Host) -> String {
+    match &host.address {
+        HostAddress::Tcp(address) => address.to_string(),
+        HostAddress::Unix(path) => path.to_string(),
+    }
+}
+
+const FLAGS: [(Unhealthy, &str); 4] = [
+    (Unhealthy::Eds, "failed_eds_health"),
+    (Unhealthy::ActiveCheck, "failed_active_hc"),
+    (Unhealthy::Outlier, "failed_outlier_check"),
+    (Unhealthy::Degraded, "degraded_eds_health"),
+];
+
+fn health_flags(host: &Host) -> String {
+    let flags: String =
+        FLAGS.iter().filter(|(reason, _)| host.health.has(*reason)).map(|(_, flag)| format!("/{flag}")).collect();
+    if flags.is_empty() { "healthy".into() } else { flags }
+}
+
+fn health_json(host: &Host) -> Value {
+    let eds = if host.health.has(Unhealthy::Eds) {
+        "UNHEALTHY"
+    } else if host.health.has(Unhealthy::Draining) {
+        "DRAINING"
+    } else {
+        "HEALTHY"
+    };
+    let mut health = json!({ "eds_health_status": eds });
+    for (reason, flag) in FLAGS.iter().skip(1) {
+        if host.health.has(*reason) {
+            health[*flag] = true.into();
+        }
+    }
+    health
+}

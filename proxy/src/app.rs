@@ -1,0 +1,343 @@
+//! Wiring: a bootstrap becomes threads. The admin thread has xDS, identity and the admin pages; each worker serves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ferromesh_proto::Any;
+use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
+use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::{Admin, Command, Dump};
+use crate::bootstrap::{self, Ads};
+use crate::config::{At, ConfigError};
+use crate::context::{Context, Local};
+use crate::identity;
+use crate::xds::Kind;
+use crate::xds::client::Client;
+use crate::xds::store::Store;
+
+pub mod workers;
+
+use workers::Workers;
+
+/// Commands that may wait for the admin thread.
+const COMMANDS: usize = 16;
+
+/// How a proxy runs, beyond its bootstrap.
+#[derive(Clone)]
+pub struct Options {
+    /// Worker threads.
+    pub concurrency: usize,
+    /// Where the workload's own certificate comes from; `None` if nothing names the secrets `default` and `ROOTCA`,
+    /// or the bootstrap says how they come.
+    pub identity: Option<identity::Config>,
+    /// Changes the log filter (`/logging`).
+    pub set_log_level: Option<Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    /// Longest time that connections get to end in a drain.
+    pub drain_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { concurrency: 1, identity: None, set_log_level: None, drain_time: Duration::from_secs(45) }
+    }
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The bootstrap asks for something that is not implemented or not valid.
+    #[error("bootstrap: {0}")]
+    Config(#[from] ConfigError),
+    /// The admin address cannot be bound.
+    #[error("cannot listen on the admin address {address}: {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A thread cannot be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The admin thread ended before it said why.
+    #[error("the proxy's admin thread ended while starting")]
+    Died,
+}
+
+/// What the handle asks of the admin thread.
+enum Control {
+    Drain,
+    Shutdown,
+}
+
+/// A running proxy. Dropping it stops it without a drain.
+pub struct Proxy {
+    admin: Option<SocketAddr>,
+    ready: watch::Receiver<bool>,
+    listeners: watch::Receiver<Vec<(String, SocketAddr)>>,
+    control: mpsc::Sender<Control>,
+    ended: watch::Receiver<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    context: Arc<Context>,
+}
+
+impl Proxy {
+    /// Starts a proxy; returns once its static configuration is accepted and its admin address bound.
+    ///
+    /// # Errors
+    /// Names what in the bootstrap cannot be used.
+    pub fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, StartError> {
+        let ads = bootstrap::ads(&bootstrap)?;
+        let node = bootstrap.node.clone().unwrap_or_default();
+        let context = Arc::new(Context::new(Local::new(node)));
+        let (ready_sender, ready) = watch::channel(false);
+        let (listeners_sender, listeners) = watch::channel(Vec::new());
+        let (control, control_receiver) = mpsc::channel(COMMANDS);
+        let (ended_sender, ended) = watch::channel(false);
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let main = Main {
+            bootstrap,
+            options,
+            ads,
+            context: context.clone(),
+            ready: ready_sender,
+            listeners: listeners_sender,
+        };
+        let thread = std::thread::Builder::new()
+            .name("admin".into())
+            .spawn(move || {
+                main.run(control_receiver, started);
+                ended_sender.send_replace(true);
+            })
+            .map_err(StartError::Thread)?;
+        let admin = start.recv().map_err(|_| StartError::Died)??;
+        Ok(Self { admin, ready, listeners, control, ended, thread: Some(thread), context })
+    }
+
+    /// The admin address, if the bootstrap asks for one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The address of a listener, once it listens.
+    pub fn listener_addr(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners.borrow().iter().find(|(found, _)| found == name).map(|(_, address)| *address)
+    }
+
+    /// Waits until the first set of configuration serves.
+    pub async fn ready(&self) {
+        let _ = self.ready.clone().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the first set of configuration serves.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// What the proxy's threads share; for metrics and certificates.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Closes listeners gracefully; connections end with their requests.
+    pub fn drain(&self) {
+        let _ = self.control.try_send(Control::Drain);
+    }
+
+    /// Waits until the proxy has ended by itself (`/quitquitquit`).
+    pub async fn ended(&self) {
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
+    }
+
+    /// Ends the proxy: what is in flight after a drain is cut.
+    pub async fn shutdown(mut self) {
+        let _ = self.control.send(Control::Shutdown).await;
+        self.ended().await;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The admin thread.
+struct Main {
+    bootstrap: Bootstrap,
+    options: Options,
+    ads: Option<Ads>,
+    context: Arc<Context>,
+    ready: watch::Sender<bool>,
+    listeners: watch::Sender<Vec<(String, SocketAddr)>>,
+}
+
+type Started = std::sync::mpsc::SyncSender<Result<Option<SocketAddr>, StartError>>;
+
+impl Main {
+    fn run(self, control: mpsc::Receiver<Control>, started: Started) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = started.send(Err(StartError::Thread(error)));
+                return;
+            }
+        };
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, self.serve(control, started));
+    }
+
+    async fn serve(self, mut control: mpsc::Receiver<Control>, started: Started) {
+        let (commands, mut command_receiver) = mpsc::channel(COMMANDS);
+        let workers = match self.set_up(commands).await {
+            Ok((workers, admin)) => {
+                let _ = started.send(Ok(admin));
+                workers
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        loop {
+            tokio::select! {
+                command = control.recv() => match command {
+                    Some(Control::Drain) => self.drain(&workers),
+                    Some(Control::Shutdown) | None => break,
+                },
+                command = command_receiver.recv() => match command {
+                    Some(Command::DrainListeners { .. }) => self.drain(&workers),
+                    Some(Command::HealthCheck(passing)) => self.context.failing_health_check.store(!passing, Ordering::Relaxed),
+                    Some(Command::Quit) | None => break,
+                },
+            }
+        }
+        let when_idle = self.context.is_draining();
+        workers.stop(when_idle).await;
+    }
+
+    fn drain(&self, workers: &Workers) {
+        self.context.draining.store(true, Ordering::Relaxed);
+        workers.drain(self.options.drain_time);
+    }
+
+    /// Everything of the bootstrap, in the order in which it is needed.
+    async fn set_up(&self, commands: mpsc::Sender<Command>) -> Result<(Workers, Option<SocketAddr>), StartError> {
+        let dump = Arc::new(Dump::default());
+        dump.set_bootstrap(Any::pack(&self.bootstrap));
+        let workers = Workers::start(self.options.concurrency, &self.context, self.listeners.clone())
+            .map_err(StartError::Thread)?;
+        let mut awaited = Vec::new();
+        if let Some(ads) = &self.ads {
+            awaited.extend(ads.cds.then_some(Kind::Cluster));
+            awaited.extend(ads.lds.then_some(Kind::Listener));
+        }
+        let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone());
+        self.add_static(&mut store)?;
+        let admin = self.serve_admin(dump, commands).await?;
+        if let Some(config) = self.options.identity.clone() {
+            identity::start(config, self.context.secrets.clone());
+        }
+        store.publish();
+        match self.ads.clone() {
+            Some(ads) => {
+                tokio::task::spawn_local(Client::new(ads, self.context.clone(), store).run());
+            }
+            None => {
+                tokio::task::spawn_local(async move {
+                    loop {
+                        store.changed().await;
+                        store.publish();
+                    }
+                });
+            }
+        }
+        Ok((workers, admin))
+    }
+
+    fn add_static(&self, store: &mut Store) -> Result<(), ConfigError> {
+        let Some(resources) = &self.bootstrap.static_resources else { return Ok(()) };
+        for (index, secret) in resources.secrets.iter().enumerate() {
+            store
+                .add_static(Kind::Secret, &secret.name, Any::pack(secret))
+                .map_err(|error| error.at(format!("static_resources.secrets[{index}]")))?;
+        }
+        for (index, cluster) in resources.clusters.iter().enumerate() {
+            store
+                .add_static(Kind::Cluster, &cluster.name, Any::pack(cluster))
+                .map_err(|error| error.at(format!("static_resources.clusters[{index}]")))?;
+        }
+        for (index, listener) in resources.listeners.iter().enumerate() {
+            let name = if listener.name.is_empty() { format!("listener-{index}") } else { listener.name.clone() };
+            store
+                .add_static(Kind::Listener, &name, Any::pack(listener))
+                .map_err(|error| error.at(format!("static_resources.listeners[{index}]")))?;
+        }
+        Ok(())
+    }
+
+    async fn serve_admin(
+        &self,
+        dump: Arc<Dump>,
+        commands: mpsc::Sender<Command>,
+    ) -> Result<Option<SocketAddr>, StartError> {
+        let Some(address) = admin_address(&self.bootstrap)? else { return Ok(None) };
+        let failed = |source| StartError::Admin { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let admin = Admin {
+            context: self.context.clone(),
+            dump,
+            ready: self.ready.subscribe(),
+            commands,
+            set_log_level: self.options.set_log_level.clone(),
+            started: std::time::Instant::now(),
+            concurrency: self.options.concurrency,
+            listeners: self.listeners.subscribe(),
+        };
+        tokio::task::spawn_local(admin.serve(listener));
+        Ok(Some(bound))
+    }
+}
+
+/// Decodes everything that a bootstrap holds, without running it.
+///
+/// # Errors
+/// Names what cannot be used.
+pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
+    bootstrap::ads(bootstrap)?;
+    admin_address(bootstrap)?;
+    let context = Context::new(Local::new(bootstrap.node.clone().unwrap_or_default()));
+    let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
+    for (index, secret) in resources.secrets.iter().enumerate() {
+        crate::tls::Secret::decode(secret).at(format!("static_resources.secrets[{index}]"))?;
+    }
+    for (index, cluster) in resources.clusters.iter().enumerate() {
+        crate::cluster::Cluster::decode(cluster, &context).at(format!("static_resources.clusters[{index}]"))?;
+    }
+    for (index, listener) in resources.listeners.iter().enumerate() {
+        crate::listener::Listener::decode(listener, &context).at(format!("static_resources.listeners[{index}]"))?;
+    }
+    Ok(())
+}
+
+/// The admin address of the bootstrap.
+fn admin_address(bootstrap: &Bootstrap) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(address) = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()) else { return Ok(None) };
+    let Some(address::Address::SocketAddress(socket)) = &address.address else {
+        return Err(ConfigError::new("admin.address", "must be a socket_address"));
+    };
+    let Some(socket_address::PortSpecifier::PortValue(port)) = socket.port_specifier else {
+        return Err(ConfigError::new("admin.address.socket_address.port_value", "must be set"));
+    };
+    let wrong = || {
+        ConfigError::new(
+            "admin.address.socket_address",
+            format!("{}:{port} is not an IP address and port", socket.address),
+        )
+    };
+    let ip = socket.address.parse().map_err(|_| wrong())?;
+    Ok(Some(SocketAddr::new(ip, u16::try_from(port).map_err(|_| wrong())?)))
+}

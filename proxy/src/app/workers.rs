@@ -1,0 +1,180 @@
+//! The worker threads, as the admin thread commands them.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::ConfigError;
+use crate::context::Context;
+use crate::listener::{self, Listener, Listeners};
+use crate::worker::Worker;
+
+/// How long connections of a changed listener may go on.
+const DRAIN: Duration = Duration::from_secs(45);
+/// Commands that may wait for a worker; it takes them between connections, so this is far more than ever waits.
+const COMMANDS: usize = 65_536;
+
+enum Command {
+    Apply(Arc<Listener>, Vec<TcpListener>),
+    Remove(String),
+    Drain(Duration),
+    /// Ends the thread once no connection is left, or at once.
+    Stop {
+        when_idle: bool,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// All workers of a proxy. Clones command the same ones.
+#[derive(Clone)]
+pub struct Workers {
+    commands: Arc<Vec<mpsc::Sender<Command>>>,
+    listeners: Arc<Mutex<Listening>>,
+    addresses: watch::Sender<Vec<(String, SocketAddr)>>,
+}
+
+/// What listens.
+#[derive(Default)]
+struct Listening {
+    active: BTreeMap<String, (Arc<Listener>, Vec<SocketAddr>)>,
+    /// Sockets that were bound when a listener was accepted, for the time when it is warm.
+    prepared: BTreeMap<String, Vec<Vec<TcpListener>>>,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// If a thread cannot be made.
+    pub fn start(
+        count: usize,
+        context: &Arc<Context>,
+        addresses: watch::Sender<Vec<(String, SocketAddr)>>,
+    ) -> std::io::Result<Self> {
+        let mut commands = Vec::new();
+        for index in 0..count.max(1) {
+            let (sender, receiver) = mpsc::channel(COMMANDS);
+            let context = context.clone();
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(index, context, receiver))?;
+            commands.push(sender);
+        }
+        Ok(Self { commands: Arc::new(commands), listeners: Arc::default(), addresses })
+    }
+
+    fn listening(&self) -> std::sync::MutexGuard<'_, Listening> {
+        // A panic while it was held left it usable: every change to it is one insertion or removal.
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Binds the sockets of a listener that has been accepted, so that a taken address refuses it now.
+    ///
+    /// # Errors
+    /// Names the address.
+    pub fn prepare(&self, listener: &Arc<Listener>) -> Result<(), ConfigError> {
+        let mut listening = self.listening();
+        let before = listening.active.get(listener.name.as_str());
+        if before.is_some_and(|(before, _)| listener.same_sockets(before)) {
+            return Ok(());
+        }
+        let sockets = listener::bind(listener, self.commands.len())
+            .map_err(|error| ConfigError::new("address", error.to_string()))?;
+        listening.prepared.insert(listener.name.to_string(), sockets);
+        Ok(())
+    }
+
+    /// Serves a listener, or a new version of it.
+    pub fn apply(&self, listener: &Arc<Listener>) {
+        let mut listening = self.listening();
+        let name = listener.name.to_string();
+        let sockets = listening.prepared.remove(&name).unwrap_or_default();
+        let bound: Vec<SocketAddr> =
+            sockets.first().into_iter().flatten().filter_map(|socket| socket.local_addr().ok()).collect();
+        let bound = match listening.active.get(&name) {
+            Some((_, old)) if bound.is_empty() => old.clone(),
+            _ => bound,
+        };
+        listening.active.insert(name, (listener.clone(), bound));
+        let mut sockets = sockets.into_iter();
+        for worker in self.commands.iter() {
+            send(worker, Command::Apply(listener.clone(), sockets.next().unwrap_or_default()));
+        }
+        self.tell(&listening);
+    }
+
+    /// Stops a listener; its connections drain.
+    pub fn remove(&self, name: &str) {
+        let mut listening = self.listening();
+        listening.prepared.remove(name);
+        if listening.active.remove(name).is_some() {
+            self.commands.iter().for_each(|worker| send(worker, Command::Remove(name.to_owned())));
+            self.tell(&listening);
+        }
+    }
+
+    fn tell(&self, listening: &Listening) {
+        let all = listening.active.iter();
+        let addresses = all.flat_map(|(name, (_, bound))| bound.iter().map(|address| (name.clone(), *address)));
+        self.addresses.send_replace(addresses.collect());
+    }
+
+    /// Stops accepting; open connections end within `deadline`.
+    pub fn drain(&self, deadline: Duration) {
+        self.commands.iter().for_each(|worker| send(worker, Command::Drain(deadline)));
+    }
+
+    /// Ends the threads: once their connections have ended if `when_idle`, else at once.
+    pub async fn stop(&self, when_idle: bool) {
+        let mut ends = Vec::new();
+        for worker in self.commands.iter() {
+            let (done, ended) = oneshot::channel();
+            send(worker, Command::Stop { when_idle, done });
+            ends.push(ended);
+        }
+        for ended in ends {
+            // A worker that is gone has ended, too.
+            let _ = ended.await;
+        }
+    }
+}
+
+fn send(worker: &mpsc::Sender<Command>, command: Command) {
+    if worker.try_send(command).is_err() {
+        tracing::error!("a worker thread does not take commands any more");
+    }
+}
+
+/// A worker's thread.
+fn run(index: usize, context: Arc<Context>, mut commands: mpsc::Receiver<Command>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "worker {index} has no runtime");
+            return;
+        }
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let listeners = Listeners::new(Worker::new(index, context), DRAIN);
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Apply(listener, sockets) => {
+                    if let Err(error) = listeners.apply(listener, sockets) {
+                        tracing::error!(%error, "a listener's sockets cannot be served");
+                    }
+                }
+                Command::Remove(name) => listeners.remove(&name),
+                Command::Drain(deadline) => listeners.drain(deadline),
+                Command::Stop { when_idle, done } => {
+                    if when_idle {
+                        listeners.idle().await;
+                    }
+                    let _ = done.send(());
+                    return;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,56 @@
+//! Arguments of `ferromesh-proxy`; Envoy's names where it has them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use ferromesh_core::args::{LogArgs, OtlpArgs};
+
+/// The data plane of Ferromesh: runs an Envoy v3 bootstrap.
+#[derive(Debug, Parser)]
+#[command(name = "ferromesh-proxy", version, after_help = EXAMPLES)]
+pub struct Args {
+    /// Bootstrap file: YAML, JSON, or binary (.pb).
+    #[arg(short = 'c', long, value_name = "FILE", required_unless_present = "sds_only")]
+    pub config_path: Option<PathBuf>,
+    /// Worker threads; default: one for each CPU.
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// Check the bootstrap and exit.
+    #[arg(long)]
+    pub validate: bool,
+    /// Longest time that connections get to end in a drain, in seconds.
+    #[arg(long, default_value_t = 45, value_name = "SECONDS")]
+    pub drain_time_s: u64,
+    /// Fetch the workload's certificate and serve it by SDS on this Unix socket, for an Envoy; no proxy runs.
+    #[arg(long, value_name = "SOCKET")]
+    pub sds_only: Option<PathBuf>,
+    /// Address of the CA, for the workload's own certificate.
+    #[arg(long, env = "CA_ADDR", value_name = "ADDRESS", requires = "ca_root")]
+    pub ca_address: Option<SocketAddr>,
+    /// Name in the CA's server certificate.
+    #[arg(long, default_value = "localhost", value_name = "NAME")]
+    pub ca_server_name: String,
+    /// PEM file of the root that the CA's server certificate chains to.
+    #[arg(long, value_name = "FILE")]
+    pub ca_root: Option<PathBuf>,
+    /// File with the bearer token for the CA; read again for each certificate.
+    #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Traces of the proxy itself.
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
+}
+
+const EXAMPLES: &str = "Examples:\n  ferromesh-proxy -c envoy.yaml --concurrency 2\n  ferromesh-proxy -c envoy.yaml --validate\n  ferromesh-proxy --sds-only /run/sds.sock --ca-address 127.0.0.1:15012 --ca-root root.pem --token-file token\n\nExit codes: 0 ended as asked; 1 the bootstrap cannot be used; 2 wrong arguments; 3 could not run.";
+
+impl Args {
+    /// Worker threads.
+    pub fn workers(&self) -> usize {
+        let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.concurrency.filter(|workers| *workers > 0).unwrap_or_else(cpus)
+    }
+}

@@ -1,0 +1,108 @@
+//! The process around a proxy: arguments in, exit code out; signals end it in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_core::runtime::signals::Signals;
+use ferromesh_core::telemetry;
+
+use crate::app::{Options, Proxy};
+use crate::args::Args;
+use crate::bootstrap;
+use crate::identity::{self, Pem, TokenSource};
+
+/// The bootstrap cannot be used.
+const BAD_BOOTSTRAP: u8 = 1;
+/// Wrong arguments.
+const BAD_ARGUMENTS: u8 = 2;
+/// Could not run.
+const FAILED: u8 = 3;
+
+/// Runs the daemon to its end.
+pub fn run(args: &Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &format!("no async runtime: {error}")),
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let telemetry = match telemetry::init(&args.log, &args.otlp, "ferromesh-proxy") {
+            Ok(telemetry) => telemetry,
+            Err(error) => return fail(BAD_ARGUMENTS, &error.to_string()),
+        };
+        let log = telemetry.log().clone();
+        let set_level = move |level: &str| log.set_level(level).map_err(|error| error.to_string());
+        let code = match &args.config_path {
+            Some(path) => proxy(args, path, Arc::new(set_level)).await,
+            None => fail(BAD_ARGUMENTS, "-c FILE is missing"),
+        };
+        telemetry.shutdown();
+        code
+    })
+}
+
+async fn proxy(
+    args: &Args,
+    path: &Path,
+    set_log_level: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
+) -> ExitCode {
+    let bootstrap = match bootstrap::load(path) {
+        Ok(bootstrap) => bootstrap,
+        Err(error) => return fail(BAD_BOOTSTRAP, &error.to_string()),
+    };
+    if args.validate {
+        return match crate::app::validate(&bootstrap) {
+            Ok(()) => {
+                println!("configuration '{}' OK", path.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(BAD_BOOTSTRAP, &error.to_string()),
+        };
+    }
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &format!("signals: {error}")),
+    };
+    let drain_time = Duration::from_secs(args.drain_time_s);
+    let options = Options {
+        concurrency: args.workers(),
+        identity: identity(args),
+        set_log_level: Some(set_log_level),
+        drain_time,
+    };
+    let proxy = match Proxy::start(bootstrap, options) {
+        Ok(proxy) => proxy,
+        Err(error) => return fail(BAD_BOOTSTRAP, &error.to_string()),
+    };
+    tokio::select! {
+        () = proxy.ended() => {}
+        _ = signals.next() => {
+            proxy.drain();
+            tokio::select! {
+                () = proxy.shutdown() => {}
+                _ = signals.next() => tracing::warn!("second signal: ending without waiting for connections"),
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Where the workload's certificate comes from, if the arguments name a CA.
+fn identity(args: &Args) -> Option<identity::Config> {
+    let (ca_address, root) = (args.ca_address?, args.ca_root.clone()?);
+    Some(identity::Config {
+        ca_address,
+        ca_server_name: args.ca_server_name.clone(),
+        ca_root: Pem::File(root),
+        token: TokenSource::File(args.token_file.clone()),
+        id: None,
+        lifetime: None,
+    })
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    eprintln!("ferromesh-proxy: {why}");
+    ExitCode::from(code)
+}

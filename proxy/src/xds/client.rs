@@ -1,0 +1,261 @@
+//! The ADS stream: connects through the bootstrap's cluster, feeds the session, applies, answers, and starts over.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_core::backoff::Backoff;
+use ferromesh_proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use ferromesh_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{MetadataKey, MetadataValue};
+
+use super::Kind;
+use super::session::{Session, Update};
+use super::store::Store;
+use crate::bootstrap::Ads;
+use crate::cluster::{Cluster, LbContext};
+use crate::context::Context;
+use crate::grpc::{Channel, LocalExecutor};
+use crate::upstream::{Pools, Wanted};
+
+/// Requests that may wait for the stream to take them; a full queue ends the stream.
+const REQUEST_QUEUE: usize = 1024;
+/// Bytes of one response, at most.
+const MAX_RESPONSE: usize = 256 * 1024 * 1024;
+/// A silent peer is asked for a sign of life this often, and given up after twice that.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The cluster is not in the bootstrap.
+    #[error("the ADS cluster {0:?} is not among the bootstrap's static clusters")]
+    NoCluster(String),
+    /// No connection.
+    #[error("cannot connect to the control plane: {0}")]
+    Connect(String),
+    /// The control plane ended the stream, or refused it.
+    #[error("the control plane ended the stream: {0}")]
+    Ended(String),
+    /// It does not take our requests.
+    #[error("the control plane does not read our requests")]
+    Stalled,
+}
+
+/// The client of one proxy; lives in the admin thread.
+pub struct Client {
+    ads: Ads,
+    context: Arc<Context>,
+    session: Session,
+    store: Store,
+    pools: Rc<Pools>,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub fn new(ads: Ads, context: Arc<Context>, store: Store) -> Self {
+        let mut kinds = Vec::new();
+        if ads.cds {
+            kinds.push(Kind::Cluster);
+        }
+        if ads.lds {
+            kinds.push(Kind::Listener);
+        }
+        let session = Session::new(context.local.node.clone(), &kinds);
+        Self { ads, session, store, pools: Rc::new(Pools::new()), context }
+    }
+
+    /// Runs until the future is dropped.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(15));
+        let mut rng = fastrand::Rng::new();
+        loop {
+            let connected = self.context.stats.root().scope("control_plane").gauge("connected_state");
+            let started = tokio::time::Instant::now();
+            let result = if self.ads.delta { self.delta_stream().await } else { self.sotw_stream().await };
+            connected.set(0);
+            if let Err(error) = &result {
+                tracing::warn!(%error, "xDS stream");
+            }
+            // A stream that lived is no reason to wait long before the next.
+            if started.elapsed() > Duration::from_secs(30) {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay(&mut rng);
+            self.idle(delay).await;
+            self.session.reconnect();
+        }
+    }
+
+    /// Waits, while what is warming goes on.
+    async fn idle(&mut self, delay: Duration) {
+        let deadline = tokio::time::Instant::now() + delay;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline) => return,
+                () = self.store.changed() => self.store.publish(),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<AggregatedDiscoveryServiceClient<Channel>, StreamError> {
+        let cluster = self
+            .context
+            .clusters
+            .get(&self.ads.cluster)
+            .ok_or_else(|| StreamError::NoCluster(self.ads.cluster.clone()))?;
+        let host =
+            cluster.pick(&LbContext::default()).map_err(|cause| StreamError::Connect(cause.explain().to_owned()))?;
+        self.secrets_of(&cluster).await;
+        let wanted = Wanted { http2: true, ..Wanted::default() };
+        let upstream = self
+            .pools
+            .connect(&cluster, &host, &wanted)
+            .await
+            .map_err(|error| StreamError::Connect(error.to_string()))?;
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE * 2)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(upstream.io))
+            .await
+            .map_err(|error| StreamError::Connect(error.to_string()))?;
+        let permit = upstream.permit;
+        tokio::task::spawn_local(async move {
+            let _permit = permit;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "xDS connection");
+            }
+        });
+        let authority = self.ads.authority.as_deref().unwrap_or(&self.ads.cluster);
+        let origin = http::Uri::builder()
+            .scheme("http")
+            .authority(authority)
+            .path_and_query("/")
+            .build()
+            .map_err(|_| StreamError::Connect(format!("{authority:?} is not a valid :authority")))?;
+        Ok(AggregatedDiscoveryServiceClient::with_origin(Channel::new(sender), origin)
+            .max_decoding_message_size(MAX_RESPONSE))
+    }
+
+    /// Waits for the secrets that the cluster's TLS names: without them there is nothing to try.
+    async fn secrets_of(&self, cluster: &Cluster) {
+        let mut changes = self.context.secrets.changes();
+        while cluster.config.transports.iter().any(|transport| transport.tls.as_ref().is_some_and(|tls| !tls.is_warm()))
+        {
+            // The sender lives in the context that this holds.
+            let _ = changes.changed().await;
+        }
+    }
+
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        for (key, value) in &self.ads.metadata {
+            if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(key.as_bytes()), MetadataValue::try_from(value)) {
+                request.metadata_mut().insert(key, value);
+            }
+        }
+        request
+    }
+
+    async fn delta_stream(&mut self) -> Result<(), StreamError> {
+        let mut client = self.connect().await?;
+        let (requests, queue) = mpsc::channel::<DeltaDiscoveryRequest>(REQUEST_QUEUE);
+        for request in self.session.open_delta() {
+            requests.try_send(request).map_err(|_| StreamError::Stalled)?;
+        }
+        self.tell_delta_interest(&requests)?;
+        let response = client.delta_aggregated_resources(self.request(ReceiverStream::new(queue))).await;
+        let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
+        self.connected();
+        loop {
+            tokio::select! {
+                message = stream.message() => {
+                    let message = message.map_err(|status| StreamError::Ended(status.message().to_owned()))?;
+                    let Some(message) = message else { return Err(StreamError::Ended("end of stream".into())) };
+                    if let Some((kind, update)) = self.session.on_delta(message) {
+                        let (versions, errors) = self.apply(kind, update);
+                        let answer = self.session.answer_delta(kind, &versions, &errors);
+                        requests.try_send(answer).map_err(|_| StreamError::Stalled)?;
+                        self.tell_delta_interest(&requests)?;
+                    }
+                }
+                () = self.store.changed() => {
+                    self.store.publish();
+                    self.tell_delta_interest(&requests)?;
+                }
+            }
+        }
+    }
+
+    fn tell_delta_interest(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>) -> Result<(), StreamError> {
+        for (kind, names) in self.store.interest() {
+            if let Some((added, removed)) = self.session.set_interest(kind, names) {
+                let request = self.session.delta_interest(kind, added, removed);
+                requests.try_send(request).map_err(|_| StreamError::Stalled)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sotw_stream(&mut self) -> Result<(), StreamError> {
+        let mut client = self.connect().await?;
+        let (requests, queue) = mpsc::channel::<DiscoveryRequest>(REQUEST_QUEUE);
+        for request in self.session.open_sotw() {
+            requests.try_send(request).map_err(|_| StreamError::Stalled)?;
+        }
+        self.tell_sotw_interest(&requests)?;
+        let response = client.stream_aggregated_resources(self.request(ReceiverStream::new(queue))).await;
+        let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
+        self.connected();
+        loop {
+            tokio::select! {
+                message = stream.message() => {
+                    let message = message.map_err(|status| StreamError::Ended(status.message().to_owned()))?;
+                    let Some(message) = message else { return Err(StreamError::Ended("end of stream".into())) };
+                    if let Some((kind, update)) = self.session.on_sotw(message, super::store::name_of) {
+                        let (versions, errors) = self.apply(kind, update);
+                        let answer = self.session.answer_sotw(kind, &versions, &errors);
+                        requests.try_send(answer).map_err(|_| StreamError::Stalled)?;
+                        self.tell_sotw_interest(&requests)?;
+                    }
+                }
+                () = self.store.changed() => {
+                    self.store.publish();
+                    self.tell_sotw_interest(&requests)?;
+                }
+            }
+        }
+    }
+
+    fn tell_sotw_interest(&mut self, requests: &mpsc::Sender<DiscoveryRequest>) -> Result<(), StreamError> {
+        for (kind, names) in self.store.interest() {
+            if self.session.set_interest(kind, names).is_some() {
+                let request = self.session.sotw_request(kind);
+                requests.try_send(request).map_err(|_| StreamError::Stalled)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn connected(&self) {
+        self.context.stats.root().scope("control_plane").gauge("connected_state").set(1);
+    }
+
+    /// Applies an update: (name, version) of what came, (name, reason) of what was refused.
+    fn apply(&mut self, kind: Kind, update: Update) -> (Vec<(String, String)>, Vec<(String, String)>) {
+        let versions =
+            update.resources.iter().map(|(name, version, _)| (name.clone(), version.clone())).collect::<Vec<_>>();
+        let errors = self.store.apply(kind, update);
+        for (name, error) in &errors {
+            tracing::warn!(resource = %name, %error, "refused");
+        }
+        let errors = errors.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        self.store.publish();
+        (versions, errors)
+    }
+}

@@ -1,0 +1,371 @@
+//! Accepted configuration: decoded, warmed, published to the workers.
+//!
+//! A cluster is published once its first hosts are known, a listener once its route tables and secrets are there
+//! (or Envoy's initial fetch timeout has passed). A resource that is refused leaves the last good one in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
+use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
+use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
+use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
+use ferromesh_proto::prost::Message;
+use ferromesh_proto::{Any, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Kind;
+use super::session::Update;
+use crate::admin::Dump;
+use crate::admin::config_dump::State;
+use crate::app::workers::Workers;
+use crate::cluster::Cluster;
+use crate::config::{ConfigError, supported};
+use crate::context::Context;
+use crate::listener::Listener;
+use crate::route::RouteConfiguration;
+use crate::text::Text;
+use crate::tls::{Origin, SdsSource, Secret};
+
+/// How long a resource waits for what it refers to (Envoy's `initial_fetch_timeout`).
+const WARMING: Duration = Duration::from_secs(15);
+
+/// A resource that was accepted.
+struct Held<T> {
+    value: Arc<T>,
+    /// Its bytes, to see that a new version is the same.
+    bytes: bytes::Bytes,
+    is_static: bool,
+    /// Not published before it is warm, or this has passed.
+    warming_until: Option<Instant>,
+}
+
+/// The configuration of one proxy; lives in the admin thread.
+pub struct Store {
+    context: Arc<Context>,
+    dump: Arc<Dump>,
+    workers: Workers,
+    clusters: BTreeMap<String, Held<Cluster>>,
+    /// What serves: may be an older form of a cluster whose new form warms.
+    published: BTreeMap<String, Arc<Cluster>>,
+    listeners: BTreeMap<String, Held<Listener>>,
+    /// Last endpoints by service name: an updated cluster starts with them, since delta xDS does not send them again.
+    assignments: BTreeMap<String, ClusterLoadAssignment>,
+    /// Kinds whose first answer is awaited before the proxy is ready.
+    awaited: BTreeSet<Kind>,
+    woken: Arc<Notify>,
+    secrets: watch::Receiver<u64>,
+    ready: watch::Sender<bool>,
+    started: Instant,
+    dirty: bool,
+}
+
+impl Store {
+    /// An empty store; the proxy is ready when the kinds in `awaited` have come and are warm.
+    pub fn new(
+        context: Arc<Context>,
+        dump: Arc<Dump>,
+        workers: Workers,
+        awaited: &[Kind],
+        ready: watch::Sender<bool>,
+    ) -> Self {
+        Self {
+            secrets: context.secrets.changes(),
+            context,
+            dump,
+            workers,
+            clusters: BTreeMap::new(),
+            published: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            assignments: BTreeMap::new(),
+            awaited: awaited.iter().copied().collect(),
+            woken: Arc::new(Notify::new()),
+            ready,
+            started: Instant::now(),
+            dirty: true,
+        }
+    }
+
+    /// Takes a resource of the bootstrap.
+    ///
+    /// # Errors
+    /// Names the resource's field.
+    pub fn add_static(&mut self, kind: Kind, name: &str, any: Any) -> Result<(), ConfigError> {
+        supported::check(&any)?;
+        self.apply_one(kind, name, "", &any, true)
+    }
+
+    /// Applies an update; gives (name, why) of what is refused.
+    pub fn apply(&mut self, kind: Kind, update: Update) -> Vec<(String, ConfigError)> {
+        let mut errors = Vec::new();
+        for name in &update.removed {
+            self.remove(kind, name);
+        }
+        for (name, version, any) in update.resources {
+            let result = supported::check(&any).and_then(|()| self.apply_one(kind, &name, &version, &any, false));
+            self.count(kind, result.is_ok());
+            if let Err(error) = result {
+                self.dump.refuse(kind, &name, &version, &error.to_string());
+                errors.push((name, error));
+            }
+        }
+        self.awaited.remove(&kind);
+        errors
+    }
+
+    fn count(&self, kind: Kind, accepted: bool) {
+        let manager = match kind {
+            Kind::Cluster | Kind::Endpoint => "cluster_manager.cds",
+            Kind::Listener => "listener_manager.lds",
+            Kind::Route => "http.rds",
+            Kind::Secret => "sds",
+            Kind::Extension => "extension_config_discovery",
+        };
+        let name = if accepted { "update_success" } else { "update_rejected" };
+        self.context.stats.root().scope(manager).counter(name).inc();
+    }
+
+    fn apply_one(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        version: &str,
+        any: &Any,
+        is_static: bool,
+    ) -> Result<(), ConfigError> {
+        if any.type_name() != json_name(kind) {
+            return Err(ConfigError::new("", format!("expected {}, got {}", kind.type_url(), any.type_url)));
+        }
+        let state = match kind {
+            Kind::Cluster => self.apply_cluster(name, any, is_static),
+            Kind::Listener => self.apply_listener(name, any, is_static),
+            Kind::Endpoint => self.apply_endpoints(any),
+            Kind::Route => self.apply_route(any),
+            Kind::Secret => self.apply_secret(any, version, is_static),
+            Kind::Extension => Err(ConfigError::new("", "ECDS is not implemented")),
+        }
+        .map_err(|error| error.of_type(&any.type_url))?;
+        let state = if is_static { State::Static } else { state };
+        self.dump.set(kind, name, version, any.clone(), state);
+        Ok(())
+    }
+
+    fn apply_cluster(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
+        if let Some(held) = self.clusters.get(name) {
+            if held.bytes == any.value {
+                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+            }
+            if held.is_static && !is_static {
+                return Err(ConfigError::new("name", format!("{name:?} is a static cluster of the bootstrap")));
+            }
+        }
+        let proto: ClusterProto = decode(any)?;
+        let cluster = Cluster::decode(&proto, &self.context)?;
+        if let Some(assignment) = cluster.eds_service_name().and_then(|service| self.assignments.get(service)) {
+            cluster.update_endpoints(assignment)?;
+        }
+        cluster.start(&tokio::runtime::Handle::current());
+        let (waiting, woken) = (cluster.clone(), self.woken.clone());
+        tokio::task::spawn_local(async move {
+            waiting.warmed().await;
+            woken.notify_one();
+        });
+        let held = Held {
+            value: cluster,
+            bytes: bytes::Bytes::copy_from_slice(&any.value),
+            is_static,
+            warming_until: Some(Instant::now() + WARMING),
+        };
+        self.clusters.insert(name.to_owned(), held);
+        Ok(State::Warming)
+    }
+
+    fn apply_endpoints(&mut self, any: &Any) -> Result<State, ConfigError> {
+        let assignment: ClusterLoadAssignment = decode(any)?;
+        for held in self.clusters.values() {
+            if held.value.eds_service_name() == Some(&assignment.cluster_name) {
+                held.value.update_endpoints(&assignment)?;
+            }
+        }
+        self.assignments.insert(assignment.cluster_name.clone(), assignment);
+        Ok(State::Active)
+    }
+
+    fn apply_listener(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
+        if let Some(held) = self.listeners.get(name) {
+            if held.bytes == any.value {
+                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+            }
+            if held.is_static && !is_static {
+                return Err(ConfigError::new("name", format!("{name:?} is a static listener of the bootstrap")));
+            }
+        }
+        let proto: ListenerProto = decode(any)?;
+        let before = self.listeners.get(name).map(|held| held.value.as_ref());
+        let listener = Listener::decode_after(&proto, &self.context, before)?;
+        self.workers.prepare(&listener)?;
+        let held = Held {
+            value: listener,
+            bytes: bytes::Bytes::copy_from_slice(&any.value),
+            is_static,
+            warming_until: Some(Instant::now() + WARMING),
+        };
+        self.listeners.insert(name.to_owned(), held);
+        Ok(State::Warming)
+    }
+
+    fn apply_route(&mut self, any: &Any) -> Result<State, ConfigError> {
+        let proto: RouteProto = decode(any)?;
+        let handle = self.context.routes.handle(&proto.name);
+        handle.store(Arc::new(RouteConfiguration::decode(proto, &self.context)?));
+        self.woken.notify_one();
+        Ok(State::Active)
+    }
+
+    fn apply_secret(&mut self, any: &Any, version: &str, is_static: bool) -> Result<State, ConfigError> {
+        let proto: SecretProto = decode(any)?;
+        let (name, secret) = Secret::decode(&proto)?;
+        let origin = if is_static { Origin::Static } else { Origin::Sds };
+        self.context.secrets.set(&name, secret, origin, version);
+        Ok(State::Active)
+    }
+
+    fn remove(&mut self, kind: Kind, name: &str) {
+        match kind {
+            Kind::Cluster if self.clusters.get(name).is_some_and(|held| !held.is_static) => {
+                self.clusters.remove(name);
+                if let Some(old) = self.published.remove(name) {
+                    old.retire();
+                }
+                self.dirty = true;
+            }
+            Kind::Listener if self.listeners.get(name).is_some_and(|held| !held.is_static) => {
+                self.listeners.remove(name);
+                self.workers.remove(name);
+            }
+            Kind::Endpoint => {
+                self.assignments.remove(name);
+            }
+            Kind::Secret => self.context.secrets.withdraw(name, "the control plane removed it"),
+            // A route table that a listener still names goes on serving, as in Envoy.
+            _ => return,
+        }
+        self.dump.remove(kind, name);
+    }
+
+    /// Publishes what has become warm.
+    pub fn publish(&mut self) {
+        let now = Instant::now();
+        for (name, held) in &mut self.clusters {
+            let Some(until) = held.warming_until else { continue };
+            if until <= now {
+                held.value.stop_warming();
+            }
+            if held.value.is_warm() {
+                held.warming_until = None;
+                if let Some(old) = self.published.insert(name.clone(), held.value.clone()) {
+                    old.retire();
+                }
+                self.dump.activate(Kind::Cluster, name);
+                self.dirty = true;
+            }
+        }
+        if std::mem::take(&mut self.dirty) {
+            let clusters = self.published.iter().map(|(name, cluster)| (Text::from(name.as_str()), cluster.clone()));
+            self.context.clusters.publish(clusters.collect());
+        }
+        for (name, held) in &mut self.listeners {
+            let Some(until) = held.warming_until else { continue };
+            if held.value.is_warm() || until <= now {
+                held.warming_until = None;
+                self.workers.apply(&held.value);
+                self.dump.activate(Kind::Listener, name);
+            }
+        }
+        let warming = self.clusters.values().any(|held| held.warming_until.is_some())
+            || self.listeners.values().any(|held| held.warming_until.is_some());
+        let settled = self.awaited.is_empty() && !warming;
+        if settled && !*self.ready.borrow() {
+            tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
+            self.ready.send_replace(true);
+        }
+    }
+
+    /// What is asked for by name: endpoints of EDS clusters, tables of RDS listeners, secrets by ADS.
+    pub fn interest(&self) -> Vec<(Kind, BTreeSet<String>)> {
+        let services = self.clusters.values().filter_map(|held| held.value.eds_service_name().map(str::to_owned));
+        let secrets = self.context.secrets.wishes().into_iter().filter(|wish| wish.source == SdsSource::Ads);
+        vec![
+            (Kind::Endpoint, services.collect()),
+            (Kind::Route, self.context.routes.names().into_iter().collect()),
+            (Kind::Secret, secrets.map(|wish| wish.name).collect()),
+        ]
+    }
+
+    /// Waits until something may have become warm, or ask for something new.
+    pub async fn changed(&mut self) {
+        let deadlines = self.clusters.values().filter_map(|held| held.warming_until);
+        let deadlines = deadlines.chain(self.listeners.values().filter_map(|held| held.warming_until));
+        let next = deadlines.min();
+        let deadline = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        let woken = self.woken.clone();
+        tokio::select! {
+            () = woken.notified() => {}
+            // The sender lives in the context that this holds.
+            _ = self.secrets.changed() => {}
+            () = deadline => {}
+        }
+    }
+
+    /// The workers, to drain and end them.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+}
+
+fn decode<M: Message + Default>(any: &Any) -> Result<M, ConfigError> {
+    M::decode(any.value.clone()).map_err(|error| ConfigError::new("", error.to_string()))
+}
+
+fn json_name(kind: Kind) -> String {
+    json::descriptor(&kind.type_url()).map(|descriptor| descriptor.full_name().to_owned()).unwrap_or_default()
+}
+
+/// The name of a resource, which is field 1 of every kind.
+pub fn name_of(_: Kind, any: &Any) -> Option<String> {
+    #[derive(Clone, PartialEq, ferromesh_proto::prost::Message)]
+    #[prost(prost_path = "ferromesh_proto::prost")]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+    Named::decode(any.value.clone()).ok().map(|named| named.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_resource_has_its_name_in_field_one() {
+        let named = [
+            Any::pack(&ClusterProto { name: "x".into(), ..Default::default() }),
+            Any::pack(&ListenerProto { name: "x".into(), ..Default::default() }),
+            Any::pack(&RouteProto { name: "x".into(), ..Default::default() }),
+            Any::pack(&SecretProto { name: "x".into(), ..Default::default() }),
+            Any::pack(&ClusterLoadAssignment { cluster_name: "x".into(), ..Default::default() }),
+        ];
+        for any in named {
+            let kind = Kind::of(&any.type_url).expect("a kind");
+            assert_eq!(name_of(kind, &any).as_deref(), Some("x"), "{kind:?}");
+        }
+    }
+}
