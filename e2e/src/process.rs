@@ -1,0 +1,129 @@
+//! Child processes: found, started, awaited, measured, ended.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// A process that ends when this is dropped.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; its output goes to a file of that name in `folder`.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn start(name: &str, command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let out = std::fs::File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("running {name}"))?;
+        Ok(Self { child, name: name.to_owned(), log })
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until something listens at `address`.
+    ///
+    /// # Errors
+    /// If the process ends first, or nothing does in 15 s; with the end of its output.
+    pub fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
+                return Ok(());
+            }
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || Instant::now() > deadline {
+                let mut log = String::new();
+                let _ = std::fs::File::open(&self.log).and_then(|mut file| file.read_to_string(&mut log));
+                let tail: Vec<&str> = log.lines().rev().take(8).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                bail!("{} does not listen at {address} ({ended:?}):\n{}", self.name, tail.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// CPU time that it has used, user and system, with its children's threads; seconds.
+    ///
+    /// # Errors
+    /// If the system does not tell (only Linux does).
+    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        tree(self.id()).into_iter().map(cpu_seconds).sum()
+    }
+
+    /// Resident memory, bytes.
+    ///
+    /// # Errors
+    /// If the system does not tell (only Linux does).
+    pub fn rss(&self) -> anyhow::Result<u64> {
+        tree(self.id()).into_iter().map(rss).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        for child in tree(self.id()).into_iter().skip(1) {
+            // A master's workers (nginx) end with it on a kind signal only.
+            let _ = Command::new("kill").args(["-TERM", &child.to_string()]).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process and its children.
+fn tree(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    [pid].into_iter().chain(children).collect()
+}
+
+fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold spaces.
+    let fields: Vec<&str> = stat.rsplit_once(')').context("/proc/PID/stat")?.1.split_whitespace().collect();
+    let ticks: f64 = [11, 12].into_iter().filter_map(|i| fields.get(i)?.parse::<f64>().ok()).sum();
+    Ok(ticks / 100.0)
+}
+
+fn rss(pid: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: u64 = line.split_whitespace().next().context("VmRSS")?.parse()?;
+    Ok(kib * 1024)
+}
+
+/// A free port of the loopback.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A program by name, on the search path.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The real Envoy: the binary that `FERROMESH_ENVOY` names.
+pub fn envoy() -> Option<PathBuf> {
+    std::env::var_os("FERROMESH_ENVOY").map(PathBuf::from).filter(|file| file.is_file())
+}
