@@ -1,0 +1,177 @@
+//! What was typed: commands and flags, nothing derived.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Ferromesh: a service mesh compatible with Istio and Gateway API.
+#[derive(Debug, Parser)]
+#[command(name = "ferromesh", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:\n  0  done; for demo and analyze: nothing is wrong\n  1  a check failed, or analyze found an error\n  2  the command line or the input cannot be used\n  3  the mesh could not be started or reached";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a folder of Kubernetes YAML as a mesh on this machine.
+    Up(Up),
+    /// Run the tutorial as a mesh on this machine and check that each step behaves as it says.
+    Demo(Demo),
+    /// Find mistakes in a folder of Kubernetes YAML.
+    Analyze(Analyze),
+    /// Show objects and their status, of a mesh that `up` runs.
+    Get(Get),
+    /// Show what a workload's proxy is configured with, of a mesh that `up` runs.
+    Config(Config),
+    /// Show versions.
+    Version(Version),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  ferromesh completion bash > /etc/bash_completion.d/ferromesh")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// A table for people.
+    #[default]
+    Table,
+    /// A table with more columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// `ferromesh up`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh up -f ./mesh\n  ferromesh up -f ./mesh --workloads ./workloads.yaml --gateway-port 8080\n\nObjects without a namespace get the name of the folder they lie in (mesh/demo/app.yaml: demo).\nA workload file says what stands behind the pods; see docs/workloads.md."
+)]
+pub struct Up {
+    /// Folder of YAML.
+    #[arg(short = 'f', long = "filename", value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Workload file; default: workloads.yaml in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub workloads: Option<PathBuf>,
+    /// Port on 127.0.0.1 for the first gateway's port 80 (0: any free one).
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub gateway_port: u16,
+    /// Worker threads of each proxy.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub concurrency: usize,
+    /// Namespace of objects that name none and lie at the top of the folder.
+    #[arg(short = 'n', long, default_value = "default")]
+    pub namespace: String,
+    /// Print the addresses as JSON once the mesh is ready.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `ferromesh demo`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ferromesh demo\n  ferromesh demo --keep\n  ferromesh demo --json | jq .checks")]
+pub struct Demo {
+    /// Leave the mesh running after the checks, until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Requests to send for the canary's share.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub requests: u32,
+    /// Run these manifests of the tutorial in place of the built-in ones.
+    #[arg(long, value_name = "FOLDER")]
+    pub manifests: Option<PathBuf>,
+}
+
+/// `ferromesh analyze`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ferromesh analyze -f ./mesh\n  cat route.yaml | ferromesh analyze -n demo -f -")]
+pub struct Analyze {
+    /// Folder or file of YAML; - is standard input.
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub folder: PathBuf,
+    /// Namespace of objects that name none and lie at the top of the folder.
+    #[arg(short = 'n', long, default_value = "default")]
+    pub namespace: String,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `ferromesh get`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh get httproutes -n demo\n  ferromesh get gateway istio-gwapi -n demo -o yaml\n  ferromesh get envoyfilters -A"
+)]
+pub struct Get {
+    /// Kind of object: gateways, httproutes, grpcroutes, services, pods, envoyfilters, ...
+    pub kind: String,
+    /// Name of one object.
+    pub name: Option<String>,
+    /// Namespace.
+    #[arg(short = 'n', long, conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// What of a proxy's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConfigPart {
+    /// Listeners.
+    Listeners,
+    /// Routes.
+    Routes,
+    /// Clusters.
+    Clusters,
+    /// Endpoints and their health.
+    Endpoints,
+    /// Certificates; private keys are never shown.
+    Secrets,
+    /// The bootstrap.
+    Bootstrap,
+}
+
+/// `ferromesh config`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh config myapp-v1 listeners -n demo\n  ferromesh config istio-gwapi-istio routes -n demo -o json"
+)]
+pub struct Config {
+    /// Workload: name of a pod, or of its Deployment or Gateway.
+    pub workload: String,
+    /// Which part.
+    #[arg(value_enum)]
+    pub part: ConfigPart,
+    /// Namespace of the workload, if its name alone does not tell.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `ferromesh version`
+#[derive(Debug, Args)]
+pub struct Version {
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+}

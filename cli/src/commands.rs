@@ -1,0 +1,56 @@
+//! One file a command; each says how it ended.
+
+use crate::Exit;
+use crate::args::{Cli, Command};
+
+pub mod analyze;
+pub mod config;
+pub mod get;
+pub mod up;
+pub mod version;
+
+/// Why a command could not do its work, and the exit code for it.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub error: anyhow::Error,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// The input cannot be used.
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), exit: Exit::Usage }
+    }
+
+    /// The mesh could not be started or reached.
+    pub fn unreachable(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), exit: Exit::Unreachable }
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// If it could not do its work.
+pub async fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Up(args) => up::run(&args).await,
+        Command::Demo(args) => match crate::demo::run(&args).await {
+            Ok(true) => Ok(Exit::Ok),
+            Ok(false) => Ok(Exit::Failed),
+            Err(error) => Err(Failure::unreachable(error)),
+        },
+        Command::Analyze(args) => analyze::run(&args).await,
+        Command::Get(args) => get::run(&args).await,
+        Command::Config(args) => config::run(&args).await,
+        Command::Version(args) => version::run(&args),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "ferromesh", &mut script);
+            crate::output::print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Ok)
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `ferromesh analyze`: a folder, file or standard input, read as the controller reads it.
+
+use std::io::Read;
+
+use anyhow::{Context, anyhow};
+use ferromesh_controller::analyze::{self, Finding};
+use ferromesh_controller::index::{Index, Problem, Severity, View};
+use ferromesh_controller::source::{Folder, FolderOptions, Source};
+use serde_json::json;
+
+use super::Failure;
+use crate::Exit;
+use crate::args::Analyze;
+use crate::output::{self, Colour};
+
+/// Shows what is wrong; fails if anything is an error.
+///
+/// # Errors
+/// If the input cannot be read.
+pub async fn run(args: &Analyze) -> Result<Exit, Failure> {
+    let view = read(args).await.map_err(Failure::usage)?;
+    let findings = analyze::analyze(&view);
+    let problems = view.problems.as_slice();
+    let value = json!({ "findings": findings, "problems": problems });
+    output::value(args.output, &value, |_| shown(&findings, problems)).map_err(Failure::usage)?;
+    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error)
+        || problems.iter().any(|problem| problem.severity == Severity::Error);
+    Ok(if wrong { Exit::Failed } else { Exit::Ok })
+}
+
+async fn read(args: &Analyze) -> anyhow::Result<View> {
+    let stdin;
+    let path = if args.folder.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("reading standard input")?;
+        stdin = tempfile::Builder::new().prefix("stdin-").suffix(".yaml").tempfile()?;
+        std::fs::write(stdin.path(), text)?;
+        stdin.path().to_owned()
+    } else {
+        args.folder.clone()
+    };
+    let options = FolderOptions {
+        default_namespace: args.namespace.clone(),
+        namespace_by_folder: true,
+        ..FolderOptions::default()
+    };
+    let source = Box::new(Folder::new(path, options)?);
+    let (events, mut received) = tokio::sync::mpsc::channel(256);
+    let reading = tokio::spawn(source.run(events));
+    let mut index = Index::new(Default::default());
+    loop {
+        let event = received.recv().await.ok_or_else(|| anyhow!("the folder could not be read"))?;
+        if index.apply([event]).synced > 0 {
+            break;
+        }
+    }
+    reading.abort();
+    Ok(index.view().clone())
+}
+
+fn shown(findings: &[Finding], problems: &[Problem]) -> String {
+    if findings.is_empty() && problems.is_empty() {
+        return format!("{} nothing found\n", output::paint("ok", Colour::Green));
+    }
+    let mut shown = String::new();
+    for problem in problems {
+        shown.push_str(&format!("{problem}\n"));
+    }
+    for finding in findings {
+        let colour = match finding.severity {
+            Severity::Error => Colour::Red,
+            Severity::Warning => Colour::Yellow,
+            Severity::Info => Colour::Grey,
+        };
+        let severity = output::paint(&finding.severity.to_string(), colour);
+        shown.push_str(&format!("{severity} [{}] {}: {}\n", finding.code, finding.object, finding.message));
+        if !finding.remedy.is_empty() {
+            shown.push_str(&format!("    -> {}\n", finding.remedy));
+        }
+    }
+    shown
+}

@@ -1,0 +1,134 @@
+//! `ferromesh up`.
+
+use std::time::Duration;
+
+use super::Failure;
+use crate::args::Up;
+use crate::up::state::{self, MeshState, Written};
+use crate::up::workloads::Workloads;
+use crate::up::{Mesh, MeshOptions};
+use crate::{Exit, output};
+
+/// Runs the mesh until Ctrl-C.
+///
+/// # Errors
+/// If the folder or the workload file cannot be used, or the mesh does not start.
+pub async fn run(args: &Up) -> Result<Exit, Failure> {
+    let options = options(args)?;
+    let mut mesh = Mesh::start(options).await.map_err(Failure::unreachable)?;
+    mesh.ready().await.map_err(Failure::unreachable)?;
+    let path = state::path();
+    mesh.state().write(&path).map_err(Failure::unreachable)?;
+    let written = Written(path);
+    show(args, &mesh.state());
+    say_problems(&mesh, &mut Vec::new());
+    follow(args, &mut mesh, &written).await;
+    output::status("");
+    output::note("draining ...");
+    mesh.stop().await;
+    Ok(Exit::Ok)
+}
+
+fn options(args: &Up) -> Result<MeshOptions, Failure> {
+    if !args.folder.is_dir() {
+        return Err(Failure::usage(anyhow::anyhow!("-f {}: is not a folder", args.folder.display())));
+    }
+    let default = args.folder.join("workloads.yaml");
+    let workloads = match &args.workloads {
+        Some(file) => Workloads::read(file).map_err(Failure::usage)?,
+        None if default.exists() => Workloads::read(&default).map_err(Failure::usage)?,
+        None => Workloads::default(),
+    };
+    Ok(MeshOptions {
+        folder: args.folder.clone(),
+        default_namespace: args.namespace.clone(),
+        workloads,
+        gateway_port: args.gateway_port,
+        concurrency: args.concurrency,
+        drain: Duration::from_secs(10),
+    })
+}
+
+/// Follows the folder until Ctrl-C; keeps the status line alive.
+async fn follow(args: &Up, mesh: &mut Mesh, written: &Written) {
+    let mut views = mesh.controller().views();
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut said = Vec::new();
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::pin!(interrupt);
+    loop {
+        tokio::select! {
+            _ = &mut interrupt => return,
+            changed = views.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                match mesh.reconcile().await {
+                    Ok(true) => {
+                        let state = mesh.state();
+                        if let Err(error) = state.write(&written.0) {
+                            output::note(&format!("warning: {error:#}"));
+                        }
+                        show(args, &state);
+                    }
+                    Ok(false) => {}
+                    Err(error) => output::note(&format!("error: {error:#}; the mesh goes on as it was")),
+                }
+                say_problems(mesh, &mut said);
+            }
+            _ = tick.tick() => status_line(mesh),
+        }
+    }
+}
+
+fn say_problems(mesh: &Mesh, said: &mut Vec<String>) {
+    let problems: Vec<String> = mesh.controller().problems().iter().map(ToString::to_string).collect();
+    for problem in &problems {
+        if !said.contains(problem) {
+            output::status("");
+            output::note(problem);
+        }
+    }
+    *said = problems;
+}
+
+fn status_line(mesh: &Mesh) {
+    let sync = mesh.controller().sync();
+    let synced = sync.iter().filter(|proxy| proxy.is_synced()).count();
+    let findings = mesh.findings().len();
+    output::status(&format!(
+        "{synced} of {} proxies in sync, {findings} findings (ferromesh analyze); Ctrl-C ends",
+        sync.len()
+    ));
+}
+
+fn show(args: &Up, state: &MeshState) {
+    if args.json {
+        output::line(&serde_json::to_string(state).unwrap_or_default());
+    } else {
+        output::status("");
+        output::print(&table(state));
+    }
+}
+
+/// The table of addresses.
+pub fn table(state: &MeshState) -> String {
+    let mut rows = Vec::new();
+    for (key, pod) in &state.pods {
+        let ports: Vec<String> =
+            pod.ports.iter().map(|(port, address)| format!("{port} -> {}", url(&pod.role, address))).collect();
+        let or_none = |address: Option<std::net::SocketAddr>| {
+            address.map_or_else(|| "-".to_owned(), |address| format!("http://{address}"))
+        };
+        rows.push(vec![key.clone(), pod.role.clone(), ports.join("\n"), or_none(pod.http_proxy), or_none(pod.admin)]);
+    }
+    let mut shown = crate::output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
+    if let Some(controller) = state.controller {
+        shown.push_str(&format!("\nController: http://{controller}\n"));
+    }
+    shown
+}
+
+fn url(role: &str, address: &std::net::SocketAddr) -> String {
+    if role == "gateway" { format!("http://{address}") } else { address.to_string() }
+}

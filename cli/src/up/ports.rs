@@ -1,0 +1,36 @@
+//! Free ports of the loopback.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use super::plan::Ports;
+
+/// Gives each port once.
+#[derive(Debug, Default)]
+pub struct FreePorts {
+    given: BTreeSet<u16>,
+}
+
+impl FreePorts {
+    fn try_port(&mut self, port: u16) -> Option<SocketAddr> {
+        // The port is free if it can be bound now; whoever gets it binds it again at once.
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?;
+        self.given.insert(bound.port()).then_some(bound)
+    }
+}
+
+impl Ports for FreePorts {
+    fn take(&mut self, wanted: Option<u16>) -> SocketAddr {
+        let wanted = wanted.filter(|port| *port != 0).and_then(|port| self.try_port(port));
+        if let Some(address) = wanted {
+            return address;
+        }
+        for _ in 0..1000 {
+            if let Some(address) = self.try_port(0) {
+                return address;
+            }
+        }
+        // No port of the machine is free: whoever binds this one says so.
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+}
