@@ -17,11 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::context::Context;
+use crate::xds::dump::Dump;
 
-pub mod config_dump;
 mod pages;
-
-pub use config_dump::Dump;
 
 /// Connections served at a time; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 64;

@@ -11,18 +11,16 @@ use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{Admin, Command, Dump};
+use crate::admin::{Admin, Command};
 use crate::bootstrap::{self, Ads};
 use crate::config::{At, ConfigError};
 use crate::context::{Context, Local};
 use crate::identity;
+use crate::workers::Workers;
 use crate::xds::Kind;
 use crate::xds::client::Client;
+use crate::xds::dump::Dump;
 use crate::xds::store::Store;
-
-pub mod workers;
-
-use workers::Workers;
 
 /// Commands that may wait for the admin thread.
 const COMMANDS: usize = 16;

@@ -59,4 +59,5 @@ pub mod text;
 pub mod tls;
 pub mod upstream;
 pub mod worker;
+pub mod workers;
 pub mod xds;

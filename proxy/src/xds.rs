@@ -9,6 +9,7 @@
 //! Source of the protocol: Envoy, "xDS REST and gRPC protocol".
 
 pub mod client;
+pub mod dump;
 pub mod session;
 pub mod store;
 

@@ -18,10 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Kind;
+use super::dump::{Dump, State};
 use super::session::Update;
-use crate::admin::Dump;
-use crate::admin::config_dump::State;
-use crate::app::workers::Workers;
+
 use crate::cluster::Cluster;
 use crate::config::{ConfigError, supported};
 use crate::context::Context;
@@ -29,6 +28,7 @@ use crate::listener::Listener;
 use crate::route::RouteConfiguration;
 use crate::text::Text;
 use crate::tls::{Origin, SdsSource, Secret};
+use crate::workers::Workers;
 
 /// How long a resource waits for what it refers to (Envoy's `initial_fetch_timeout`).
 const WARMING: Duration = Duration::from_secs(15);

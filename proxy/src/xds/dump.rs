@@ -7,7 +7,7 @@ use ferromesh_proto::{Any, json};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::xds::Kind;
+use super::Kind;
 
 /// What is done with a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
