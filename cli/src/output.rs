@@ -2,10 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::args::Output;
+
+mod layout;
+
+pub use layout::{table, wrapped};
 
 /// Whether standard output is a terminal that wants colour.
 pub fn is_terminal() -> bool {
@@ -70,19 +73,11 @@ pub fn paint(text: &str, colour: Colour) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// A table like kubectl's: no borders, columns as wide as needed, wrapped to the terminal.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.to_vec());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    let text = table.to_string();
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+/// Columns to print to: the terminal's, else those of COLUMNS, else 100.
+pub fn width() -> usize {
+    let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    let said = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    terminal.filter(|width| *width > 0).or_else(said).unwrap_or(100).max(40)
 }
 
 /// Prints a value as JSON or YAML, or as the table that `rows` makes.

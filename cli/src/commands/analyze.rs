@@ -64,7 +64,8 @@ fn shown(findings: &[Finding], problems: &[Problem]) -> String {
     }
     let mut shown = String::new();
     for problem in problems {
-        shown.push_str(&format!("{problem}\n"));
+        shown.push_str(&output::wrapped(&problem.to_string(), "    "));
+        shown.push('\n');
     }
     for finding in findings {
         let colour = match finding.severity {
@@ -73,9 +74,11 @@ fn shown(findings: &[Finding], problems: &[Problem]) -> String {
             Severity::Info => Colour::Grey,
         };
         let severity = output::paint(&finding.severity.to_string(), colour);
-        shown.push_str(&format!("{severity} [{}] {}: {}\n", finding.code, finding.object, finding.message));
+        let what = format!("{severity} [{}] {}: {}", finding.code, finding.object, finding.message);
+        shown.push_str(&output::wrapped(&what, "    "));
+        shown.push('\n');
         if !finding.remedy.is_empty() {
-            shown.push_str(&format!("    -> {}\n", finding.remedy));
+            shown.push_str(&format!("    {}\n", output::wrapped(&format!("-> {}", finding.remedy), "       ")));
         }
     }
     shown

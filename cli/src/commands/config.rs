@@ -14,22 +14,23 @@ use crate::{Exit, output};
 /// # Errors
 /// If no mesh runs, or it has no such workload.
 pub async fn run(args: &Config) -> Result<Exit, Failure> {
-    let value = fetch(args).await.map_err(Failure::unreachable)?;
+    let value = fetch(args).await?;
     output::value(args.output, &value, |wide| shown(args.part, &value, wide)).map_err(Failure::usage)?;
     Ok(Exit::Ok)
 }
 
-async fn fetch(args: &Config) -> anyhow::Result<Value> {
-    let state = MeshState::read()?;
-    let (key, pod) = state.pod(&args.workload, args.namespace.as_deref())?;
-    let admin =
-        pod.admin.with_context(|| format!("{key} has no proxy (its namespace is not labelled for injection)"))?;
+async fn fetch(args: &Config) -> Result<Value, Failure> {
+    let state = MeshState::read().map_err(Failure::unreachable)?;
+    let (key, pod) = state.pod(&args.workload, args.namespace.as_deref()).map_err(Failure::usage)?;
+    let no_proxy = || format!("{key} has no proxy (its namespace is not labelled for injection)");
+    let admin = pod.admin.with_context(no_proxy).map_err(Failure::usage)?;
     let path = match args.part {
         ConfigPart::Endpoints => "/clusters?format=json",
         ConfigPart::Secrets => "/certs",
         _ => "/config_dump",
     };
-    let page = Ask::get(admin, path).send().await?.json()?;
+    let answer = Ask::get(admin, path).send().await.context("the mesh does not answer; did it end?");
+    let page = answer.and_then(|answer| answer.json()).map_err(Failure::unreachable)?;
     Ok(match args.part {
         ConfigPart::Endpoints => page["cluster_statuses"].clone(),
         ConfigPart::Secrets => page["certificates"].clone(),
@@ -82,7 +83,8 @@ fn shown(part: ConfigPart, value: &Value, wide: bool) -> String {
         }
         ConfigPart::Routes => output::table(&["TABLE", "DOMAINS", "MATCH", "TO"], &routes(&items, wide)),
         ConfigPart::Endpoints => output::table(&["CLUSTER", "ENDPOINT", "HEALTH", "REQUESTS"], &endpoints(&items)),
-        ConfigPart::Secrets | ConfigPart::Bootstrap => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
+        ConfigPart::Secrets => output::table(&["NAME", "KIND", "IDENTITY", "SERIAL", "EXPIRES"], &secrets(&items)),
+        ConfigPart::Bootstrap => serde_json::to_string_pretty(value).unwrap_or_default() + "\n",
     }
 }
 
@@ -141,6 +143,24 @@ fn target(route: &Value) -> String {
         .iter()
         .find(|kind| !route[**kind].is_null())
         .map_or("-".into(), |kind| (*kind).to_owned())
+}
+
+fn secrets(items: &[Value]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for item in items {
+        for (kind, list) in [("root", "ca_cert"), ("certificate", "cert_chain")] {
+            for certificate in item[list].as_array().into_iter().flatten() {
+                let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+                let names = certificate["subject_alt_names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                let names: Vec<&str> = names.collect();
+                let identity = if names.is_empty() { word(&certificate["subject"]) } else { names.join("\n") };
+                let expires = word(&certificate["expiration_time"]);
+                let serial = word(&certificate["serial_number"]).chars().take(8).collect();
+                rows.push(vec![word(&item["name"]), kind.to_owned(), identity, serial, expires]);
+            }
+        }
+    }
+    rows
 }
 
 fn endpoints(clusters: &[Value]) -> Vec<Vec<String>> {

@@ -14,7 +14,7 @@ use crate::{Exit, output};
 /// # Errors
 /// If no mesh runs, or it knows no such kind or object.
 pub async fn run(args: &Get) -> Result<Exit, Failure> {
-    let objects = fetch(args).await.map_err(Failure::unreachable)?;
+    let objects = fetch(args).await?;
     if let (Some(name), true) = (&args.name, objects.is_empty()) {
         return Err(Failure::usage(anyhow!("{} {name:?} is not there", args.kind)));
     }
@@ -30,14 +30,15 @@ pub async fn run(args: &Get) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-async fn fetch(args: &Get) -> anyhow::Result<Vec<Value>> {
-    let state = MeshState::read()?;
-    let controller = state.controller.context("the mesh has no controller address")?;
-    let answer = Ask::get(controller, format!("/api/objects/{}", args.kind)).send().await?;
+async fn fetch(args: &Get) -> Result<Vec<Value>, Failure> {
+    let state = MeshState::read().map_err(Failure::unreachable)?;
+    let controller = state.controller.context("the mesh has no controller address").map_err(Failure::unreachable)?;
+    let ask = Ask::get(controller, format!("/api/objects/{}", args.kind));
+    let answer = ask.send().await.context("the mesh does not answer; did it end?").map_err(Failure::unreachable)?;
     if answer.status != 200 {
-        return Err(anyhow!("{}", answer.text().trim()));
+        return Err(Failure::usage(anyhow!("{}", answer.text().trim())));
     }
-    let list = answer.json()?;
+    let list = answer.json().map_err(Failure::unreachable)?;
     let items = list.as_array().or_else(|| list["items"].as_array()).cloned().unwrap_or_default();
     let fits = |object: &Value| {
         let metadata = &object["metadata"];
@@ -63,7 +64,11 @@ fn table(objects: &[Value], wide: bool) -> String {
             let mut row =
                 vec![text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]), summary(&conditions)];
             if wide {
-                let reasons = conditions.iter().filter(|condition| condition["status"] != "True");
+                let good = |condition: &Value| {
+                    let trouble = condition["type"].as_str().is_some_and(|kind| TROUBLES.contains(&kind));
+                    condition["status"] == if trouble { "False" } else { "True" }
+                };
+                let reasons = conditions.iter().filter(|condition| !good(condition));
                 row.push(
                     reasons
                         .map(|condition| format!("{}: {}", text(&condition["type"]), text(&condition["message"])))
@@ -89,12 +94,17 @@ fn conditions(object: &Value) -> Vec<Value> {
     all
 }
 
+/// Gateway API's conditions that are True when something is wrong.
+const TROUBLES: [&str; 3] = ["Conflicted", "PartiallyInvalid", "OverlappingTLSConfig"];
+
 fn summary(conditions: &[Value]) -> String {
     let mut words: Vec<String> = Vec::new();
     for condition in conditions {
         let kind = condition["type"].as_str().unwrap_or("?");
         let word = match condition["status"].as_str() {
             Some("True") => kind.to_owned(),
+            // Conditions that tell of trouble are good when they are False.
+            Some("False") if TROUBLES.contains(&kind) => continue,
             _ => format!(
                 "{kind}={}({})",
                 condition["status"].as_str().unwrap_or("?"),
@@ -121,5 +131,12 @@ mod tests {
             { "type": "ResolvedRefs", "status": "False", "reason": "BackendNotFound" },
         ] }] } });
         assert_eq!(summary(&conditions(&route)), "Accepted,ResolvedRefs=False(BackendNotFound)");
+    }
+
+    #[test]
+    fn a_trouble_that_is_not_there_is_not_shown() {
+        let conflicted =
+            |status: &str| [json!({ "type": "Conflicted", "status": status, "reason": "HostnameConflict" })];
+        assert_eq!((summary(&conflicted("False")), summary(&conflicted("True"))), ("-".into(), "Conflicted".into()));
     }
 }

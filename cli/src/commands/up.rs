@@ -21,11 +21,13 @@ pub async fn run(args: &Up) -> Result<Exit, Failure> {
     mesh.state().write(&path).map_err(Failure::unreachable)?;
     let written = Written(path);
     show(args, &mesh.state());
-    say_problems(&mesh, &mut Vec::new());
     follow(args, &mut mesh, &written).await;
     output::status("");
-    output::note("draining ...");
-    mesh.stop().await;
+    output::note("Draining; Ctrl-C again ends at once.");
+    tokio::select! {
+        () = mesh.stop() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
     Ok(Exit::Ok)
 }
 
@@ -54,6 +56,7 @@ async fn follow(args: &Up, mesh: &mut Mesh, written: &Written) {
     let mut views = mesh.controller().views();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut said = Vec::new();
+    say_problems(mesh, &mut said);
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     loop {
@@ -86,7 +89,7 @@ fn say_problems(mesh: &Mesh, said: &mut Vec<String>) {
     for problem in &problems {
         if !said.contains(problem) {
             output::status("");
-            output::note(problem);
+            output::note(&output::wrapped(problem, "    "));
         }
     }
     *said = problems;
@@ -96,10 +99,12 @@ fn status_line(mesh: &Mesh) {
     let sync = mesh.controller().sync();
     let synced = sync.iter().filter(|proxy| proxy.is_synced()).count();
     let findings = mesh.findings().len();
-    output::status(&format!(
-        "{synced} of {} proxies in sync, {findings} findings (ferromesh analyze); Ctrl-C ends",
-        sync.len()
-    ));
+    let findings = match findings {
+        0 => "nothing found".to_owned(),
+        1 => "1 finding".to_owned(),
+        many => format!("{many} findings"),
+    };
+    output::status(&format!("{synced} of {} proxies in sync, {findings} (ferromesh analyze); Ctrl-C ends", sync.len()));
 }
 
 fn show(args: &Up, state: &MeshState) {
@@ -111,24 +116,28 @@ fn show(args: &Up, state: &MeshState) {
     }
 }
 
-/// The table of addresses.
+/// The table of addresses, and where to point a browser.
 pub fn table(state: &MeshState) -> String {
     let mut rows = Vec::new();
+    let mut places = Vec::new();
     for (key, pod) in &state.pods {
-        let ports: Vec<String> =
-            pod.ports.iter().map(|(port, address)| format!("{port} -> {}", url(&pod.role, address))).collect();
+        let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
+        if pod.role == "gateway" {
+            places
+                .extend(pod.ports.iter().map(|(port, at)| format!("Gateway:    http://{at}  ({key}, port {port})\n")));
+        }
         let or_none = |address: Option<std::net::SocketAddr>| {
-            address.map_or_else(|| "-".to_owned(), |address| format!("http://{address}"))
+            address.map_or_else(|| "-".to_owned(), |address| address.to_string())
         };
         rows.push(vec![key.clone(), pod.role.clone(), ports.join("\n"), or_none(pod.http_proxy), or_none(pod.admin)]);
     }
     let mut shown = crate::output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
-    if let Some(controller) = state.controller {
-        shown.push_str(&format!("\nController: http://{controller}\n"));
+    shown.push('\n');
+    shown.extend(places);
+    for (name, address) in [("Controller:", state.controller), ("Dashboard: ", state.dashboard)] {
+        if let Some(address) = address {
+            shown.push_str(&format!("{name} http://{address}\n"));
+        }
     }
     shown
-}
-
-fn url(role: &str, address: &std::net::SocketAddr) -> String {
-    if role == "gateway" { format!("http://{address}") } else { address.to_string() }
 }

@@ -13,6 +13,7 @@ use ferromesh_controller::index::{Key, Kind, ObjectRef, View};
 use ferromesh_controller::serve::Address;
 use ferromesh_controller::source::{Folder, FolderOptions, Memory, MemoryHandle};
 use ferromesh_core::{SpiffeId, TrustDomain};
+use ferromesh_dashboard::{Config as DashboardConfig, Dashboard};
 use ferromesh_proxy::app::{Options, Proxy};
 use ferromesh_proxy::identity;
 
@@ -63,6 +64,7 @@ pub struct Mesh {
     memory: MemoryHandle,
     ports: FreePorts,
     pods: BTreeMap<Key, Running>,
+    dashboard: Dashboard,
     _controller_tls: ControllerTls,
 }
 
@@ -92,6 +94,8 @@ impl Mesh {
         config.admin_listen = loopback;
         config.tls = Some(controller_tls.server_tls(&trust_domain));
         let controller = Controller::start(config).await.context("the controller")?;
+        let dashboard = DashboardConfig { listen: loopback, proxies: Vec::new() };
+        let dashboard = Dashboard::start(dashboard).await.context("the dashboard")?;
         let mut mesh = Self {
             options,
             trust_domain,
@@ -101,6 +105,7 @@ impl Mesh {
             memory: handle,
             ports: FreePorts::default(),
             pods: BTreeMap::new(),
+            dashboard,
             _controller_tls: controller_tls,
         };
         mesh.controller.ready().await;
@@ -156,6 +161,7 @@ impl Mesh {
                 self.announce_slices(&view, &plan).await;
             }
         }
+        self.dashboard.set_proxies(self.pods.values().filter_map(|pod| pod.proxy.as_ref()?.admin_addr()).collect());
         Ok(changed)
     }
 
@@ -256,6 +262,7 @@ impl Mesh {
             pid: std::process::id(),
             controller: Some(self.controller.admin_addr()),
             xds: xds_address(&self.controller).ok(),
+            dashboard: Some(self.dashboard.addr()),
             pods,
         }
     }
@@ -265,19 +272,20 @@ impl Mesh {
         &self.trust_domain
     }
 
-    /// Drains every proxy, then ends everything.
+    /// Ends everything in the order of traffic: gateways, sidecars, applications, controller, CA.
     pub async fn stop(mut self) {
-        let pods = std::mem::take(&mut self.pods);
-        for pod in pods.values() {
-            if let Some(proxy) = &pod.proxy {
-                proxy.drain();
+        let mut pods = std::mem::take(&mut self.pods);
+        for role in [Role::Gateway, Role::Sidecar] {
+            let ending = pods.values().filter(|pod| pod.plan.role == role);
+            ending.filter_map(|pod| pod.proxy.as_ref()).for_each(Proxy::drain);
+            for pod in pods.values_mut().filter(|pod| pod.plan.role == role) {
+                if let Some(proxy) = pod.proxy.take() {
+                    proxy.shutdown().await;
+                }
             }
         }
-        for pod in pods.into_values() {
-            if let Some(proxy) = pod.proxy {
-                proxy.shutdown().await;
-            }
-        }
+        drop(pods);
+        self.dashboard.shutdown().await;
         self.controller.shutdown().await;
         self.ca.shutdown().await;
     }

@@ -16,6 +16,8 @@ pub struct MeshState {
     pub controller: Option<SocketAddr>,
     /// The controller's xDS address.
     pub xds: Option<SocketAddr>,
+    /// The dashboard's address.
+    pub dashboard: Option<SocketAddr>,
     /// Pods by `namespace/name`.
     pub pods: BTreeMap<String, PodState>,
 }
@@ -89,12 +91,16 @@ impl MeshState {
     }
 }
 
-/// Removes the file when the mesh ends.
+/// Removes the file when the mesh ends, unless another mesh has written it since.
 pub struct Written(pub PathBuf);
 
 impl Drop for Written {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let written = std::fs::read(&self.0).ok();
+        let state = written.and_then(|bytes| serde_json::from_slice::<MeshState>(&bytes).ok());
+        if state.is_none_or(|state| state.pid == std::process::id()) {
+            let _ = std::fs::remove_file(&self.0);
+        }
     }
 }
 

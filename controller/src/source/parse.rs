@@ -138,6 +138,10 @@ impl Reader for Text<'_> {
 fn one(parsed: &mut Parsed, unhandled: &mut BTreeSet<String>, value: &Value, text: Text<'_>, first: u64, offset: u64) {
     let word = |field: &str| value.get(field).and_then(Value::as_str).filter(|word| !word.is_empty());
     let (Some(api_version), Some(kind_word)) = (word("apiVersion"), word("kind")) else {
+        // The workload file of `ferromesh up` lies in the same folder and is not for Kubernetes.
+        if value.get("apiVersion").is_none() && word("kind") == Some("Workloads") {
+            return;
+        }
         let message = "not a Kubernetes object: apiVersion and kind must be written".to_owned();
         return parsed.trouble(Severity::Error, first, message);
     };

@@ -61,6 +61,12 @@ fn a_kind_that_we_do_not_read_is_named_once_and_an_unknown_field_by_its_path() {
 }
 
 #[test]
+fn a_workload_file_in_the_folder_is_not_for_kubernetes() {
+    let parsed = parse::documents("kind: Workloads\nworkloads: []\n---\nkind: Wrkloads\n");
+    assert_eq!(parsed.problems.len(), 1, "{:?}", parsed.problems);
+}
+
+#[test]
 fn a_list_is_its_items() {
     let json = r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}},
