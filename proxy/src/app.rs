@@ -205,10 +205,11 @@ impl Main {
                     Some(Control::Drain) => self.drain(&workers),
                     Some(Control::Shutdown) | None => break,
                 },
-                command = command_receiver.recv() => match command {
-                    Some(Command::DrainListeners { .. }) => self.drain(&workers),
-                    Some(Command::HealthCheck(passing)) => self.context.failing_health_check.store(!passing, Ordering::Relaxed),
-                    Some(Command::Quit) | None => break,
+                // Without an admin address nobody sends: then this never wakes.
+                Some(command) = command_receiver.recv() => match command {
+                    Command::DrainListeners { .. } => self.drain(&workers),
+                    Command::HealthCheck(passing) => self.context.failing_health_check.store(!passing, Ordering::Relaxed),
+                    Command::Quit => break,
                 },
             }
         }
