@@ -64,6 +64,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     fs::write(out.join("descriptors.bin"), set.encode_to_vec()).expect("OUT_DIR is writable");
 
+    let pool = prost_reflect::DescriptorPool::from_file_descriptor_set(set.clone()).expect("protox checked the set");
+    fs::write(out.join("fields.rs"), field_table(&pool)).expect("OUT_DIR is writable");
+
     let mut config = prost_build::Config::new();
     config
         .bytes(["."])
@@ -78,6 +81,39 @@ fn main() {
         .build_transport(false)
         .compile_fds_with_config(set, config)
         .expect("the protocol definitions compile to Rust");
+}
+
+/// Rust source of every message's fields, sorted by message name and by field number: what a reader of encoded
+/// messages needs, without the memory of a descriptor pool.
+fn field_table(pool: &prost_reflect::DescriptorPool) -> String {
+    let mut messages: Vec<_> = pool.all_messages().collect();
+    messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    let mut source = String::from("pub(super) static MESSAGES: &[Message] = &[\n");
+    for message in messages {
+        let mut fields: Vec<_> = message.fields().collect();
+        fields.sort_by_key(prost_reflect::FieldDescriptor::number);
+        source.push_str(&format!(
+            "Message{{name:{:?},is_map_entry:{},fields:&[",
+            message.full_name(),
+            message.is_map_entry()
+        ));
+        for field in fields {
+            let inner = match field.kind() {
+                prost_reflect::Kind::Message(inner) => inner.full_name().to_owned(),
+                _ => String::new(),
+            };
+            source.push_str(&format!(
+                "Field{{number:{},name:{:?},message:{:?},is_list:{}}},",
+                field.number(),
+                field.name(),
+                inner,
+                field.is_list(),
+            ));
+        }
+        source.push_str("]},\n");
+    }
+    source.push_str("];\n");
+    source
 }
 
 /// The folder of `.proto` files in the `envoy-types` package.

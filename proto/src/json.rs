@@ -4,7 +4,7 @@
 //! kept: from JSON it becomes an `xds.type.v3.TypedStruct` that names it, to JSON it becomes that with its
 //! bytes in base64.
 
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 
 use prost::{Message, Name};
 use prost_reflect::{
@@ -17,14 +17,23 @@ use crate::any::TYPE_URL_PREFIX;
 use crate::xds::r#type::v3::TypedStruct;
 use crate::{Any, udpa};
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
-        .expect("the descriptors were written by this crate's build script")
-});
+/// Decoded descriptors take tens of megabytes, so they are kept only until [`release`].
+static POOL: Mutex<Option<DescriptorPool>> = Mutex::new(None);
 
 /// Descriptors of every message that this crate has.
-pub fn pool() -> &'static DescriptorPool {
-    &POOL
+pub fn pool() -> DescriptorPool {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    pool.get_or_insert_with(|| {
+        DescriptorPool::decode(include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin")).as_slice())
+            .expect("the descriptors were written by this crate's build script")
+    })
+    .clone()
+}
+
+/// Gives the descriptors' memory back; the next use decodes them again (some ten milliseconds). For a process that
+/// reads its configuration once; descriptors taken before and after are of different pools and do not compare equal.
+pub fn release() {
+    *POOL.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// The descriptor of the message that `type_url` (or a bare full name) names.

@@ -11,6 +11,7 @@
 //! * A type URL that is not known is kept and named, never dropped.
 
 pub mod any;
+pub mod fields;
 pub mod json;
 
 pub use any::{Any, UnpackError};

@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
+use ferromesh_proto::fields::{self, Field, Message};
 use ferromesh_proto::prost::encoding::{self, WireType};
 use ferromesh_proto::{Any, json};
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::ConfigError;
 
@@ -103,7 +103,7 @@ enum Supported {
     Named(HashSet<&'static str>),
 }
 
-fn fields() -> &'static Fields {
+fn implemented() -> &'static Fields {
     static FIELDS: OnceLock<Fields> = OnceLock::new();
     FIELDS.get_or_init(|| {
         let mut all = Fields::new();
@@ -124,7 +124,7 @@ fn fields() -> &'static Fields {
 
 /// Whether messages of this type (a type URL or a full name) are implemented.
 pub fn is_supported(type_url: &str) -> bool {
-    fields().contains_key(type_url.rsplit('/').next().unwrap_or_default())
+    implemented().contains_key(type_url.rsplit('/').next().unwrap_or_default())
 }
 
 /// Checks that every field that `any` sets, at any depth, is implemented.
@@ -142,73 +142,70 @@ fn check_any(any: &Any, optional: bool) -> Result<(), ConfigError> {
         Err(_) if optional => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(descriptor) = json::descriptor(&any.type_url).filter(|found| fields().contains_key(found.full_name()))
-    else {
+    let Some(message) = fields::message(&any.type_url).filter(|found| implemented().contains_key(found.name)) else {
         return if optional {
             Ok(())
         } else {
             Err(ConfigError::new("", format!("extension type {:?} is not implemented", any.type_url)))
         };
     };
-    check_message(&descriptor, &any.value)
+    check_message(message, &any.value)
 }
 
-fn check_message(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), ConfigError> {
-    let name = descriptor.full_name();
-    if descriptor.is_map_entry() {
-        return check_fields(descriptor, bytes, None);
+fn check_message(message: &Message, bytes: &[u8]) -> Result<(), ConfigError> {
+    if message.is_map_entry {
+        return check_fields(message, bytes, None);
     }
-    if name.starts_with("google.protobuf.") {
+    if message.name.starts_with("google.protobuf.") {
         return Ok(());
     }
-    match fields().get(name) {
-        None => Err(ConfigError::new("", format!("message {name} is not implemented"))),
-        Some(Supported::All) => check_fields(descriptor, bytes, None),
-        Some(Supported::Named(names)) => check_fields(descriptor, bytes, Some(names)),
+    match implemented().get(message.name) {
+        None => Err(ConfigError::new("", format!("message {} is not implemented", message.name))),
+        Some(Supported::All) => check_fields(message, bytes, None),
+        Some(Supported::Named(names)) => check_fields(message, bytes, Some(names)),
     }
 }
 
-fn check_fields(
-    descriptor: &MessageDescriptor,
-    bytes: &[u8],
-    names: Option<&HashSet<&'static str>>,
-) -> Result<(), ConfigError> {
-    let optional = descriptor.full_name().ends_with(".HttpFilter") && is_optional(descriptor, bytes);
+fn check_fields(message: &Message, bytes: &[u8], names: Option<&HashSet<&'static str>>) -> Result<(), ConfigError> {
+    let optional = message.name.ends_with(".HttpFilter") && is_optional(message, bytes);
     let mut seen: HashMap<u32, usize> = HashMap::new();
     for field in Wire(bytes) {
         let (tag, payload) = field?;
-        let Some(known) = descriptor.get_field(tag) else {
-            return Err(ConfigError::new("", format!("field number {tag} of {} is unknown", descriptor.full_name())));
+        let Some(known) = message.field(tag) else {
+            return Err(ConfigError::new("", format!("field number {tag} of {} is unknown", message.name)));
         };
-        if names.is_some_and(|names| !names.contains(known.name())) {
-            return Err(ConfigError::new(known.name(), "is not implemented"));
+        if names.is_some_and(|names| !names.contains(known.name)) {
+            return Err(ConfigError::new(known.name, "is not implemented"));
         }
         let index = seen.entry(tag).or_default();
-        if let (Some(payload), Kind::Message(inner)) = (payload, known.kind()) {
-            check_inner(&inner, payload, optional).map_err(|error| error.at(segment(&known, *index)))?;
+        if let (Some(payload), false) = (payload, known.message.is_empty()) {
+            check_inner(known.message, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
         }
         *index += 1;
     }
     Ok(())
 }
 
-fn check_inner(inner: &MessageDescriptor, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
-    if inner.full_name() == "google.protobuf.Any" {
+fn check_inner(inner: &str, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
+    if inner == "google.protobuf.Any" {
         let any = ferromesh_proto::prost::Message::decode(payload)
             .map_err(|error| ConfigError::new("", error.to_string()))?;
         return check_any(&any, optional);
     }
-    check_message(inner, payload)
+    match fields::message(inner) {
+        Some(message) => check_message(message, payload),
+        None => Err(ConfigError::new("", format!("message {inner} is not implemented"))),
+    }
 }
 
-fn segment(field: &FieldDescriptor, index: usize) -> String {
-    if field.is_map() || !field.is_list() { field.name().to_owned() } else { format!("{}[{index}]", field.name()) }
+fn segment(field: &Field, index: usize) -> String {
+    if field.is_list { format!("{}[{index}]", field.name) } else { field.name.to_owned() }
 }
 
 /// Whether an `HttpFilter` says that it may be skipped where it is unknown.
-fn is_optional(descriptor: &MessageDescriptor, bytes: &[u8]) -> bool {
-    let Some(tag) = descriptor.get_field_by_name("is_optional").map(|field| field.number()) else { return false };
-    Wire(bytes).filter_map(Result::ok).any(|(found, _)| found == tag)
+fn is_optional(message: &Message, bytes: &[u8]) -> bool {
+    let tag = message.fields.iter().find(|field| field.name == "is_optional").map(|field| field.number);
+    Wire(bytes).filter_map(Result::ok).any(|(found, _)| Some(found) == tag)
 }
 
 /// The fields of an encoded message: tag, and the bytes of length-delimited ones.

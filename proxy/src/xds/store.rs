@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
 use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
 use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
 use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
 use ferromesh_proto::prost::Message;
-use ferromesh_proto::{Any, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -136,7 +136,7 @@ impl Store {
         any: &Any,
         is_static: bool,
     ) -> Result<(), ConfigError> {
-        if any.type_name() != json_name(kind) {
+        if kind.type_url().rsplit('/').next() != Some(any.type_name()) {
             return Err(ConfigError::new("", format!("expected {}, got {}", kind.type_url(), any.type_url)));
         }
         let state = match kind {
@@ -333,10 +333,6 @@ impl Store {
 
 fn decode<M: Message + Default>(any: &Any) -> Result<M, ConfigError> {
     M::decode(any.value.clone()).map_err(|error| ConfigError::new("", error.to_string()))
-}
-
-fn json_name(kind: Kind) -> String {
-    json::descriptor(&kind.type_url()).map(|descriptor| descriptor.full_name().to_owned()).unwrap_or_default()
 }
 
 /// The name of a resource, which is field 1 of every kind.
