@@ -7,6 +7,7 @@ use ferromesh_proto::envoy::config::core::v3 as core;
 
 use crate::access_log::Sinks;
 use crate::cluster::ClusterManager;
+use crate::http::filters::discovered::ExtensionStore;
 use crate::route::RouteStore;
 use crate::stats;
 use crate::tls::SecretStore;
@@ -32,6 +33,8 @@ pub struct Context {
     pub clusters: Arc<ClusterManager>,
     /// Route tables by name (RDS).
     pub routes: Arc<RouteStore>,
+    /// Filter configurations by name (ECDS).
+    pub extensions: Arc<ExtensionStore>,
     /// Secrets by name (SDS).
     pub secrets: Arc<SecretStore>,
     /// Access log files.
@@ -57,6 +60,7 @@ impl Context {
             stats: Arc::default(),
             clusters: Arc::default(),
             routes: Arc::default(),
+            extensions: Arc::default(),
             secrets: Arc::default(),
             access_logs: Arc::default(),
             draining: AtomicBool::new(false),

@@ -12,6 +12,7 @@ use crate::app::{Options, Proxy};
 use crate::args::Args;
 use crate::bootstrap;
 use crate::identity::{self, Pem, TokenSource};
+use crate::tls::SecretStore;
 
 /// The bootstrap cannot be used.
 const BAD_BOOTSTRAP: u8 = 1;
@@ -37,9 +38,11 @@ pub fn run(args: &Args) -> ExitCode {
         };
         let log = telemetry.log().clone();
         let set_level = move |level: &str| log.set_level(level).map_err(|error| error.to_string());
-        let code = match &args.config_path {
-            Some(path) => proxy(args, path, Arc::new(set_level)).await,
-            None => fail(BAD_ARGUMENTS, "-c FILE is missing"),
+        let code = match (&args.sds_only, &args.config_path) {
+            (Some(socket), None) => sds_only(args, socket).await,
+            (Some(_), Some(_)) => fail(BAD_ARGUMENTS, "--sds-only runs no proxy: give it or -c FILE, not both"),
+            (None, Some(path)) => proxy(args, path, Arc::new(set_level)).await,
+            (None, None) => fail(BAD_ARGUMENTS, "-c FILE is missing"),
         };
         telemetry.shutdown();
         code
@@ -97,6 +100,28 @@ async fn proxy(
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Keeps the workload's certificate fresh and serves it by SDS, until a signal.
+async fn sds_only(args: &Args, socket: &Path) -> ExitCode {
+    let Some(config) = identity(args) else {
+        return fail(BAD_ARGUMENTS, "--sds-only needs --ca-address and --ca-root");
+    };
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &format!("signals: {error}")),
+    };
+    let secrets = Arc::<SecretStore>::default();
+    let renewal = identity::start(config, secrets.clone());
+    let code = tokio::select! {
+        served = identity::serve_sds(socket, secrets) => match served {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(FAILED, &format!("SDS socket {}: {error}", socket.display())),
+        },
+        _ = signals.next() => ExitCode::SUCCESS,
+    };
+    renewal.abort();
+    code
 }
 
 /// Where the workload's certificate comes from, if the arguments name a CA.

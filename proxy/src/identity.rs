@@ -7,6 +7,7 @@
 //! The key lives in memory only. If the CA cannot be reached the certificate serves until it ends; then the secret is
 //! withdrawn and connections fail closed. Source: Istio's `IstioCertificateService`; X.509-SVID for the names.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -132,28 +133,64 @@ pub fn start(config: Config, secrets: Arc<SecretStore>) -> tokio::task::JoinHand
 }
 
 async fn keep(config: Config, secrets: Arc<SecretStore>) {
+    let problem = RefCell::new(None);
+    tokio::select! {
+        () = renew(&config, &secrets, &problem) => {}
+        () = withdraw_at_end(&secrets, &problem) => {}
+    }
+}
+
+/// Gets certificates, for ever; notes in `problem` why there is no new one.
+async fn renew(config: &Config, secrets: &SecretStore, problem: &RefCell<Option<IdentityError>>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     let mut rng = fastrand::Rng::new();
     let mut version = 0u64;
     loop {
-        let held = held(&secrets);
-        match ca_client::fetch(&config, held.as_ref()).await {
+        match ca_client::fetch(config, held(secrets).as_ref()).await {
             Ok(fresh) => {
                 version += 1;
                 let expires = at(fresh.certificate.facts().not_after);
-                let begins = at(fresh.certificate.facts().not_before);
                 let version = version.to_string();
+                problem.replace(None);
                 // Roots first: a peer's new chain must be trusted before ours is shown.
                 secrets.set(ROOT_SECRET, Secret::Validation(Arc::new(fresh.roots)), Origin::Workload, &version);
                 let certificate = Secret::Certificate(Arc::new(fresh.certificate));
                 secrets.set(WORKLOAD_SECRET, certificate, Origin::Workload, &version);
                 backoff.reset();
-                tokio::time::sleep(renew_in(SystemTime::now(), begins, expires, rng.f64())).await;
+                tokio::time::sleep(renew_in(SystemTime::now(), expires, rng.f64())).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "no new workload certificate");
-                withdraw_if_ended(&secrets, held.as_ref().map(|held| at(held.facts().not_after)), &error);
+                problem.replace(Some(error));
                 tokio::time::sleep(backoff.next_delay(&mut rng).max(Duration::from_millis(50))).await;
+            }
+        }
+    }
+}
+
+/// Withdraws a certificate when it ends, whatever the renewal is at.
+async fn withdraw_at_end(secrets: &SecretStore, problem: &RefCell<Option<IdentityError>>) {
+    let mut changes = secrets.changes();
+    loop {
+        changes.borrow_and_update();
+        let ends = held(secrets).map(|held| at(held.facts().not_after));
+        let end = async {
+            match ends {
+                Some(ends) => tokio::time::sleep(ends.duration_since(SystemTime::now()).unwrap_or_default()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // The sender lives in the store that this holds.
+            _ = changes.changed() => {}
+            () = end => {
+                // The wall clock may have been set back meanwhile.
+                if ends.is_some_and(|ends| ends <= SystemTime::now()) {
+                    let why = problem.borrow().as_ref().map(ToString::to_string);
+                    let why = why.unwrap_or_else(|| "the CA has not answered yet".to_owned());
+                    let reason = format!("the workload's certificate has ended and there is no new one: {why}");
+                    secrets.withdraw(WORKLOAD_SECRET, &reason);
+                }
             }
         }
     }
@@ -171,23 +208,13 @@ fn held(secrets: &SecretStore) -> Option<Arc<crate::tls::Certificate>> {
     }
 }
 
-fn withdraw_if_ended(secrets: &SecretStore, expires: Option<SystemTime>, error: &IdentityError) {
-    if expires.is_some_and(|expires| expires <= SystemTime::now()) {
-        secrets.withdraw(
-            WORKLOAD_SECRET,
-            &format!("the workload's certificate has ended and there is no new one: {error}"),
-        );
-    }
-}
-
-/// How long to wait before renewal: half of the lifetime, give or take a tenth, at least a minute before the end.
-/// `chance` is from 0 to 1.
-fn renew_in(now: SystemTime, begins: SystemTime, expires: SystemTime, chance: f64) -> Duration {
-    let lifetime = expires.duration_since(begins).unwrap_or_default();
+/// How long to wait before renewal: half of the time that is left, give or take a tenth, and at least a minute before
+/// the end if there is that much. `chance` is from 0 to 1.
+///
+/// It counts from now, not from the certificate's begin, which CAs put before the time of issue.
+fn renew_in(now: SystemTime, expires: SystemTime, chance: f64) -> Duration {
     let left = expires.duration_since(now).unwrap_or_default();
-    let wished = lifetime.mul_f64(0.45 + 0.1 * chance);
-    let age = now.duration_since(begins).unwrap_or_default();
-    wished.saturating_sub(age).min(left.saturating_sub(MARGIN)).max(SOONEST)
+    left.mul_f64(0.45 + 0.1 * chance).min(left.saturating_sub(MARGIN.min(left / 2))).max(SOONEST)
 }
 
 #[cfg(test)]
@@ -198,17 +225,17 @@ mod tests {
 
     #[test]
     fn renewal_is_at_half_life_give_or_take_a_tenth() {
-        let begins = SystemTime::UNIX_EPOCH + HOUR;
-        let wait = |chance| renew_in(begins, begins, begins + 24 * HOUR, chance);
+        let now = SystemTime::UNIX_EPOCH + HOUR;
+        let wait = |chance| renew_in(now, now + 24 * HOUR, chance);
         assert_eq!(wait(0.5), 12 * HOUR);
         assert!(wait(0.0) >= 10 * HOUR && wait(1.0) <= 14 * HOUR);
     }
 
     #[test]
-    fn a_certificate_near_its_end_is_renewed_soon_but_not_in_a_rush() {
-        let begins = SystemTime::UNIX_EPOCH;
-        let expires = begins + HOUR;
-        assert_eq!(renew_in(expires, begins, expires, 0.5), SOONEST);
-        assert_eq!(renew_in(begins, begins, begins + Duration::from_secs(70), 0.5), Duration::from_secs(10));
+    fn a_short_certificate_is_renewed_in_time_but_not_in_a_rush() {
+        let now = SystemTime::UNIX_EPOCH;
+        assert_eq!(renew_in(now + HOUR, now + HOUR, 0.5), SOONEST);
+        assert_eq!(renew_in(now, now + Duration::from_secs(10), 0.5), Duration::from_secs(5));
+        assert_eq!(renew_in(now, now + Duration::from_secs(110), 1.0), Duration::from_secs(55));
     }
 }

@@ -125,10 +125,12 @@ impl NetworkChain {
         Ok(())
     }
 
-    /// Whether the route tables that the chain names have come.
+    /// Whether the route tables and filter configurations that the chain names have come.
     pub fn is_warm(&self) -> bool {
         match &self.terminal {
-            Terminal::Http(manager) => manager.routes.load().is_some(),
+            Terminal::Http(manager) => {
+                manager.routes.load().is_some() && manager.filters.iter().all(|entry| entry.filter.is_warm())
+            }
             _ => true,
         }
     }

@@ -426,9 +426,11 @@ impl RouteStore {
         self.handles.lock().entry(name.to_owned()).or_default().clone()
     }
 
-    /// Names of all tables that listeners have asked for.
+    /// Names of the tables that living listeners ask for.
     pub fn names(&self) -> Vec<String> {
-        self.handles.lock().keys().cloned().collect()
+        let handles = self.handles.lock();
+        let asked = handles.iter().filter(|(_, handle)| Arc::strong_count(&handle.0) > 1);
+        asked.map(|(name, _)| name.clone()).collect()
     }
 
     /// Forgets the tables that `keep` does not want.

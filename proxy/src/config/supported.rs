@@ -26,6 +26,7 @@ const TABLES: &[Table] = &[
     crate::http::filters::SUPPORTED,
     crate::http::filters::alpn::SUPPORTED,
     crate::http::filters::cors::SUPPORTED,
+    crate::http::filters::discovered::SUPPORTED,
     crate::http::filters::fault::SUPPORTED,
     crate::http::filters::grpc_stats::SUPPORTED,
     crate::http::filters::header_mutation::SUPPORTED,

@@ -20,6 +20,7 @@ use crate::stream::Stream;
 
 pub mod alpn;
 pub mod cors;
+pub mod discovered;
 pub mod fault;
 pub mod grpc_stats;
 pub mod header_mutation;
@@ -33,7 +34,7 @@ pub mod rbac;
 pub const SUPPORTED: Table = &[
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
-        "name typed_config is_optional disabled",
+        "name typed_config config_discovery is_optional disabled",
     ),
     ("envoy.extensions.filters.http.router.v3.Router", "start_child_span suppress_grpc_request_failure_code_stats"),
 ];
@@ -60,6 +61,11 @@ pub trait HttpFilter: Send + Sync {
 
     /// The exchange is over: every byte is sent, or it broke off.
     fn on_complete(&self, _stream: &Stream) {}
+
+    /// Whether what it waits for (its configuration by ECDS) has come.
+    fn is_warm(&self) -> bool {
+        true
+    }
 }
 
 /// A filter in a connection manager's list.
@@ -200,9 +206,13 @@ enum Decoded {
 
 fn decode_filter(filter: &hcm::HttpFilter, stat_prefix: &str, context: &Context) -> Result<Decoded, ConfigError> {
     use hcm::http_filter::ConfigType;
+    let (config_name, disabled) = (filter.name.clone(), filter.disabled);
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) => resolve(any)?,
-        Some(ConfigType::ConfigDiscovery(_)) => return Err(ConfigError::new("config_discovery", "is not implemented")),
+        Some(ConfigType::ConfigDiscovery(source)) => {
+            let filter = discovered::decode(source, &filter.name, stat_prefix, context).at("config_discovery")?;
+            return Ok(Decoded::Filter(Entry { name: config_name, disabled, filter }));
+        }
         None => return Err(ConfigError::new("typed_config", "must be set")),
     };
     if config.type_name() == ROUTER {
@@ -216,7 +226,7 @@ fn decode_filter(filter: &hcm::HttpFilter, stat_prefix: &str, context: &Context)
     };
     let build = Build { config: &config, name: &filter.name, stat_prefix, context };
     let made = (kind.build)(&build).at("typed_config")?;
-    Ok(Decoded::Filter(Entry { name: filter.name.clone(), disabled: filter.disabled, filter: made }))
+    Ok(Decoded::Filter(Entry { name: config_name, disabled, filter: made }))
 }
 
 fn unknown(any: &Any) -> ConfigError {

@@ -45,7 +45,7 @@ async fn exchange(config: &Config, held: Option<&Arc<Certificate>>) -> Result<Fr
         metadata: None,
     };
     let mut request = tonic::Request::new(message);
-    if let Some(token) = token(&config.token)? {
+    if let Some(token) = token(&config.token, held.is_some())? {
         let mut value: MetadataValue<_> = format!("Bearer {}", token.trim())
             .parse()
             .map_err(|_| IdentityError::Request("the token has characters that a header cannot carry".into()))?;
@@ -104,15 +104,16 @@ fn check_identity(certificate: &Certificate, expected: Option<&SpiffeId>) -> Res
     }
 }
 
-fn token(source: &TokenSource) -> Result<Option<String>, IdentityError> {
+/// The bearer token; a file that is gone is no matter where a held certificate authenticates.
+fn token(source: &TokenSource, has_certificate: bool) -> Result<Option<String>, IdentityError> {
     match source {
         TokenSource::None => Ok(None),
         TokenSource::Given(token) => Ok(Some(token.to_string())),
-        TokenSource::File(path) => std::fs::read_to_string(path).map(Some).map_err(|source| IdentityError::File {
-            what: "token file",
-            path: path.display().to_string(),
-            source,
-        }),
+        TokenSource::File(path) => match std::fs::read_to_string(path) {
+            Ok(token) => Ok(Some(token)),
+            Err(_) if has_certificate => Ok(None),
+            Err(source) => Err(IdentityError::File { what: "token file", path: path.display().to_string(), source }),
+        },
     }
 }
 

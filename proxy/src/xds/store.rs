@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
+use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
 use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
 use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
@@ -22,7 +23,7 @@ use super::dump::{Dump, State};
 use super::session::Update;
 
 use crate::cluster::Cluster;
-use crate::config::{ConfigError, supported};
+use crate::config::{At, ConfigError, supported};
 use crate::context::Context;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
@@ -145,7 +146,7 @@ impl Store {
             Kind::Endpoint => self.apply_endpoints(any),
             Kind::Route => self.apply_route(any),
             Kind::Secret => self.apply_secret(any, version, is_static),
-            Kind::Extension => Err(ConfigError::new("", "ECDS is not implemented")),
+            Kind::Extension => self.apply_extension(any),
         }
         .map_err(|error| error.of_type(&any.type_url))?;
         let state = if is_static { State::Static } else { state };
@@ -233,6 +234,14 @@ impl Store {
         Ok(State::Active)
     }
 
+    fn apply_extension(&mut self, any: &Any) -> Result<State, ConfigError> {
+        let proto: TypedExtensionConfig = decode(any)?;
+        let config = crate::config::required(proto.typed_config, "typed_config")?;
+        self.context.extensions.set(&proto.name, config, &self.context).at("typed_config")?;
+        self.woken.notify_one();
+        Ok(State::Active)
+    }
+
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Cluster if self.clusters.get(name).is_some_and(|held| !held.is_static) => {
@@ -249,6 +258,7 @@ impl Store {
             Kind::Endpoint => {
                 self.assignments.remove(name);
             }
+            Kind::Extension => self.context.extensions.remove(name),
             Kind::Secret => self.context.secrets.withdraw(name, "the control plane removed it"),
             // A route table that a listener still names goes on serving, as in Envoy.
             _ => return,
@@ -301,6 +311,7 @@ impl Store {
         vec![
             (Kind::Endpoint, services.collect()),
             (Kind::Route, self.context.routes.names().into_iter().collect()),
+            (Kind::Extension, self.context.extensions.names()),
             (Kind::Secret, secrets.map(|wish| wish.name).collect()),
         ]
     }

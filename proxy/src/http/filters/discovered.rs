@@ -1,0 +1,208 @@
+//! A filter whose configuration comes by its name from the control plane (ECDS).
+//!
+//! Its place in the list stays; what fills it changes with each update, for exchanges that begin after it.
+//! Without any configuration the default serves, and without a default the answer is 500 (Envoy,
+//! "Extension configuration").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use ferromesh_proto::Any;
+use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use ferromesh_proto::envoy::config::core::v3::{ConfigSource, ExtensionConfigSource};
+use parking_lot::Mutex;
+
+use super::{Build, FILTERS, Flow, HttpFilter, resolve, unknown};
+use crate::body::Body;
+use crate::cause::Cause;
+use crate::config::supported::Table;
+use crate::config::{At, ConfigError, required};
+use crate::context::Context;
+use crate::http::{LocalReply, ResponseHead};
+use crate::stream::Stream;
+
+/// Fields of this room's messages that are implemented.
+pub const SUPPORTED: Table = &[(
+    "envoy.config.core.v3.ExtensionConfigSource",
+    "config_source default_config apply_default_config_without_warming type_urls",
+)];
+
+/// A filter that fills the place. `ArcSwap` needs a thin pointer, so it holds another `Arc` around it.
+type Built = Arc<dyn HttpFilter>;
+
+/// Decodes the filter's place; what the store already has fills it at once.
+///
+/// # Errors
+/// Names the field that is wrong or not implemented.
+pub fn decode(
+    source: &ExtensionConfigSource,
+    name: &str,
+    stat_prefix: &str,
+    context: &Context,
+) -> Result<Arc<dyn HttpFilter>, ConfigError> {
+    from_ads(source.config_source.as_ref()).at("config_source")?;
+    if source.type_urls.is_empty() {
+        return Err(ConfigError::new("type_urls", "must name the types that may come"));
+    }
+    let mut types = Vec::new();
+    for (index, url) in source.type_urls.iter().enumerate() {
+        let any = Any { type_url: url.clone(), ..Any::default() };
+        if !FILTERS.iter().any(|kind| kind.message == any.type_name()) {
+            return Err(unknown(&any).at(format!("type_urls[{index}]")));
+        }
+        types.push(any.type_name().to_owned());
+    }
+    if source.apply_default_config_without_warming && source.default_config.is_none() {
+        return Err(ConfigError::new("default_config", "must be set with apply_default_config_without_warming"));
+    }
+    let mut place = Discovered {
+        name: name.to_owned(),
+        stat_prefix: stat_prefix.to_owned(),
+        types,
+        default: None,
+        waits: !source.apply_default_config_without_warming,
+        current: ArcSwapOption::empty(),
+    };
+    if let Some(default) = &source.default_config {
+        place.default = Some(place.build(default, context).at("default_config")?);
+    }
+    let place = Arc::new(place);
+    context.extensions.subscribe(&place, context)?;
+    Ok(place)
+}
+
+fn from_ads(source: Option<&ConfigSource>) -> Result<(), ConfigError> {
+    match required(source, "config_source")?.config_source_specifier {
+        Some(ConfigSourceSpecifier::Ads(_)) => Ok(()),
+        _ => Err(ConfigError::new("", "only ads is implemented here")),
+    }
+}
+
+/// The place of a filter in a connection manager's list.
+struct Discovered {
+    name: String,
+    stat_prefix: String,
+    types: Vec<String>,
+    default: Option<Built>,
+    /// The listener does not serve before the configuration has come.
+    waits: bool,
+    current: ArcSwapOption<Built>,
+}
+
+/// The filters that serve an exchange, by the address of their place: an update does not change them midway.
+struct Chosen(Vec<(usize, Built)>);
+
+impl Discovered {
+    fn build(&self, config: &Any, context: &Context) -> Result<Built, ConfigError> {
+        let config = resolve(config)?;
+        let kind = FILTERS
+            .iter()
+            .find(|kind| kind.message == config.type_name() && self.types.iter().any(|allowed| allowed == kind.message))
+            .ok_or_else(|| {
+                ConfigError::new("", format!("type {:?} is not among the filter's type_urls", config.type_url))
+            })?;
+        (kind.build)(&Build { config: &config, name: &self.name, stat_prefix: &self.stat_prefix, context })
+    }
+
+    fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn choose(&self, stream: &mut Stream) -> Option<Built> {
+        let current = self.current.load().as_deref().cloned();
+        let filter = current.or_else(|| self.default.clone())?;
+        let mut all = stream.state.get::<Chosen>().map(|chosen| chosen.0.clone()).unwrap_or_default();
+        all.push((self.key(), filter.clone()));
+        stream.state.set(Chosen(all));
+        Some(filter)
+    }
+
+    fn chosen(&self, stream: &Stream) -> Option<Built> {
+        let chosen = stream.state.get::<Chosen>()?;
+        chosen.0.iter().find(|(key, _)| *key == self.key()).map(|(_, filter)| filter.clone())
+    }
+}
+
+impl HttpFilter for Discovered {
+    fn on_request(&self, stream: &mut Stream, body: &mut Body) -> Flow {
+        match self.choose(stream) {
+            Some(filter) => filter.on_request(stream, body),
+            None => Flow::Respond(Box::new(LocalReply::new(Cause::NoFilterConfig))),
+        }
+    }
+
+    fn on_response(&self, stream: &mut Stream, head: &mut ResponseHead, body: &mut Body) {
+        if let Some(filter) = self.chosen(stream) {
+            filter.on_response(stream, head, body);
+        }
+    }
+
+    fn on_complete(&self, stream: &Stream) {
+        if let Some(filter) = self.chosen(stream) {
+            filter.on_complete(stream);
+        }
+    }
+
+    fn is_warm(&self) -> bool {
+        !self.waits || self.current.load().is_some()
+    }
+}
+
+/// Filter configurations by name, and the places that wait for them.
+#[derive(Default)]
+pub struct ExtensionStore(Mutex<BTreeMap<String, Extension>>);
+
+#[derive(Default)]
+struct Extension {
+    config: Option<Any>,
+    places: Vec<Weak<Discovered>>,
+}
+
+impl ExtensionStore {
+    fn subscribe(&self, place: &Arc<Discovered>, context: &Context) -> Result<(), ConfigError> {
+        let mut named = self.0.lock();
+        let extension = named.entry(place.name.clone()).or_default();
+        if let Some(config) = &extension.config {
+            place.current.store(Some(Arc::new(place.build(config, context)?)));
+        }
+        extension.places.retain(|place| place.strong_count() > 0);
+        extension.places.push(Arc::downgrade(place));
+        Ok(())
+    }
+
+    /// Sets a configuration; every place that names it takes it, or none.
+    ///
+    /// # Errors
+    /// If it is of a type that a place does not allow, or its own decoder refuses it.
+    pub fn set(&self, name: &str, config: Any, context: &Context) -> Result<(), ConfigError> {
+        let mut named = self.0.lock();
+        let extension = named.entry(name.to_owned()).or_default();
+        let mut fresh = Vec::new();
+        for place in extension.places.iter().filter_map(Weak::upgrade) {
+            let filter = place.build(&config, context)?;
+            fresh.push((place, filter));
+        }
+        for (place, filter) in fresh {
+            place.current.store(Some(Arc::new(filter)));
+        }
+        extension.config = Some(config);
+        Ok(())
+    }
+
+    /// Takes a configuration away: the defaults serve.
+    pub fn remove(&self, name: &str) {
+        let mut named = self.0.lock();
+        if let Some(extension) = named.get_mut(name) {
+            extension.config = None;
+            extension.places.iter().filter_map(Weak::upgrade).for_each(|place| place.current.store(None));
+        }
+    }
+
+    /// Names that living filters wait for or use.
+    pub fn names(&self) -> BTreeSet<String> {
+        let mut named = self.0.lock();
+        named.retain(|_, extension| extension.places.iter().any(|place| place.strong_count() > 0));
+        named.keys().cloned().collect()
+    }
+}
