@@ -7,7 +7,6 @@
 //!
 //! [`Listener`] is configuration, shared by the workers; [`Listeners`] is one worker's sockets and connections.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::tls::DownstreamTls;
 mod balance;
 mod decode;
 mod filter;
+mod fingerprint;
 mod hello;
 mod matcher;
 mod proxy_header;
@@ -115,6 +115,8 @@ pub struct FilterChain {
     network: NetworkChain,
     /// Of the encoded chain; tells whether an update changes it.
     fingerprint: u64,
+    /// The same without what its HTTP connection manager reads per request; connections stay while it stays.
+    frame: u64,
 }
 
 /// Counters of a listener (`listener.<address>.`).
@@ -155,9 +157,9 @@ impl Listener {
         self.chains.iter().chain(self.default_chain.as_ref())
     }
 
-    /// Chains of this listener by what they are made of.
-    fn by_fingerprint(&self) -> HashMap<u64, Arc<FilterChain>> {
-        self.all_chains().map(|chain| (chain.fingerprint, chain.clone())).collect()
+    /// The chain whose connections this version keeps, if it has it.
+    fn framed(&self, frame: u64) -> Option<&Arc<FilterChain>> {
+        self.all_chains().find(|chain| chain.frame == frame)
     }
 
     fn choose(&self, facts: &Facts<'_>) -> Option<&Arc<FilterChain>> {

@@ -20,7 +20,7 @@ use crate::config::{At, ConfigError, required};
 use crate::context::Context;
 use crate::format::Info;
 use crate::http::HttpConnectionManager;
-use crate::http::serve::DrainSignal;
+use crate::http::serve::{DrainSignal, ManagerHandle};
 use crate::io::Io;
 use crate::stream::{Connection, Upstream};
 use crate::worker::Worker;
@@ -78,6 +78,18 @@ impl NetworkChain {
     /// # Errors
     /// Names the filter and field that cannot be served.
     pub fn decode(protos: &[listener::Filter], context: &Context) -> Result<Self, ConfigError> {
+        Self::decode_after(protos, context, None)
+    }
+
+    /// Decodes a new version of a chain; HTTP filters that have not changed keep their state.
+    ///
+    /// # Errors
+    /// Names the filter and field that cannot be served.
+    pub fn decode_after(
+        protos: &[listener::Filter],
+        context: &Context,
+        before: Option<&Self>,
+    ) -> Result<Self, ConfigError> {
         let mut chain = Self { filters: Vec::new(), terminal: Terminal::Nothing };
         for (index, proto) in protos.iter().enumerate() {
             let path = format!("filters[{index}]");
@@ -89,7 +101,7 @@ impl NetworkChain {
             let ConfigType::TypedConfig(any) = config else {
                 return Err(ConfigError::new("config_discovery", "is not implemented").at(path));
             };
-            chain.add(any, context).at("typed_config").at(path)?;
+            chain.add(any, context, before).at("typed_config").at(path)?;
         }
         if matches!(chain.terminal, Terminal::Nothing) && !chain.filters.is_empty() {
             return Err(ConfigError::new("filters", "the last one must be http_connection_manager or tcp_proxy"));
@@ -97,12 +109,16 @@ impl NetworkChain {
         Ok(chain)
     }
 
-    fn add(&mut self, any: &Any, context: &Context) -> Result<(), ConfigError> {
+    fn add(&mut self, any: &Any, context: &Context, before: Option<&Self>) -> Result<(), ConfigError> {
         let broken = |error: UnpackError| ConfigError::new("", error.to_string());
         let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()))?;
         if any.is::<proto::http_connection_manager::v3::HttpConnectionManager>() {
             let message = any.unpack().map_err(broken)?;
-            self.terminal = Terminal::Http(HttpConnectionManager::decode(message, context)?);
+            self.terminal = Terminal::Http(HttpConnectionManager::decode_after(
+                message,
+                context,
+                before.and_then(Self::manager).map(Arc::as_ref),
+            )?);
         } else if any.is::<proto::tcp_proxy::v3::TcpProxy>() {
             self.terminal = Terminal::Tcp(tcp_proxy::TcpProxy::decode(&any.unpack().map_err(broken)?, context)?);
         } else if any.is::<proto::rbac::v3::Rbac>() {
@@ -125,6 +141,14 @@ impl NetworkChain {
         Ok(())
     }
 
+    /// The connection manager, if the chain ends with one.
+    pub fn manager(&self) -> Option<&Arc<HttpConnectionManager>> {
+        match &self.terminal {
+            Terminal::Http(manager) => Some(manager),
+            _ => None,
+        }
+    }
+
     /// Whether the route tables and filter configurations that the chain names have come.
     pub fn is_warm(&self) -> bool {
         match &self.terminal {
@@ -135,13 +159,15 @@ impl NetworkChain {
         }
     }
 
-    /// Serves a connection until it ends.
+    /// Serves a connection until it ends. `current` names the connection manager that its requests take, which may
+    /// be a newer one than the chain's.
     pub async fn run(
         &self,
         worker: Rc<Worker>,
         mut io: Io,
         mut connection: Connection,
         drain: DrainSignal,
+        current: Option<ManagerHandle>,
         listener_logs: &[AccessLog],
     ) {
         let mut cluster = None;
@@ -165,7 +191,8 @@ impl NetworkChain {
         let connection = Rc::new(connection);
         match &self.terminal {
             Terminal::Http(manager) => {
-                crate::http::serve::serve(worker, manager.clone(), io, connection, drain).await;
+                let manager = current.unwrap_or_else(|| ManagerHandle::new(manager.clone()));
+                crate::http::serve::serve(worker, manager, io, connection, drain).await;
             }
             Terminal::Tcp(proxy) => proxy.serve(&worker, io, connection, cluster, listener_logs).await,
             Terminal::Echo => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ferromesh_proto::envoy::config::route::v3::FilterConfig;
 use ferromesh_proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
 use super::{FilterChain, LocalReply, ResponseHead};
@@ -76,6 +77,8 @@ pub struct Entry {
     pub disabled: bool,
     /// The filter.
     pub filter: Arc<dyn HttpFilter>,
+    /// Of what the filter is made of; tells whether an update changes it.
+    fingerprint: u64,
 }
 
 impl Entry {
@@ -170,7 +173,19 @@ const fn kind(message: &'static str, build: BuildFilter, route: Option<(&'static
 /// The last filter of each list.
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
 
-/// Decodes a connection manager's list, which must end with the router; the router is not in the result.
+/// Filters of the version before, which go on with their state (rate limit buckets) where nothing changes them.
+struct Known<'a>(Vec<&'a Entry>);
+
+impl Known<'_> {
+    /// Gives each filter once: two with the same configuration stay two.
+    fn take(&mut self, fingerprint: u64) -> Option<Arc<dyn HttpFilter>> {
+        let place = self.0.iter().position(|entry| entry.fingerprint == fingerprint)?;
+        Some(self.0.remove(place).filter.clone())
+    }
+}
+
+/// Decodes a connection manager's list, which must end with the router; the router is not in the result. Filters of
+/// `before` that have not changed are kept.
 ///
 /// # Errors
 /// Names the filter that is not implemented, or whose configuration is wrong.
@@ -178,7 +193,9 @@ pub fn decode_list(
     filters: &[hcm::HttpFilter],
     stat_prefix: &str,
     context: &Context,
+    before: &[Entry],
 ) -> Result<FilterChain, ConfigError> {
+    let mut known = Known(before.iter().collect());
     let mut entries = Vec::with_capacity(filters.len());
     let mut router = false;
     for (index, filter) in filters.iter().enumerate() {
@@ -186,7 +203,7 @@ pub fn decode_list(
         if router {
             return Err(ConfigError::new(at(), "follows the router, which must be the last filter"));
         }
-        match decode_filter(filter, stat_prefix, context).at(at())? {
+        match decode_filter(filter, stat_prefix, context, &mut known).at(at())? {
             Decoded::Filter(entry) => entries.push(entry),
             Decoded::Router => router = true,
             Decoded::Skipped => {}
@@ -204,14 +221,23 @@ enum Decoded {
     Skipped,
 }
 
-fn decode_filter(filter: &hcm::HttpFilter, stat_prefix: &str, context: &Context) -> Result<Decoded, ConfigError> {
+fn decode_filter(
+    filter: &hcm::HttpFilter,
+    stat_prefix: &str,
+    context: &Context,
+    known: &mut Known<'_>,
+) -> Result<Decoded, ConfigError> {
     use hcm::http_filter::ConfigType;
     let (config_name, disabled) = (filter.name.clone(), filter.disabled);
     let config = match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) => resolve(any)?,
         Some(ConfigType::ConfigDiscovery(source)) => {
-            let filter = discovered::decode(source, &filter.name, stat_prefix, context).at("config_discovery")?;
-            return Ok(Decoded::Filter(Entry { name: config_name, disabled, filter }));
+            let fingerprint = fingerprint("config_discovery", &source.encode_to_vec(), &filter.name, stat_prefix);
+            let filter = match known.take(fingerprint) {
+                Some(kept) => kept,
+                None => discovered::decode(source, &filter.name, stat_prefix, context).at("config_discovery")?,
+            };
+            return Ok(Decoded::Filter(Entry { name: config_name, disabled, filter, fingerprint }));
         }
         None => return Err(ConfigError::new("typed_config", "must be set")),
     };
@@ -224,9 +250,24 @@ fn decode_filter(filter: &hcm::HttpFilter, stat_prefix: &str, context: &Context)
         }
         return Err(unknown(&config).at("typed_config"));
     };
-    let build = Build { config: &config, name: &filter.name, stat_prefix, context };
-    let made = (kind.build)(&build).at("typed_config")?;
-    Ok(Decoded::Filter(Entry { name: config_name, disabled, filter: made }))
+    let fingerprint = fingerprint(config.type_name(), &config.value, &filter.name, stat_prefix);
+    let made = match known.take(fingerprint) {
+        Some(kept) => kept,
+        None => {
+            let build = Build { config: &config, name: &filter.name, stat_prefix, context };
+            (kind.build)(&build).at("typed_config")?
+        }
+    };
+    Ok(Decoded::Filter(Entry { name: config_name, disabled, filter: made, fingerprint }))
+}
+
+fn fingerprint(kind: &str, config: &[u8], name: &str, stat_prefix: &str) -> u64 {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    for part in [kind.as_bytes(), config, name.as_bytes(), stat_prefix.as_bytes()] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.digest()
 }
 
 fn unknown(any: &Any) -> ConfigError {

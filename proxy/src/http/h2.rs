@@ -32,7 +32,7 @@ const SEND_BUFFER: usize = 128 * 1024;
 pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
     let abused = Rc::new(Cell::new(false));
     let handshake = builder(&session).handshake::<_, Bytes>(Guard::new(ahead, io, abused.clone()));
-    let limit = session.manager.request_headers_timeout.unwrap_or(Duration::from_secs(10));
+    let limit = session.manager().request_headers_timeout.unwrap_or(Duration::from_secs(10));
     let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
     let keepalive = KeepAlive::new(&session, connection.ping_pong());
     Driver {
@@ -50,7 +50,7 @@ pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
 }
 
 fn builder(session: &Session) -> Builder {
-    let manager = &session.manager;
+    let manager = session.manager();
     let options = &manager.http2;
     let mut builder = Builder::new();
     builder
@@ -103,7 +103,8 @@ impl Driver {
         if self.active.get() > 0 {
             self.idle_since = Instant::now();
         }
-        match self.session.manager.idle_timeout {
+        let limit = self.session.manager().idle_timeout;
+        match limit {
             Some(limit) => self.timer.poll_until(cx, self.idle_since + limit),
             None => Poll::Pending,
         }
@@ -184,7 +185,8 @@ struct KeepAlive {
 
 impl KeepAlive {
     fn new(session: &Session, ping: Option<PingPong>) -> Option<Self> {
-        let options = &session.manager.http2;
+        let manager = session.manager();
+        let options = &manager.http2;
         let interval = options.keepalive_interval.filter(|interval| !interval.is_zero())?;
         let timeout = options.keepalive_timeout;
         Some(Self { ping, interval, timeout, timer: Timer::default(), last: Instant::now(), waiting: false })

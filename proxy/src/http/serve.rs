@@ -1,11 +1,11 @@
 //! A downstream connection: which codec serves it, when it ends, how it drains.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 
@@ -18,6 +18,13 @@ use crate::io::Io;
 use crate::stream::{Connection, FilterState, Stream, Upstream};
 use crate::worker::Worker;
 
+mod current;
+
+pub use current::ManagerHandle;
+
+/// A draining connection at rest is closed at once, but not so soon after its last answer: the client may be sending
+/// its next request, which is still answered, with `connection: close`.
+pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -153,19 +160,23 @@ impl Drop for DrainSignal {
 pub struct Session {
     /// The worker.
     pub worker: Rc<Worker>,
-    /// The connection manager that was configured when the connection came.
-    pub manager: Arc<HttpConnectionManager>,
+    manager: ManagerHandle,
     /// The connection.
     pub connection: Rc<Connection>,
     drain: DrainSignal,
 }
 
 impl Session {
+    /// The connection manager as it is configured now. Not to be held over an `await`.
+    pub fn manager(&self) -> Ref<'_, Arc<HttpConnectionManager>> {
+        self.manager.get()
+    }
+
     /// Whether this connection shall end after the requests that it has.
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
             || self.worker.context.is_draining()
-            || self.manager.max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
+            || self.manager().max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
     }
 
     /// Ready once this connection drains.
@@ -175,12 +186,14 @@ impl Session {
 
     /// Whether the `count`th request is the last of its connection.
     pub fn is_last(&self, count: u32) -> bool {
-        self.manager.max_requests_per_connection != 0 && count >= self.manager.max_requests_per_connection
+        let most = self.manager().max_requests_per_connection;
+        most != 0 && count >= most
     }
 
     /// Limits of HTTP/1 heads.
     pub fn h1_limits(&self) -> Limits {
-        Limits { head_bytes: self.manager.max_request_headers_bytes, headers: self.manager.max_headers_count }
+        let manager = self.manager();
+        Limits { head_bytes: manager.max_request_headers_bytes, headers: manager.max_headers_count }
     }
 
     /// The state of a new request.
@@ -188,7 +201,7 @@ impl Session {
         Stream {
             worker: self.worker.clone(),
             connection: self.connection.clone(),
-            manager: self.manager.clone(),
+            manager: self.manager().clone(),
             request,
             remote: self.connection.remote,
             internal: false,
@@ -215,16 +228,10 @@ impl Session {
 }
 
 /// Serves a downstream connection to its end.
-pub async fn serve(
-    worker: Rc<Worker>,
-    manager: Arc<HttpConnectionManager>,
-    io: Io,
-    connection: Rc<Connection>,
-    drain: DrainSignal,
-) {
+pub async fn serve(worker: Rc<Worker>, manager: ManagerHandle, io: Io, connection: Rc<Connection>, drain: DrainSignal) {
     let closing = drain.clone();
     let session = Rc::new(Session { worker, manager, connection, drain });
-    let counted = session.manager.stats.connection();
+    let counted = session.manager().stats.connection();
     let mut serving = Box::pin(serve_codec(session, io));
     std::future::poll_fn(|cx| match serving.as_mut().poll(cx) {
         Poll::Ready(()) => Poll::Ready(()),
@@ -237,7 +244,8 @@ pub async fn serve(
 async fn serve_codec(session: Rc<Session>, io: Io) {
     let alpn = session.connection.tls.as_ref().and_then(|tls| tls.alpn.clone());
     let mut wire = Wire::new(io);
-    let http2 = match (session.manager.codec, alpn.as_deref()) {
+    let codec = session.manager().codec;
+    let http2 = match (codec, alpn.as_deref()) {
         (Codec::Http1, _) => false,
         (Codec::Http2, _) => true,
         (Codec::Auto, Some("h2")) => true,
@@ -247,7 +255,7 @@ async fn serve_codec(session: Rc<Session>, io: Io) {
             None => return,
         },
     };
-    session.manager.stats.codec(http2);
+    session.manager().stats.codec(http2);
     if http2 {
         let (io, ahead) = wire.into_parts();
         Box::pin(h2::serve(session, ahead, io)).await;
@@ -275,8 +283,11 @@ async fn detect(session: &Session, wire: &mut Wire) -> Option<bool> {
                 Poll::Pending => break,
             }
         }
-        let limit =
-            if wire.input.is_empty() { session.manager.idle_timeout } else { session.manager.request_headers_timeout };
+        let manager = session.manager();
+        let limit = if wire.input.is_empty() { manager.idle_timeout } else { manager.request_headers_timeout };
+        drop(manager);
+        let drained = wire.input.is_empty() && session.poll_drained(cx).is_ready();
+        let limit = if drained { Some(limit.map_or(IDLE_GRACE, |limit| limit.min(IDLE_GRACE))) } else { limit };
         let Some(limit) = limit else { return Poll::Pending };
         timer.poll_until(cx, start + limit).map(|()| None)
     })

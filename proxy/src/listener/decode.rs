@@ -1,17 +1,15 @@
 //! Listeners out of their messages.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::listener::v3 as proto;
-use ferromesh_proto::prost::Message;
 
 use super::balance::Balancer;
 use super::filter::ListenerFilter;
-use super::{FilterChain, Listener, ListenerStats, MAX_CONNECTIONS, Matcher, SocketOptions};
+use super::{FilterChain, Listener, ListenerStats, MAX_CONNECTIONS, Matcher, SocketOptions, fingerprint};
 use crate::access_log::AccessLog;
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
@@ -46,7 +44,6 @@ impl Listener {
         before: Option<&Self>,
     ) -> Result<Arc<Self>, ConfigError> {
         let addresses = addresses(proto)?;
-        let known = before.map(Self::by_fingerprint).unwrap_or_default();
         let mut filters = Vec::new();
         for (index, filter) in proto.listener_filters.iter().enumerate() {
             filters.push(ListenerFilter::decode(filter).at(format!("listener_filters[{index}]"))?);
@@ -56,11 +53,11 @@ impl Listener {
         }
         let mut chains = Vec::new();
         for (index, chain) in proto.filter_chains.iter().enumerate() {
-            chains.push(FilterChain::decode(chain, context, &known).at(format!("filter_chains[{index}]"))?);
+            chains.push(FilterChain::decode(chain, context, before, false).at(format!("filter_chains[{index}]"))?);
         }
         let default_chain = proto.default_filter_chain.as_ref();
         let default_chain = default_chain
-            .map(|chain| FilterChain::decode(chain, context, &known))
+            .map(|chain| FilterChain::decode(chain, context, before, true))
             .transpose()
             .at("default_filter_chain")?;
         let first = addresses.first().map(ToString::to_string).unwrap_or_default();
@@ -93,19 +90,26 @@ impl FilterChain {
     fn decode(
         proto: &proto::FilterChain,
         context: &Context,
-        known: &HashMap<u64, Arc<Self>>,
+        before: Option<&Listener>,
+        is_default: bool,
     ) -> Result<Arc<Self>, ConfigError> {
-        let fingerprint = xxhash_rust::xxh3::xxh3_64(&proto.encode_to_vec());
-        if let Some(chain) = known.get(&fingerprint) {
+        let fingerprint = fingerprint::whole(proto, is_default);
+        let known = |wanted: &dyn Fn(&Self) -> bool| before?.all_chains().find(|chain| wanted(chain));
+        if let Some(chain) = known(&|chain| chain.fingerprint == fingerprint) {
             return Ok(chain.clone());
         }
+        let frame = fingerprint::frame(proto, is_default);
+        // A chain whose TLS has changed drains, but the rate limits of its filters go on.
+        let before = known(&|chain| chain.frame == frame)
+            .or_else(|| known(&|chain| !chain.name.is_empty() && chain.name.as_str() == proto.name));
         let timeout = duration(proto.transport_socket_connect_timeout, "transport_socket_connect_timeout")?;
         Ok(Arc::new(Self {
             name: Text::from(proto.name.as_str()),
             tls: DownstreamTls::of_socket(proto.transport_socket.as_ref(), &context.secrets).at("transport_socket")?,
             tls_timeout: timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(TLS_TIMEOUT),
-            network: NetworkChain::decode(&proto.filters, context)?,
+            network: NetworkChain::decode_after(&proto.filters, context, before.map(|chain| &chain.network))?,
             fingerprint,
+            frame,
         }))
     }
 }

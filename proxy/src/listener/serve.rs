@@ -97,10 +97,11 @@ async fn serve(
             let Ok(membership) = go.await else { return };
             let membership: super::worker::Membership = membership;
             let signal = membership.group.signal();
-            chain.network.run(worker, io, connection, signal, &listener.access_logs).await;
+            let manager = membership.group.manager();
+            chain.network.run(worker, io, connection, signal, manager, &listener.access_logs).await;
         })
     };
-    let _ = ready.send(active.join(chain, id, task.abort_handle()));
+    let _ = ready.send(listeners.join(active, chain, id, task.abort_handle()));
 }
 
 /// Whether the connection goes on.

@@ -1,3 +1,5 @@
+mod managers;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::{FilterChain, Listener, serve};
-use crate::http::serve::{Drain, DrainSignal};
+use crate::http::serve::{Drain, DrainSignal, ManagerHandle};
 use crate::text::Text;
 use crate::worker::Worker;
 
@@ -39,6 +39,8 @@ pub(super) struct Active {
     /// Connections of this listener in this worker; what exact balance compares.
     load: Arc<AtomicUsize>,
     handed: RefCell<Option<AbortHandle>>,
+    /// Removed or draining; and how long connections that come still, or are in their handshake, may go on.
+    ended: Cell<Option<Duration>>,
 }
 
 struct Accepting {
@@ -46,14 +48,43 @@ struct Accepting {
     address: SocketAddr,
 }
 
-/// The connections of one filter chain.
-#[derive(Default)]
+/// The connections of one filter chain; of all its versions that differ in the HTTP connection manager only.
 pub(super) struct Group {
     drain: Drain,
     members: RefCell<FxHashMap<u64, AbortHandle>>,
+    /// What the requests of the connections take, if the chain serves HTTP.
+    manager: Option<ManagerHandle>,
 }
 
 impl Group {
+    fn new(chain: &FilterChain) -> Rc<Self> {
+        Rc::new(Self {
+            drain: Drain::new(),
+            members: RefCell::default(),
+            manager: chain.network.manager().cloned().map(ManagerHandle::new),
+        })
+    }
+
+    /// The chain has a new version.
+    fn update(&self, chain: &FilterChain) {
+        if let (Some(handle), Some(manager)) = (&self.manager, chain.network.manager()) {
+            handle.store(manager.clone());
+        }
+    }
+
+    pub(super) fn manager(&self) -> Option<ManagerHandle> {
+        self.manager.clone()
+    }
+
+    /// Ends the connections, with `deadline` for those that do not end by themselves.
+    fn end_within(self: Rc<Self>, deadline: Duration) {
+        self.drain.start();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(deadline).await;
+            self.members.borrow().values().for_each(AbortHandle::abort);
+        });
+    }
+
     pub(super) fn signal(&self) -> DrainSignal {
         self.drain.signal()
     }
@@ -74,7 +105,8 @@ impl Listeners {
 
     /// Serves a listener, or a new version of it. `sockets` are this worker's from [`super::bind`]; without any, those
     /// that it has go on, so that no connection is refused. Connections of filter chains that the new version does not
-    /// have any more drain.
+    /// have any more drain; where only the HTTP connection manager is a new one, they stay, and their next request
+    /// takes it.
     ///
     /// # Errors
     /// If a socket cannot be used by the runtime.
@@ -84,9 +116,8 @@ impl Listeners {
         let active = match known {
             Some(active) => {
                 active.listener.replace(listener.clone());
-                self.drain_groups(&active, |fingerprint| {
-                    !listener.all_chains().any(|chain| chain.fingerprint == fingerprint)
-                });
+                self.drain_groups(&active, |frame| listener.framed(frame).is_none());
+                active.update_groups();
                 active
             }
             None => {
@@ -115,6 +146,7 @@ impl Listeners {
         let removed = self.active.borrow_mut().remove(&Text::from(name));
         if let Some(active) = removed {
             active.stop_accepting();
+            active.ended.set(Some(self.drain_time));
             self.drain_groups(&active, |_| true);
         }
     }
@@ -124,8 +156,28 @@ impl Listeners {
         let all: Vec<Rc<Active>> = self.active.borrow().values().cloned().collect();
         for active in all {
             active.stop_accepting();
+            active.ended.set(Some(deadline));
             self.drain_groups_within(&active, |_| true, deadline);
         }
+    }
+
+    /// The connections of a chain, this one among them until the membership is dropped. While it came, the listener may
+    /// have got a newer version of the chain, which it takes then, or have lost it: then it drains from the beginning.
+    pub(super) fn join(&self, active: &Active, chain: &FilterChain, id: u64, task: AbortHandle) -> Membership {
+        let listener = active.listener();
+        let current = listener.framed(chain.frame).filter(|_| active.ended.get().is_none());
+        let group = match current {
+            Some(current) => {
+                active.groups.borrow_mut().entry(chain.frame).or_insert_with(|| Group::new(current)).clone()
+            }
+            None => {
+                let group = Group::new(chain);
+                group.clone().end_within(active.ended.get().unwrap_or(self.drain_time));
+                group
+            }
+        };
+        group.members.borrow_mut().insert(id, task);
+        Membership { group, id }
     }
 
     /// Connections of this worker now.
@@ -241,19 +293,15 @@ impl Listeners {
 
     fn drain_groups_within(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool, deadline: Duration) {
         let mut drained = Vec::new();
-        active.groups.borrow_mut().retain(|fingerprint, group| {
-            let gone = gone(*fingerprint);
+        active.groups.borrow_mut().retain(|frame, group| {
+            let gone = gone(*frame);
             if gone {
                 drained.push(group.clone());
             }
             !gone
         });
         for group in drained {
-            group.drain.start();
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(deadline).await;
-                group.members.borrow().values().for_each(AbortHandle::abort);
-            });
+            group.end_within(deadline);
         }
     }
 }
@@ -266,6 +314,7 @@ impl Active {
             groups: RefCell::default(),
             load: Arc::default(),
             handed: RefCell::default(),
+            ended: Cell::new(None),
         }
     }
 
@@ -273,11 +322,14 @@ impl Active {
         self.listener.borrow().clone()
     }
 
-    /// The connections of a chain, this one among them until the membership is dropped.
-    pub(super) fn join(&self, chain: &FilterChain, id: u64, task: AbortHandle) -> Membership {
-        let group = self.groups.borrow_mut().entry(chain.fingerprint).or_default().clone();
-        group.members.borrow_mut().insert(id, task);
-        Membership { group, id }
+    /// Connections take the connection managers of the listener's current version.
+    fn update_groups(&self) {
+        let listener = self.listener();
+        for (frame, group) in &*self.groups.borrow() {
+            if let Some(chain) = listener.framed(*frame) {
+                group.update(chain);
+            }
+        }
     }
 
     fn stop_accepting(&self) {

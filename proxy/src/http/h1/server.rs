@@ -16,7 +16,7 @@ use super::{Limits, Refusal};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::http::exchange::{self, Meter, Sink};
-use crate::http::serve::Session;
+use crate::http::serve::{IDLE_GRACE, Session};
 use crate::http::timer::Timer;
 use crate::http::{LocalReply, ResponseHead};
 
@@ -46,7 +46,8 @@ pub async fn serve(session: Rc<Session>, wire: Wire) {
             Next::Closed => false,
         };
         if linger {
-            close(&shared, &mut timer, session.manager.delayed_close).await;
+            let delay = session.manager().delayed_close;
+            close(&shared, &mut timer, delay).await;
         }
         return;
     }
@@ -147,9 +148,9 @@ async fn next_head(session: &Session, shared: &RefCell<Shared>, timer: &mut Time
     let mut scanned = 0;
     let idle_since = Instant::now();
     let mut first_byte = None;
-    let mut drained = None;
     std::future::poll_fn(|cx| {
         let shared = &mut *shared.borrow_mut();
+        shared.limits = session.h1_limits();
         // Answers to requests that were pipelined are written by their own exchange; nothing is left here.
         loop {
             match parse::take_head(&mut shared.wire.input, &mut scanned, shared.limits) {
@@ -166,15 +167,15 @@ async fn next_head(session: &Session, shared: &RefCell<Shared>, timer: &mut Time
         if shared.wire.input.is_empty() {
             shared.wire.release();
             first_byte = None;
-            if drained.is_none() && session.poll_drained(cx).is_ready() {
-                drained = Some(Instant::now());
-            }
-            let idle = session.manager.idle_timeout.map(|limit| idle_since + limit);
-            let drain = drained.map(|at| at + session.manager.drain_timeout);
+            let drained = session.poll_drained(cx).is_ready();
+            let manager = session.manager();
+            let idle = manager.idle_timeout.map(|limit| idle_since + limit);
+            let drain = drained.then(|| idle_since + manager.drain_timeout.min(IDLE_GRACE));
+            drop(manager);
             let Some(deadline) = [idle, drain].into_iter().flatten().min() else { return Poll::Pending };
             return timer.poll_until(cx, deadline).map(|()| Next::Closed);
         }
-        let Some(limit) = session.manager.request_headers_timeout else { return Poll::Pending };
+        let Some(limit) = session.manager().request_headers_timeout else { return Poll::Pending };
         let began: Instant = *first_byte.get_or_insert_with(Instant::now);
         timer
             .poll_until(cx, began + limit)
@@ -204,7 +205,7 @@ async fn serve_one(
     let mut request = parsed.head;
     let tunnel = request.upgrade.is_some();
     let bodyless = parsed.framing == Framing::None && !tunnel;
-    let passed_on = parsed.expect_continue && session.manager.proxy_100_continue;
+    let passed_on = parsed.expect_continue && session.manager().proxy_100_continue;
     if passed_on {
         request.headers.insert(http::header::EXPECT, http::HeaderValue::from_static("100-continue"));
     }
@@ -237,11 +238,11 @@ async fn serve_one(
 /// HTTP/1.0 only where it is wanted.
 fn accept_version(session: &Session, mut parsed: ParsedRequest) -> Result<ParsedRequest, Refusal> {
     if parsed.head.version == Version::HTTP_10 {
-        if !session.manager.accept_http_10 {
+        if !session.manager().accept_http_10 {
             return Err(Refusal::new(Cause::LowVersion, "HTTP/1.0 is not accepted here"));
         }
         if parsed.head.authority.is_empty() {
-            parsed.head.authority = session.manager.default_host_for_http_10.clone();
+            parsed.head.authority = session.manager().default_host_for_http_10.clone();
             if parsed.head.authority.is_empty() {
                 return Err(Refusal::new(Cause::InvalidHost, "no Host"));
             }

@@ -39,7 +39,7 @@ pub async fn serve(session: Rc<Session>, request: http::Request<RecvStream>, res
         }
     };
     let expects = head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let owes_continue = expects && !complete && !session.manager.proxy_100_continue;
+    let owes_continue = expects && !complete && !session.manager().proxy_100_continue;
     if owes_continue {
         head.headers.remove(EXPECT);
     }
@@ -66,7 +66,7 @@ fn inform(respond: &Respond, head: ResponseHead) {
 /// h2 has checked pseudo-headers and connection-specific headers (RFC 9113, 8.2.2 and 8.3).
 fn request_head(session: &Session, parts: http::request::Parts) -> Result<RequestHead, Cause> {
     let mut headers = parts.headers;
-    if headers.len() > session.manager.max_headers_count {
+    if headers.len() > session.manager().max_headers_count {
         return Err(Cause::HeadersTooLarge);
     }
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));

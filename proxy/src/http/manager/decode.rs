@@ -32,6 +32,19 @@ impl HttpConnectionManager {
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
     pub fn decode(message: hcm::HttpConnectionManager, context: &Context) -> Result<Arc<Self>, ConfigError> {
+        Self::decode_after(message, context, None)
+    }
+
+    /// Decodes a new version of a connection manager. HTTP filters whose configuration has not changed are kept, with
+    /// their state; what routes of an inline table configure for a filter is made anew.
+    ///
+    /// # Errors
+    /// Names the field that is missing, wrong or not implemented.
+    pub fn decode_after(
+        message: hcm::HttpConnectionManager,
+        context: &Context,
+        before: Option<&Self>,
+    ) -> Result<Arc<Self>, ConfigError> {
         if message.stat_prefix.is_empty() {
             return Err(ConfigError::new("stat_prefix", "must be set"));
         }
@@ -49,7 +62,12 @@ impl HttpConnectionManager {
         Ok(Arc::new(Self {
             codec: codec(message.codec_type)?,
             stat_prefix: message.stat_prefix.as_str().into(),
-            filters: filters::decode_list(&message.http_filters, &message.stat_prefix, context)?,
+            filters: filters::decode_list(
+                &message.http_filters,
+                &message.stat_prefix,
+                context,
+                before.map(|before| &before.filters[..]).unwrap_or_default(),
+            )?,
             access_logs: crate::access_log::AccessLog::decode_list(&message.access_log, context)?,
             server_name: server_name(&message.server_name)?,
             server_header: server_header(message.server_header_transformation)?,

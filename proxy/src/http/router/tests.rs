@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use crate::cluster::tests::cluster;
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
-use crate::http::serve::{DrainSignal, serve};
+use crate::http::serve::{DrainSignal, ManagerHandle, serve};
 use crate::io::{Io, Socket};
 use crate::stream::Connection;
 use crate::worker::Worker;
@@ -112,7 +112,7 @@ async fn ask(route: &str, clusters: &[(&str, SocketAddr)], request: &str) -> Str
     };
     let (mut client, io) = tokio::io::duplex(1 << 16);
     let io = Io::plain(Socket::Duplex(io));
-    tokio::task::spawn_local(serve(worker, manager, io, Rc::new(connection), DrainSignal::never()));
+    tokio::task::spawn_local(serve(worker, ManagerHandle::new(manager), io, Rc::new(connection), DrainSignal::never()));
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();

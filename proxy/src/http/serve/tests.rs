@@ -10,7 +10,7 @@ use ferromesh_proto::envoy::extensions::filters::network::http_connection_manage
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::LocalSet;
 
-use super::{Drain, DrainSignal, serve};
+use super::{Drain, DrainSignal, ManagerHandle, serve};
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
 use crate::io::{Io, Socket};
@@ -73,7 +73,13 @@ pub(crate) fn start(more: &str, drain: DrainSignal) -> (DuplexStream, Arc<HttpCo
     let manager = manager(&context, more);
     let (ours, client) = tokio::io::duplex(64 * 1024);
     let worker = Worker::new(0, context);
-    tokio::task::spawn_local(serve(worker, manager.clone(), Io::plain(Socket::Duplex(ours)), connection(), drain));
+    tokio::task::spawn_local(serve(
+        worker,
+        ManagerHandle::new(manager.clone()),
+        Io::plain(Socket::Duplex(ours)),
+        connection(),
+        drain,
+    ));
     (client, manager)
 }
 

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 use super::{connection, manager};
 use crate::cluster::Cluster;
 use crate::context::{Context, Local};
-use crate::http::serve::{DrainSignal, serve};
+use crate::http::serve::{DrainSignal, ManagerHandle, serve};
 use crate::io::{Io, Socket};
 use crate::worker::Worker;
 
@@ -39,7 +39,7 @@ load_assignment:
     let (ours, client) = tokio::io::duplex(64 * 1024);
     let worker = Worker::new(0, context.clone());
     let io = Io::plain(Socket::Duplex(ours));
-    tokio::task::spawn_local(serve(worker, manager, io, connection(), DrainSignal::never()));
+    tokio::task::spawn_local(serve(worker, ManagerHandle::new(manager), io, connection(), DrainSignal::never()));
     (client, upstream)
 }
 
