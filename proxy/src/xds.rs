@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod dump;
+mod routed;
 pub mod session;
 pub mod store;
 

@@ -53,6 +53,8 @@ pub struct Store {
     /// What serves: may be an older form of a cluster whose new form warms.
     published: BTreeMap<String, Arc<Cluster>>,
     listeners: BTreeMap<String, Held<Listener>>,
+    /// New forms of route tables that lead to clusters which still warm: (table, clusters).
+    waiting_routes: BTreeMap<String, (Arc<RouteConfiguration>, BTreeSet<String>)>,
     /// Last endpoints by service name: an updated cluster starts with them, since delta xDS does not send them again.
     assignments: BTreeMap<String, ClusterLoadAssignment>,
     /// Kinds whose first answer is awaited before the proxy is ready.
@@ -81,6 +83,7 @@ impl Store {
             clusters: BTreeMap::new(),
             published: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            waiting_routes: BTreeMap::new(),
             assignments: BTreeMap::new(),
             awaited: awaited.iter().copied().collect(),
             woken: Arc::new(Notify::new()),
@@ -220,8 +223,9 @@ impl Store {
 
     fn apply_route(&mut self, any: &Any) -> Result<State, ConfigError> {
         let proto: RouteProto = decode(any)?;
-        let handle = self.context.routes.handle(&proto.name);
-        handle.store(Arc::new(RouteConfiguration::decode(proto, &self.context)?));
+        let (name, clusters) = (proto.name.clone(), super::routed::clusters(&proto));
+        let table = Arc::new(RouteConfiguration::decode(proto, &self.context)?);
+        self.waiting_routes.insert(name, (table, clusters));
         self.woken.notify_one();
         Ok(State::Active)
     }
@@ -287,6 +291,7 @@ impl Store {
             let clusters = self.published.iter().map(|(name, cluster)| (Text::from(name.as_str()), cluster.clone()));
             self.context.clusters.publish(clusters.collect());
         }
+        self.publish_routes();
         for (name, held) in &mut self.listeners {
             let Some(until) = held.warming_until else { continue };
             if held.value.is_warm() || until <= now {
@@ -302,6 +307,22 @@ impl Store {
             tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
             self.ready.send_replace(true);
         }
+    }
+
+    /// Publishes tables whose clusters serve: make before break, whatever order the control plane sends in.
+    fn publish_routes(&mut self) {
+        let (clusters, published) = (&self.clusters, &self.published);
+        let routes = &self.context.routes;
+        self.waiting_routes.retain(|name, (table, needed)| {
+            let warms = |name: &String| {
+                !published.contains_key(name) && clusters.get(name).is_some_and(|held| held.warming_until.is_some())
+            };
+            let waits = needed.iter().any(warms);
+            if !waits {
+                routes.handle(name).store(table.clone());
+            }
+            waits
+        });
     }
 
     /// What is asked for by name: endpoints of EDS clusters, tables of RDS listeners, secrets by ADS.
