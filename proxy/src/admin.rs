@@ -24,6 +24,9 @@ mod pages;
 /// Connections served at a time; more wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 64;
 
+/// Changes the log filter; says what is wrong with a new one.
+pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
 /// What the pages show and do.
 #[derive(Clone)]
 pub struct Admin {
@@ -36,7 +39,7 @@ pub struct Admin {
     /// Asks the proxy to act.
     pub commands: tokio::sync::mpsc::Sender<Command>,
     /// Changes the log filter; says what is wrong with a new one.
-    pub set_log_level: Option<Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    pub set_log_level: Option<SetLogLevel>,
     /// When the proxy started.
     pub started: std::time::Instant,
     /// Worker threads.

@@ -25,6 +25,9 @@ use crate::xds::store::Store;
 /// Commands that may wait for the admin thread.
 const COMMANDS: usize = 16;
 
+/// Changes the log filter; says what is wrong with a new one.
+pub type SetLogLevel = crate::admin::SetLogLevel;
+
 /// How a proxy runs, beyond its bootstrap.
 #[derive(Clone)]
 pub struct Options {
@@ -34,7 +37,7 @@ pub struct Options {
     /// or the bootstrap says how they come.
     pub identity: Option<identity::Config>,
     /// Changes the log filter (`/logging`).
-    pub set_log_level: Option<Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    pub set_log_level: Option<SetLogLevel>,
     /// Longest time that connections get to end in a drain.
     pub drain_time: Duration,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ferromesh_core::runtime::signals::Signals;
 use ferromesh_core::telemetry;
 
-use crate::app::{Options, Proxy};
+use crate::app::{Options, Proxy, SetLogLevel};
 use crate::args::Args;
 use crate::bootstrap;
 use crate::identity::{self, Pem, TokenSource};
@@ -49,11 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
-async fn proxy(
-    args: &Args,
-    path: &Path,
-    set_log_level: Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
-) -> ExitCode {
+async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode {
     let bootstrap = match bootstrap::load(path) {
         Ok(bootstrap) => bootstrap,
         Err(error) => return fail(BAD_BOOTSTRAP, &error.to_string()),

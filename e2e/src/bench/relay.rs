@@ -110,10 +110,11 @@ pub fn run(listen: SocketAddr, upstream: SocketAddr, side: Side, certificates: &
             let (pool, connector, acceptor) = (pool.clone(), connector.clone(), acceptor.clone());
             tokio::task::spawn_local(async move {
                 match acceptor {
-                    Some(acceptor) => match acceptor.accept(socket).await {
-                        Ok(stream) => serve(stream, upstream, pool, connector).await,
-                        Err(_) => (),
-                    },
+                    Some(acceptor) => {
+                        if let Ok(stream) = acceptor.accept(socket).await {
+                            serve(stream, upstream, pool, connector).await;
+                        }
+                    }
                     None => serve(socket, upstream, pool, connector).await,
                 }
             });

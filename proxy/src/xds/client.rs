@@ -28,6 +28,9 @@ const MAX_RESPONSE: usize = 256 * 1024 * 1024;
 /// A silent peer is asked for a sign of life this often, and given up after twice that.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
+/// A resource's name, and its version or what is wrong with it.
+type Named = (String, String);
+
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -247,7 +250,7 @@ impl Client {
     }
 
     /// Applies an update: (name, version) of what came, (name, reason) of what was refused.
-    fn apply(&mut self, kind: Kind, update: Update) -> (Vec<(String, String)>, Vec<(String, String)>) {
+    fn apply(&mut self, kind: Kind, update: Update) -> (Vec<Named>, Vec<Named>) {
         let versions =
             update.resources.iter().map(|(name, version, _)| (name.clone(), version.clone())).collect::<Vec<_>>();
         let errors = self.store.apply(kind, update);
