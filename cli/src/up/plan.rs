@@ -232,7 +232,7 @@ fn gateway_pod(
     labels.insert(labels::CANONICAL_NAME.into(), workload.clone());
     labels.insert(labels::CANONICAL_REVISION.into(), "latest".into());
     let wanted: BTreeSet<u16> =
-        gateway.spec.listeners.iter().filter_map(|listener| u16::try_from(listener.port).ok()).collect();
+        gateway.spec.listeners.iter().map(|listener| listener.port).collect();
     let planned = wanted
         .into_iter()
         .map(|port| {
