@@ -18,15 +18,29 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::analyze::analyze;
-use crate::app::Published;
 use crate::index::{self, Key, View};
 use crate::metrics::Metrics;
 use crate::serve::hub::ProxySync;
 use crate::serve::{Hub, Kind, ResourceSet};
-use crate::status::Statuses;
+use crate::status::{Facts, Statuses};
 
 /// Names that `adsz` shows for each type.
 const ADSZ_NAMES: usize = 1000;
+
+/// The newest view, and whether it is complete.
+#[derive(Clone)]
+pub struct Published {
+    /// The view.
+    pub view: Arc<View>,
+    /// Every source has reported all that it began with; proxies are served from then on.
+    pub synced: bool,
+    /// The number under which proxies were given it; 0 before the first.
+    pub generation: u64,
+    /// The status of every object that has one.
+    pub statuses: Arc<Statuses>,
+    /// What became of the patches of EnvoyFilters.
+    pub facts: Arc<Facts>,
+}
 
 /// What the pages are made of.
 #[derive(Clone)]
@@ -234,8 +248,8 @@ async fn statuses(State(admin): State<Admin>) -> Json<Value> {
 }
 
 async fn findings(State(admin): State<Admin>) -> Response {
-    let view = admin.view();
-    match tokio::task::spawn_blocking(move || analyze(&view)).await {
+    let published = admin.views.borrow().clone();
+    match tokio::task::spawn_blocking(move || analyze(&published.view, &published.facts)).await {
         Ok(findings) => Json(json!(findings)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

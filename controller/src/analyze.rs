@@ -10,6 +10,7 @@ pub mod services;
 mod tests;
 pub mod workloads;
 
+use crate::envoyfilter::Facts;
 use crate::index::{ObjectRef, Severity, View, labels};
 use ferromesh_api::annotations;
 use std::fmt;
@@ -53,6 +54,8 @@ pub const NOT_HONOURED: &str = "FM0007";
 pub const NOT_SUPPORTED: &str = "FM0008";
 /// A listener that cannot be used.
 pub const BAD_LISTENER: &str = "FM0009";
+/// A patch that could not be applied.
+pub const PATCH_FAILED: &str = "FM0010";
 /// Istio: a referenced object is not there.
 pub const NOT_FOUND: &str = "IST0101";
 /// Istio: an object does not follow its schema.
@@ -62,11 +65,11 @@ pub const PORT_NAME: &str = "IST0118";
 /// Istio: a selector selects no workload.
 pub const NO_WORKLOAD: &str = "IST0127";
 
-/// Everything worth saying, the most serious first.
-pub fn analyze(view: &View) -> Vec<Finding> {
+/// Everything worth saying, the most serious first; `facts` are what translation knows of patches.
+pub fn analyze(view: &View, facts: &Facts) -> Vec<Finding> {
     let workloads = workloads::all(view);
     let mut findings = Vec::new();
-    envoy_filter::analyze(view, &workloads, &mut findings);
+    envoy_filter::analyze(view, facts, &workloads, &mut findings);
     routes::analyze(view, &mut findings);
     services::analyze(view, &mut findings);
     security::analyze(view, &workloads, &mut findings);

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use crate::admin::Published;
 use crate::admin::{self, Admin};
 use crate::analyze::{Finding, analyze};
 use crate::index::{Event, Index, Problem, View};
@@ -92,19 +93,6 @@ pub struct Controller {
     _tasks: JoinSet<()>,
 }
 
-/// The newest view, and whether it is complete.
-#[derive(Clone)]
-pub struct Published {
-    /// The view.
-    pub view: Arc<View>,
-    /// Every source has reported all that it began with; proxies are served from then on.
-    pub synced: bool,
-    /// The number under which proxies were given it; 0 before the first.
-    pub generation: u64,
-    /// The status of every object that has one.
-    pub statuses: Arc<Statuses>,
-}
-
 impl Controller {
     /// Starts on the caller's runtime with the translator; proxies are served once every source has reported all.
     ///
@@ -124,8 +112,13 @@ impl Controller {
         let plaintext = config.allow_plaintext_loopback;
         let server = Server::start(config.xds_listen, config.tls, plaintext, config.server, parts).await?;
         let index = Index::new(config.mesh);
-        let first =
-            Published { view: Arc::new(index.view().clone()), synced: false, generation: 0, statuses: Arc::default() };
+        let first = Published {
+            view: Arc::new(index.view().clone()),
+            synced: false,
+            generation: 0,
+            statuses: Arc::default(),
+            facts: Arc::default(),
+        };
         let views = watch::Sender::new(first);
         let admin = Admin { hub: hub.clone(), metrics: metrics.clone(), views: views.subscribe() };
         let address = config.admin_listen;
@@ -176,7 +169,8 @@ impl Controller {
 
     /// Everything worth saying about the objects, the most serious first.
     pub fn findings(&self) -> Vec<Finding> {
-        analyze(&self.view())
+        let published = self.admin.views.borrow().clone();
+        analyze(&published.view, &published.facts)
     }
 
     /// Where each proxy stands.
@@ -241,21 +235,29 @@ impl River {
         self.unsynced = self.unsynced.saturating_sub(changes.synced);
         let view = Arc::new(self.index.view().clone());
         self.metrics.view(count, view.services.len());
-        let changes_status = !changes.is_empty();
+        let mut changes_status = !changes.is_empty();
         let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);
+        changes_status |= synced && first;
         let mut generation = self.hub.generation();
         if synced && (first || !changes.is_empty()) {
             let affected = self.compile.affected(changes);
             generation = self.hub.publish(self.compile.snapshot(Arc::clone(&view)), affected, batch.since);
             tracing::debug!(generation, events = count, "a new view");
         }
-        let previous = Arc::clone(&self.views.borrow().statuses);
-        // What became of patches is known to translation only, for each proxy; conditions of EnvoyFilters go without.
-        let statuses = if changes_status { self.statuses(&view, &previous) } else { previous };
-        self.views.send_replace(Published { view, synced, generation, statuses });
+        let (mut statuses, mut facts) = {
+            let previous = self.views.borrow();
+            (Arc::clone(&previous.statuses), Arc::clone(&previous.facts))
+        };
+        if changes_status {
+            // Before all is there, patches find nothing: that would be said of them for a moment only.
+            facts = if synced { Arc::new(self.compile.facts(&view)) } else { Arc::default() };
+            self.metrics.patches(&facts);
+            statuses = self.statuses(&view, &facts, &statuses);
+        }
+        self.views.send_replace(Published { view, synced, generation, statuses, facts });
     }
 
-    fn statuses(&self, view: &View, previous: &Statuses) -> Arc<Statuses> {
-        Arc::new(status::compute(view, &Facts::default(), &Time(jiff::Timestamp::now()), previous))
+    fn statuses(&self, view: &View, facts: &Facts, previous: &Statuses) -> Arc<Statuses> {
+        Arc::new(status::compute(view, facts, &Time(jiff::Timestamp::now()), previous))
     }
 }

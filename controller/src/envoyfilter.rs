@@ -6,6 +6,7 @@
 //! and says why; the resource stays as it was.
 
 pub mod cluster;
+pub mod facts;
 mod http;
 pub mod listener;
 pub mod matching;
@@ -15,6 +16,7 @@ pub mod patch;
 pub mod route;
 mod splice;
 
+pub use facts::{Facts, PatchOutcome};
 pub use matching::Proxy;
 pub use outcome::{Outcome, PatchReport, Run, Stage};
 pub use patch::{ApplyTo, CompiledFilter, Context, Operation, Patch, PatchSet};

@@ -11,6 +11,7 @@ pub mod app;
 pub mod args;
 pub mod envoyfilter;
 pub mod index;
+pub mod kind;
 pub mod metrics;
 pub mod serve;
 pub mod source;

@@ -12,7 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use crate::serve::Kind;
+use crate::envoyfilter::Facts;
+use crate::kind::Kind;
 
 /// Bounds of `pilot_proxy_convergence_time`, in seconds: Istio's, and finer ones below.
 const CONVERGENCE: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0];
@@ -49,6 +50,11 @@ impl TypedMetric for BareCounter {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TypeLabel {
     r#type: &'static str,
 }
@@ -65,6 +71,7 @@ pub struct Metrics {
     events: BareCounter,
     views: BareCounter,
     services: Gauge,
+    patches: Family<OutcomeLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -87,6 +94,7 @@ impl Metrics {
             events: BareCounter::default(),
             views: BareCounter::default(),
             services: Gauge::default(),
+            patches: Family::default(),
         };
         for kind in Kind::ALL {
             drop(metrics.pushes.get_or_create(&label(kind)));
@@ -101,6 +109,8 @@ impl Metrics {
             r.register("pilot_xds", "Proxies that are connected", metrics.connected.clone());
             r.register("pilot_events", "Events of the sources", metrics.events.clone());
             r.register("pilot_views", "Views that were published", metrics.views.clone());
+            let help = "Patches of EnvoyFilters, by what became of them: applied, no_match or failed";
+            r.register("ferromesh_envoyfilter_patches", help, metrics.patches.clone());
             r.register("pilot_services", "Services that are known", metrics.services.clone());
         });
         metrics
@@ -127,6 +137,16 @@ impl Metrics {
         self.events.increment(u64::try_from(events).unwrap_or(u64::MAX));
         self.views.increment(1);
         self.services.set(i64::try_from(services).unwrap_or(i64::MAX));
+    }
+
+    /// What became of the patches of EnvoyFilters in the newest view.
+    pub fn patches(&self, facts: &Facts) {
+        let outcomes = || facts.patches.values().flatten();
+        for outcome in ["applied", "no_match", "failed"] {
+            let count = outcomes().filter(|found| found.word() == outcome).count();
+            let gauge = self.patches.get_or_create(&OutcomeLabel { outcome });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// How many responses of `kind` went out.

@@ -10,15 +10,14 @@
 pub mod client;
 pub mod debounce;
 pub mod hub;
-pub mod kind;
 pub mod listener;
 pub mod resources;
 pub mod session;
 pub mod stream;
 pub mod tls_files;
 
+pub use crate::kind::{Kind, Kinds};
 pub use client::{Client, ClientError};
 pub use hub::{Hub, Snapshot};
-pub use kind::{Kind, Kinds};
 pub use listener::{Address, Server, ServerConfig, ServerError, ServerTls};
 pub use resources::{Resource, ResourceSet};

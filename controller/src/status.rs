@@ -7,10 +7,8 @@ pub mod route;
 mod set;
 #[cfg(test)]
 mod tests;
-pub mod unsupported;
 
-pub use unsupported::{unsupported_in_grpc_rule, unsupported_in_http_rule};
-
+pub use crate::envoyfilter::{Facts, PatchOutcome};
 use crate::index::{Key, View};
 use ferromesh_api::Time;
 use ferromesh_api::gateway_api::RouteStatus;
@@ -44,22 +42,6 @@ fn by_name<T: serde::Serialize, S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map.iter().map(|(key, status)| (key.to_string(), status)))
-}
-
-/// What became of one patch of an EnvoyFilter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PatchOutcome {
-    /// How many things it patched, in all proxies together.
-    pub matched: usize,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-}
-
-/// What the view does not show: what translation found out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The outcome of each patch, by EnvoyFilter, in order. A filter that no proxy has is not in it.
-    pub patches: BTreeMap<Key, Vec<PatchOutcome>>,
 }
 
 /// Computes every status. `previous` is what was computed last: what does not change keeps its time.

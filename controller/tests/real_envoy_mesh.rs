@@ -61,7 +61,7 @@ impl Mesh {
     async fn synced(&self, proxies: usize, envoys: &[&Envoy]) {
         let done = || {
             let (sync, generation) = (self.controller.sync(), self.controller.views().borrow().generation);
-            for rejected in sync.iter().flat_map(|proxy| &proxy.types).filter_map(|sync| sync.nack.as_ref()) {
+            if let Some(rejected) = sync.iter().flat_map(|proxy| &proxy.types).find_map(|sync| sync.nack.as_ref()) {
                 panic!("rejected: {rejected:?}\n{}", envoys.iter().map(|envoy| envoy.log()).collect::<String>());
             }
             let listening = |proxy: &ferromesh_controller::serve::hub::ProxySync| {

@@ -6,6 +6,7 @@ use anyhow::{Context, anyhow};
 use ferromesh_controller::analyze::{self, Finding};
 use ferromesh_controller::index::{Index, Problem, Severity, View};
 use ferromesh_controller::source::{Folder, FolderOptions, Source};
+use ferromesh_controller::translate::Translator;
 use serde_json::json;
 
 use super::Failure;
@@ -19,7 +20,7 @@ use crate::output::{self, Colour};
 /// If the input cannot be read.
 pub async fn run(args: &Analyze) -> Result<Exit, Failure> {
     let view = read(args).await.map_err(Failure::usage)?;
-    let findings = analyze::analyze(&view);
+    let findings = analyze::analyze(&view, &Translator::new().facts(&view));
     let problems = view.problems.as_slice();
     let value = json!({ "findings": findings, "problems": problems });
     output::value(args.output, &value, |_| shown(&findings, problems)).map_err(Failure::usage)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use ferromesh_ca::{Ca, RunningCa, StaticTokens};
-use ferromesh_controller::analyze::{self, Finding};
+use ferromesh_controller::analyze::Finding;
 use ferromesh_controller::app::{Config as ControllerConfig, Controller};
 use ferromesh_controller::index::{Key, Kind, ObjectRef, View};
 use ferromesh_controller::serve::Address;
@@ -120,7 +120,7 @@ impl Mesh {
 
     /// What analysis finds in the view as it is.
     pub fn findings(&self) -> Vec<Finding> {
-        analyze::analyze(&self.controller.view())
+        self.controller.findings()
     }
 
     /// Starts pods that the view asks for and stops those that it no longer does. Says whether anything changed.

@@ -2,18 +2,21 @@
 //! way round), selecting nothing, or written wrongly.
 
 use super::workloads::{self, Workload};
-use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, PATCHES_NOTHING};
+use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, PATCH_FAILED, PATCHES_NOTHING};
+use crate::envoyfilter::{Facts, PatchOutcome};
+use crate::index::envoy_filters::invalid_patches;
 use crate::index::{Key, Kind, ObjectRef, Severity, View, envoy_filters};
-use crate::status::envoy_filter::invalid_patches;
 use ferromesh_api::istio::EnvoyFilter;
 use ferromesh_api::istio::envoy_filter::PatchContext;
 use ferromesh_api::labels as keys;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) fn analyze(view: &View, workloads: &[Workload], findings: &mut Vec<Finding>) {
+pub(super) fn analyze(view: &View, facts: &Facts, workloads: &[Workload], findings: &mut Vec<Finding>) {
     for (key, filter) in view.envoy_filters.iter() {
         let object = ObjectRef { kind: Kind::EnvoyFilter, key: key.clone() };
-        for what in invalid_patches(filter) {
+        let invalid = invalid_patches(filter);
+        let readable = invalid.is_empty();
+        for what in invalid {
             findings.push(Finding {
                 severity: Severity::Error,
                 code: INVALID,
@@ -22,11 +25,35 @@ pub(super) fn analyze(view: &View, workloads: &[Workload], findings: &mut Vec<Fi
                 remedy: "Write one of the words of Istio's EnvoyFilter reference".to_owned(),
             });
         }
-        if let Some(finding) = useless(view, workloads, key, filter, &object) {
-            findings.push(finding);
+        let useless = useless(view, workloads, key, filter, &object);
+        if useless.is_none() && readable {
+            let outcomes = facts.patches.get(key).into_iter().flatten().enumerate();
+            findings.extend(outcomes.filter_map(|(index, outcome)| in_vain(&object, index, outcome)));
         }
+        findings.extend(useless);
         both_roots(view, key, &object, findings);
     }
+}
+
+/// What translation says of a patch that failed or found nothing.
+fn in_vain(object: &ObjectRef, index: usize, outcome: &PatchOutcome) -> Option<Finding> {
+    let (severity, code, message, remedy) = match outcome {
+        PatchOutcome { error: Some(why), .. } => {
+            let message = format!("configPatches[{index}] could not be applied: {why}");
+            (Severity::Error, PATCH_FAILED, message, "Mend patch.value; resources stay as they are without it")
+        }
+        PatchOutcome { matched: 0, unmatched: Some(why), .. } => {
+            let message = format!("configPatches[{index}] matches nothing: {why}");
+            (
+                Severity::Warning,
+                PATCHES_NOTHING,
+                message,
+                "Compare match with what `ferromesh config` shows of the proxy",
+            )
+        }
+        _ => return None,
+    };
+    Some(Finding { severity, code, object: object.clone(), message, remedy: remedy.to_owned() })
 }
 
 /// Which patches cannot match since no selected workload has the traffic that they name; for status.

@@ -4,7 +4,7 @@
 use super::{BAD_LISTENER, Finding, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED};
 use crate::index::attachment::{self, Bound, Parent, our_controller};
 use crate::index::{Kind, ObjectRef, Severity, View, listeners, references};
-use crate::status::{route, unsupported_in_grpc_rule, unsupported_in_http_rule};
+use crate::translate::{grpc_route, http_route};
 use ferromesh_api::conditions::reasons;
 use ferromesh_api::gateway_api::BackendObjectReference;
 
@@ -14,12 +14,12 @@ pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
         parents(view, &bound, &object, findings);
         match &bound {
             Bound::Http(_, http) => {
-                backends(view, &object, route::http_backends(http), findings);
-                unsupported(&object, http.spec.rules.iter().map(unsupported_in_http_rule), findings);
+                backends(view, &object, references::http_backends(http), findings);
+                unsupported(&object, http.spec.rules.iter().map(http_route::unsupported), findings);
             }
             Bound::Grpc(_, grpc) => {
-                backends(view, &object, route::grpc_backends(grpc), findings);
-                unsupported(&object, grpc.spec.rules.iter().map(unsupported_in_grpc_rule), findings);
+                backends(view, &object, references::grpc_backends(grpc), findings);
+                unsupported(&object, grpc.spec.rules.iter().map(grpc_route::unsupported), findings);
             }
         }
     }
@@ -82,7 +82,7 @@ fn unsupported(object: &ObjectRef, rules: impl Iterator<Item = Vec<String>>, fin
             severity: Severity::Error,
             code: NOT_SUPPORTED,
             object: object.clone(),
-            message: format!("rules[{index}] is not served: {}", rule.join("; ")),
+            message: format!("rules[{index}] is not served as written: {}", rule.join("; ")),
             remedy: "Leave it out, or write it in another way".to_owned(),
         });
     }

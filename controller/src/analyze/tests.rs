@@ -12,7 +12,8 @@ fn findings(yaml: &str) -> Vec<Finding> {
             object.metadata_mut().namespace = Some("demo".to_owned());
         }
     }
-    analyze(&View::of(objects))
+    let view = View::of(objects);
+    analyze(&view, &crate::translate::Translator::new().facts(&view))
 }
 
 fn codes(yaml: &str) -> Vec<&'static str> {

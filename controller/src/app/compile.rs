@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::envoyfilter::Facts;
 use crate::index::{Changes, View};
 use crate::serve::Snapshot;
 use crate::serve::hub::Affected;
@@ -10,6 +11,11 @@ use crate::serve::hub::Affected;
 pub trait Compile: Send + Sync + 'static {
     /// What to serve of `view`; may be lazy.
     fn snapshot(&self, view: Arc<View>) -> Arc<dyn Snapshot>;
+
+    /// What became of the patches of EnvoyFilters in `view`.
+    fn facts(&self, _view: &View) -> Facts {
+        Facts::default()
+    }
 
     /// Which types `changes` may have changed, by client.
     fn affected(&self, changes: Changes) -> Affected;

@@ -1,8 +1,12 @@
 //! The translator as what the xDS port serves.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use super::Compile;
+use crate::envoyfilter::Facts;
 use crate::index::{Changes, View};
 use crate::serve::hub::Affected;
 use crate::serve::session::Wanted;
@@ -15,7 +19,11 @@ pub struct Translated(Arc<Translator>);
 
 impl Compile for Translated {
     fn snapshot(&self, view: Arc<View>) -> Arc<dyn Snapshot> {
-        Arc::new(Scene { translator: Arc::clone(&self.0), view })
+        Arc::new(Scene { translator: Arc::clone(&self.0), view, sets: Mutex::default() })
+    }
+
+    fn facts(&self, view: &View) -> Facts {
+        self.0.facts(view)
     }
 
     fn affected(&self, changes: Changes) -> Affected {
@@ -23,25 +31,64 @@ impl Compile for Translated {
     }
 }
 
+/// Sets made for different lists of names under one key; more are made for each proxy alone.
+const MOST_LISTS: usize = 64;
+
+type Names = Arc<BTreeSet<Arc<str>>>;
+type Shared = Arc<OnceLock<ResourceSet>>;
+
 struct Scene {
     translator: Arc<Translator>,
     view: Arc<View>,
+    /// What proxies that see the same share, by type and what they see, then by the names that they want.
+    sets: Mutex<BTreeMap<(Kind, String), Vec<(Names, Shared)>>>,
+}
+
+impl Scene {
+    /// The place for the set of all proxies like this one, if there are others like it.
+    fn shared(&self, node: &Node, kind: Kind, names: &Names) -> Option<Shared> {
+        let group = match kind {
+            Kind::Cluster => self.translator.clusters_shared_by(&self.view, node),
+            Kind::Endpoint => node.namespace.clone(),
+            Kind::Route => self.translator.routes_shared_by(&self.view, node),
+            Kind::Listener | Kind::Secret | Kind::ExtensionConfig => return None,
+        };
+        // All clusters are made, whichever are wanted.
+        let names = if kind == Kind::Cluster { Names::default() } else { Arc::clone(names) };
+        let mut sets = self.sets.lock();
+        let lists = sets.entry((kind, group)).or_default();
+        if let Some((_, shared)) = lists.iter().find(|(list, _)| Arc::ptr_eq(list, &names) || *list == names) {
+            return Some(Arc::clone(shared));
+        }
+        (lists.len() < MOST_LISTS).then(|| {
+            let shared = Shared::default();
+            lists.push((names, Arc::clone(&shared)));
+            shared
+        })
+    }
+
+    fn make(&self, node: &Node, kind: Kind, wanted: &Wanted) -> ResourceSet {
+        let names = || wanted.names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let made = match kind {
+            Kind::Cluster => self.translator.clusters(&self.view, node),
+            Kind::Listener => self.translator.listeners(&self.view, node),
+            Kind::Endpoint => self.translator.endpoints(&self.view, node, &names()),
+            Kind::Route => self.translator.routes(&self.view, node, &names()),
+            Kind::Secret => self.translator.secrets(&self.view, node, &names()),
+            Kind::ExtensionConfig => self.translator.extension_configs(&self.view, node, &names()),
+        };
+        let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
+        ResourceSet::new(made.into_iter().map(shared).collect())
+    }
 }
 
 impl Snapshot for Scene {
     fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet {
         let Some(node) = node(client) else { return ResourceSet::default() };
-        let names = || wanted.names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-        let made = match kind {
-            Kind::Cluster => self.translator.clusters(&self.view, &node),
-            Kind::Listener => self.translator.listeners(&self.view, &node),
-            Kind::Endpoint => self.translator.endpoints(&self.view, &node, &names()),
-            Kind::Route => self.translator.routes(&self.view, &node, &names()),
-            Kind::Secret => self.translator.secrets(&self.view, &node, &names()),
-            Kind::ExtensionConfig => self.translator.extension_configs(&self.view, &node, &names()),
-        };
-        let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
-        ResourceSet::new(made.into_iter().map(shared).collect())
+        match self.shared(&node, kind, &wanted.names) {
+            Some(shared) => shared.get_or_init(|| self.make(&node, kind, wanted)).clone(),
+            None => self.make(&node, kind, wanted),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Key, View, labels};
 use ferromesh_api::gateway_api::GROUP;
 use ferromesh_api::istio::EnvoyFilter;
+use ferromesh_api::istio::envoy_filter::{ApplyTo, ConfigPatch, PatchContext, PatchOperation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -59,4 +60,28 @@ pub fn is_gateway(pod: &ferromesh_api::ObjectMeta) -> bool {
     labels.contains_key(ferromesh_api::labels::GATEWAY_NAME)
         || labels.get(ferromesh_api::labels::ISTIO).is_some_and(|word| word.ends_with("gateway"))
         || labels::annotation(pod, "inject.istio.io/templates").is_some_and(|templates| templates.contains("gateway"))
+}
+
+/// What cannot be read in the patches, by index.
+pub fn invalid_patches(filter: &EnvoyFilter) -> Vec<String> {
+    let patches = filter.spec.config_patches.iter().enumerate();
+    patches.filter_map(|(index, patch)| invalid(patch).map(|what| format!("configPatches[{index}]: {what}"))).collect()
+}
+
+fn invalid(patch: &ConfigPatch) -> Option<String> {
+    match &patch.apply_to {
+        ApplyTo::Invalid => return Some("applyTo must be written".to_owned()),
+        ApplyTo::Unknown(word) => return Some(format!("applyTo {word} is not known")),
+        _ => {}
+    }
+    if let PatchContext::Unknown(word) = patch.context() {
+        return Some(format!("match.context {word} is not known"));
+    }
+    match &patch.patch.operation {
+        PatchOperation::Invalid => Some("patch.operation must be written".to_owned()),
+        PatchOperation::Unknown(word) => Some(format!("patch.operation {word} is not known")),
+        PatchOperation::Remove => None,
+        other if patch.patch.value.is_null() => Some(format!("patch.value must be written for {other}")),
+        _ => None,
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::View;
 use ferromesh_api::conditions::reasons;
-use ferromesh_api::gateway_api::BackendObjectReference;
+use ferromesh_api::gateway_api::{BackendObjectReference, GrpcRoute, HttpRoute};
 
 /// One end of a reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,4 +71,20 @@ pub fn backend(
         return Err((reasons::BACKEND_NOT_FOUND, what));
     }
     Ok((key, port))
+}
+
+/// The backends of an HTTPRoute: those of rules, and those of mirrors.
+pub fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &BackendObjectReference> {
+    route.spec.rules.iter().flat_map(|rule| {
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
+    })
+}
+
+/// The backends of a GRPCRoute: those of rules, and those of mirrors.
+pub fn grpc_backends(route: &GrpcRoute) -> impl Iterator<Item = &BackendObjectReference> {
+    route.spec.rules.iter().flat_map(|rule| {
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
+    })
 }

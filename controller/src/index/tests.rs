@@ -200,7 +200,8 @@ spec:
 
 #[test]
 fn a_route_attaches_where_it_may_and_says_why_not() {
-    let cases: [(&str, &str, &str, &str, Result<&[&str], &str>); 9] = [
+    type Case = (&'static str, &'static str, &'static str, &'static str, Result<&'static [&'static str], &'static str>);
+    let cases: [Case; 9] = [
         ("HTTPRoute", "apps", "", "[]", Ok(&["all", "some"])),
         ("HTTPRoute", "infra", "", "[b.a.com]", Ok(&["same", "all"])),
         ("HTTPRoute", "other", "", "[]", Ok(&["all"])),

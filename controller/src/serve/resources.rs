@@ -16,10 +16,10 @@ pub struct Resource {
     pub any: Any,
 }
 
-/// The resources of one type for one proxy, sorted by name.
+/// The resources of one type for one proxy (or many that see the same), sorted by name; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceSet {
-    resources: Vec<Resource>,
+    resources: Arc<[Resource]>,
     version: u64,
 }
 
@@ -34,7 +34,7 @@ impl ResourceSet {
             hash.update(&[0]);
             hash.update(&resource.version.to_be_bytes());
         }
-        Self { version: hash.digest(), resources }
+        Self { version: hash.digest(), resources: resources.into() }
     }
 
     /// The version of the set: the same content has the same version in every replica.

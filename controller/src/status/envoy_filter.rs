@@ -3,11 +3,11 @@
 use super::PatchOutcome;
 use super::set::Set;
 use crate::analyze::envoy_filter::useless_contexts;
+use crate::index::envoy_filters::invalid_patches;
 use crate::index::{Key, View};
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{reasons, types};
 use ferromesh_api::istio::EnvoyFilter;
-use ferromesh_api::istio::envoy_filter::{ApplyTo, ConfigPatch, PatchContext, PatchOperation};
 use ferromesh_api::istio::selector::IstioStatus;
 
 /// The status of an EnvoyFilter. Where translation has not said what became of the patches, what can be known from the
@@ -34,7 +34,10 @@ pub fn status(
             for (index, outcome) in outcomes.iter().enumerate() {
                 match &outcome.error {
                     Some(error) => unmatched.push(format!("configPatches[{index}]: {error}")),
-                    None if outcome.matched == 0 => unmatched.push(format!("configPatches[{index}] matches nothing")),
+                    None if outcome.matched == 0 => {
+                        let why = outcome.unmatched.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+                        unmatched.push(format!("configPatches[{index}] matches nothing{why}"));
+                    }
                     None => {}
                 }
             }
@@ -47,28 +50,4 @@ pub fn status(
         set.add(types::PATCHES_MATCHED, true, reasons::MATCHED, "every patch found something to patch");
     }
     IstioStatus { conditions: set.done(), observed_generation: generation }
-}
-
-/// What cannot be read in the patches, by index.
-pub fn invalid_patches(filter: &EnvoyFilter) -> Vec<String> {
-    let patches = filter.spec.config_patches.iter().enumerate();
-    patches.filter_map(|(index, patch)| invalid(patch).map(|what| format!("configPatches[{index}]: {what}"))).collect()
-}
-
-fn invalid(patch: &ConfigPatch) -> Option<String> {
-    match &patch.apply_to {
-        ApplyTo::Invalid => return Some("applyTo must be written".to_owned()),
-        ApplyTo::Unknown(word) => return Some(format!("applyTo {word} is not known")),
-        _ => {}
-    }
-    if let PatchContext::Unknown(word) = patch.context() {
-        return Some(format!("match.context {word} is not known"));
-    }
-    match &patch.patch.operation {
-        PatchOperation::Invalid => Some("patch.operation must be written".to_owned()),
-        PatchOperation::Unknown(word) => Some(format!("patch.operation {word} is not known")),
-        PatchOperation::Remove => None,
-        other if patch.patch.value.is_null() => Some(format!("patch.value must be written for {other}")),
-        _ => None,
-    }
 }

@@ -1,10 +1,10 @@
 //! Conditions of routes: Accepted, ResolvedRefs and PartiallyInvalid, for each parent that is ours.
 
 use super::set::Set;
-use super::unsupported::{unsupported_in_grpc_rule, unsupported_in_http_rule};
 use crate::index::attachment::{self, Parent, Refusal, Route};
 use crate::index::listeners::Fault;
 use crate::index::{Key, View, references};
+use crate::translate::{grpc_route, http_route};
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{ISTIO_CONTROLLER, reasons, types};
 use ferromesh_api::gateway_api::{BackendObjectReference, GrpcRoute, HttpRoute, RouteParentStatus, RouteStatus};
@@ -30,36 +30,22 @@ pub fn attached_counts(view: &View) -> AttachedCounts {
     counts
 }
 
-/// The backends of an HTTPRoute: those of rules, and those of mirrors.
-pub fn http_backends(route: &HttpRoute) -> impl Iterator<Item = &BackendObjectReference> {
-    route.spec.rules.iter().flat_map(|rule| {
-        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
-        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
-    })
-}
-
-/// The backends of a GRPCRoute: those of rules, and those of mirrors.
-pub fn grpc_backends(route: &GrpcRoute) -> impl Iterator<Item = &BackendObjectReference> {
-    route.spec.rules.iter().flat_map(|rule| {
-        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
-        rule.backend_refs.iter().map(|backend| &backend.object).chain(mirrors.map(|mirror| &mirror.backend_ref))
-    })
-}
-
 /// The status of an HTTPRoute.
 pub fn http_status(view: &View, key: &Key, object: &HttpRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
     let route = Route::http(key, object);
-    let unresolved = unresolved(view, &route, http_backends(object));
-    let unsupported = object.spec.rules.iter().map(unsupported_in_http_rule).collect();
-    status(view, &route, &unresolved, &Unsupported(unsupported), now, old)
+    let unresolved = unresolved(view, &route, references::http_backends(object));
+    let rules =
+        object.spec.rules.iter().map(|rule| (http_route::unsupported(rule), http_route::refused(rule))).collect();
+    status(view, &route, &unresolved, &Unsupported(rules), now, old)
 }
 
 /// The status of a GRPCRoute.
 pub fn grpc_status(view: &View, key: &Key, object: &GrpcRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
     let route = Route::grpc(key, object);
-    let unresolved = unresolved(view, &route, grpc_backends(object));
-    let unsupported = object.spec.rules.iter().map(unsupported_in_grpc_rule).collect();
-    status(view, &route, &unresolved, &Unsupported(unsupported), now, old)
+    let unresolved = unresolved(view, &route, references::grpc_backends(object));
+    let rules =
+        object.spec.rules.iter().map(|rule| (grpc_route::unsupported(rule), grpc_route::refused(rule))).collect();
+    status(view, &route, &unresolved, &Unsupported(rules), now, old)
 }
 
 fn unresolved<'a>(
@@ -71,17 +57,17 @@ fn unresolved<'a>(
     backends.filter_map(|backend| references::backend(view, &reference, backend).err()).next()
 }
 
-/// What is not supported, for each rule.
-struct Unsupported(Vec<Vec<String>>);
+/// What is not supported, for each rule, and whether all of the rule is refused for it.
+struct Unsupported(Vec<(Vec<String>, bool)>);
 
 impl Unsupported {
     fn all(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(|rule| !rule.is_empty())
+        !self.0.is_empty() && self.0.iter().all(|(_, refused)| *refused)
     }
 
     fn message(&self) -> Option<String> {
-        let rules = self.0.iter().enumerate().filter(|(_, rule)| !rule.is_empty());
-        let parts: Vec<_> = rules.map(|(index, rule)| format!("rules[{index}]: {}", rule.join("; "))).collect();
+        let rules = self.0.iter().enumerate().filter(|(_, (rule, _))| !rule.is_empty());
+        let parts: Vec<_> = rules.map(|(index, (rule, _))| format!("rules[{index}]: {}", rule.join("; "))).collect();
         (!parts.is_empty()).then(|| format!("not supported: {}", parts.join(" | ")))
     }
 }

@@ -1,9 +1,12 @@
 //! Status: conditions as Gateway API v1 defines them.
 
-use super::{Facts, PatchOutcome, Statuses, compute, unsupported_in_http_rule};
+use super::{Facts, PatchOutcome, Statuses, compute};
 use crate::index::{Key, View};
+use crate::translate::http_route;
 use ferromesh_api::gateway_api::HttpRouteRule;
 use ferromesh_api::{Condition, Time};
+
+mod parents;
 
 fn view(yaml: &str) -> View {
     let parsed = crate::source::parse::documents(yaml);
@@ -213,7 +216,7 @@ fn a_condition_keeps_its_time_until_its_status_changes() {
 fn an_envoy_filter_says_which_patch_matched_nothing() {
     let yaml = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f, namespace: n}\nspec: {configPatches: [{applyTo: CLUSTER, patch: {operation: REMOVE}}, {applyTo: ODD, patch: {operation: ADD}}]}\n";
     let key = Key::new("n", "f");
-    let outcomes = vec![PatchOutcome { matched: 1, error: None }, PatchOutcome::default()];
+    let outcomes = vec![PatchOutcome { matched: 1, ..PatchOutcome::default() }, PatchOutcome::default()];
     let facts = Facts { patches: [(key.clone(), outcomes)].into() };
     let statuses = compute(&view(yaml), &facts, &at(1), &Statuses::default());
     let conditions = &statuses.envoy_filters[&key].conditions;
@@ -225,19 +228,16 @@ fn an_envoy_filter_says_which_patch_matched_nothing() {
 #[test]
 fn what_a_rule_asks_for_in_vain_is_named() {
     let cases = [
-        (r#"{"matches": [{"path": {"type": "Odd", "value": "/"}}]}"#, "path.type Odd"),
-        (
-            r#"{"matches": [{"headers": [{"type": "RegularExpression", "name": "a", "value": "("}]}]}"#,
-            "regular expression",
-        ),
-        (r#"{"filters": [{"type": "CORS"}]}"#, "CORS without its field"),
+        (r#"{"matches": [{"path": {"type": "Odd", "value": "/"}}]}"#, "path.type \"Odd\""),
+        (r#"{"matches": [{"headers": [{"type": "RegularExpression", "name": "a", "value": "("}]}]}"#, "headers \"a\""),
+        (r#"{"filters": [{"type": "CORS"}]}"#, "CORS needs cors"),
         (r#"{"filters": [{"type": "ExternalAuth", "externalAuth": {}}]}"#, "ExternalAuth"),
         (r#"{"backendRefs": [{"name": "a", "filters": [{"type": "URLRewrite", "urlRewrite": {}}]}]}"#, "URLRewrite"),
         (r#"{"sessionPersistence": {}}"#, "sessionPersistence"),
     ];
     for (json, what) in cases {
         let rule: HttpRouteRule = serde_json::from_str(json).expect(json);
-        let found = unsupported_in_http_rule(&rule);
+        let found = http_route::unsupported(&rule);
         assert!(found.len() == 1 && found[0].contains(what), "{json} {found:?}");
     }
 }

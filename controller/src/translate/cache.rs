@@ -70,6 +70,34 @@ impl<S: Inputs, T: Clone> Shelf<S, T> {
     }
 }
 
+/// Results by a key, each with the inputs of its own.
+pub(super) struct Parts<S, T>(Mutex<BTreeMap<String, (S, T)>>);
+
+impl<S, T> Default for Parts<S, T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<S: Inputs, T: Clone> Parts<S, T> {
+    /// The result for a key, made anew if it was made from other inputs.
+    pub(super) fn get(&self, key: &str, inputs: S, make: impl FnOnce() -> T) -> T {
+        if let Some((made_from, result)) = self.0.lock().get(key)
+            && made_from.same(&inputs)
+        {
+            return result.clone();
+        }
+        // Made without the lock: another key is not kept waiting, and what is made twice is the same.
+        let result = make();
+        let mut kept = self.0.lock();
+        if kept.len() >= MOST {
+            kept.clear();
+        }
+        kept.insert(key.to_owned(), (inputs, result.clone()));
+        result
+    }
+}
+
 /// Snapshots that something is made from.
 pub(super) trait Inputs: Clone {
     /// Whether both are the very same.

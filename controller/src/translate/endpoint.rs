@@ -37,7 +37,7 @@ pub fn load_assignment(view: &View, service: &ServiceInfo, port: &Port, cluster:
             if !(is_ready(endpoint) || (!any_ready && is_serving(endpoint))) {
                 continue;
             }
-            let pod = pod_of_endpoint(view, &key.namespace, endpoint);
+            let pod = pod_of_endpoint(view, &key.namespace, endpoint).map(|pod| &**pod);
             for ip in &endpoint.addresses {
                 if seen.insert((ip.clone(), number)) {
                     let lb = lb_endpoint(view, pod, ip, number);

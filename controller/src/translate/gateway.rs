@@ -20,7 +20,7 @@ use super::{grpc_route, laptop, names, tls};
 use crate::envoyfilter::Context;
 use crate::envoyfilter::matching::PatchListener;
 use crate::index::attachment::{Bound, our_controller, routes_of_listener};
-use crate::index::{Key, View, listeners};
+use crate::index::{Key, Kind, View, listeners};
 
 /// A listener of a Gateway that this proxy serves.
 pub struct Served<'a> {
@@ -46,10 +46,15 @@ impl Served<'_> {
     }
 }
 
+/// The name of the Gateway that a proxy serves.
+pub fn name_of<'a>(node: &'a Node, pod: Option<&'a Pod>) -> Option<&'a String> {
+    let own = pod.map_or(&node.labels, |pod| crate::index::labels::of(&pod.metadata));
+    own.get(known::GATEWAY_NAME)
+}
+
 /// The usable listeners of the Gateways that a proxy serves: the one that its label names.
 pub fn served<'a>(view: &'a View, node: &Node, pod: Option<&Pod>) -> Vec<Served<'a>> {
-    let own = pod.map_or(&node.labels, |pod| crate::index::labels::of(&pod.metadata));
-    let name = own.get(known::GATEWAY_NAME);
+    let name = name_of(node, pod);
     let mine = |(key, gateway): &(&'a Key, &'a Arc<Gateway>)| {
         name.is_some_and(|name| **name == *key.name) && our_controller(view, gateway).is_some()
     };
@@ -181,13 +186,13 @@ pub fn bound_routes(view: &View, bound: &Bound, port: u16, tls: bool) -> Vec<Ran
     match bound {
         Bound::Http(key, route) => {
             for (number, rule) in route.spec.rules.iter().enumerate() {
-                let place = Place { view, kind: "HTTPRoute", key, rule: number, port, tls };
+                let place = Place { view, kind: Kind::HttpRoute, key, rule: number, port, tls };
                 routes.extend(http_route::rule(&place, rule));
             }
         }
         Bound::Grpc(key, route) => {
             for (number, rule) in route.spec.rules.iter().enumerate() {
-                let place = Place { view, kind: "GRPCRoute", key, rule: number, port, tls };
+                let place = Place { view, kind: Kind::GrpcRoute, key, rule: number, port, tls };
                 routes.extend(grpc_route::rule(&place, rule));
             }
         }

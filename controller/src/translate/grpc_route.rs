@@ -29,6 +29,12 @@ pub fn unsupported(rule: &GrpcRouteRule) -> Vec<String> {
     found
 }
 
+/// Whether no request reaches a backend by this rule, since what it asks for cannot be translated.
+pub fn refused(rule: &GrpcRouteRule) -> bool {
+    let matchless = !rule.matches.is_empty() && rule.matches.iter().all(|one| refusal(one).is_some());
+    matchless || super::http_route::refused(&as_http(rule))
+}
+
 fn as_http(rule: &GrpcRouteRule) -> HttpRouteRule {
     let backends = rule.backend_refs.iter().map(|backend| BackendRef {
         object: backend.object.clone(),

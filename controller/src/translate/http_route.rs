@@ -14,15 +14,15 @@ use ferromesh_proto::envoy::config::route::v3::{RetryPolicy, Route, RouteAction,
 
 use super::message::duration;
 use super::route::{RETRY_ON, decorator, default_retries, direct_response, set_timeout};
-use crate::index::{Key, View};
+use crate::index::{Key, Kind, View};
 
 /// Where a rule stands.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The cluster as known.
     pub view: &'a View,
-    /// `HTTPRoute` or `GRPCRoute`.
-    pub kind: &'a str,
+    /// Kind of the route.
+    pub kind: Kind,
     /// The route.
     pub key: &'a Key,
     /// Number of the rule.
@@ -108,10 +108,20 @@ pub fn unsupported(rule: &HttpRouteRule) -> Vec<String> {
             found.push(format!("matches[{index}]: {why}"));
         }
     }
+    let has = |type_: FilterType| rule.filters.iter().any(|filter| filter.type_ == type_);
+    if has(FilterType::RequestRedirect) && has(FilterType::UrlRewrite) {
+        found.push("filters: RequestRedirect and URLRewrite do not go together".to_owned());
+    }
     if rule.session_persistence.is_some() {
         found.push("sessionPersistence is not supported yet".to_owned());
     }
     found
+}
+
+/// Whether no request reaches a backend by this rule, since what it asks for cannot be translated.
+pub fn refused(rule: &HttpRouteRule) -> bool {
+    let matchless = !rule.matches.is_empty() && rule.matches.iter().all(|one| matches::refusal(one).is_some());
+    matchless || !unsupported_filters(rule).is_empty()
 }
 
 fn route(place: &Place<'_>, rule: &HttpRouteRule, matched: matches::Matched) -> Route {

@@ -1,6 +1,7 @@
 //! A Service goes in; its names, addresses, ports and the identities behind it come out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ferromesh_api::{annotations, labels as names_of_labels};
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
@@ -145,14 +146,14 @@ pub fn pod_of_endpoint<'a>(
     view: &'a View,
     namespace: &str,
     endpoint: &k8s_openapi::api::discovery::v1::Endpoint,
-) -> Option<&'a Pod> {
+) -> Option<&'a Arc<Pod>> {
     if let Some(target) = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod")) {
         let namespace = target.namespace.as_deref().unwrap_or(namespace);
-        return view.pods.named(namespace, target.name.as_deref()?).map(|pod| &**pod);
+        return view.pods.named(namespace, target.name.as_deref()?);
     }
     let mut pods = view.pods_with_ip(endpoint.addresses.first()?);
     let (_, pod) = pods.next()?;
-    pods.next().is_none().then_some(&**pod)
+    pods.next().is_none().then_some(pod)
 }
 
 /// The pod's own port that a Service's port means.

@@ -4,10 +4,13 @@ use crate::index::{Kind, Object, View};
 use ferromesh_proto::json::any_to_json;
 use serde_json::Value;
 
+mod agreement;
 mod envoy;
 mod gateway;
 mod laptop;
 mod properties;
+mod secrets;
+mod sharing;
 mod sidecar;
 
 /// Reads one object.

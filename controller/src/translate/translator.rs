@@ -6,6 +6,7 @@ mod scene;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferromesh_api::istio::{EnvoyFilter, MeshConfig};
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
@@ -13,16 +14,26 @@ use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
 use k8s_openapi::api::core::v1::Service;
 use parking_lot::Mutex;
 
-use super::cache::{Memo, Shelf};
+use super::cache::{Memo, Parts, Shelf};
 use super::node::{Node, NodeKind};
 use super::resource::Resource;
-use super::service::{ServiceInfo, service_identities, visible};
+use super::service::{ServiceInfo, is_meshed, service_identities, visible};
 use super::virtual_hosts::MeshRoutes;
-use super::{cluster, gateway, secret};
-use crate::envoyfilter::{CompiledFilter, PatchReport, PatchSet, cluster as patch_cluster};
+use super::{cluster, gateway, inbound, secret};
+use crate::envoyfilter::{CompiledFilter, Facts, PatchReport, PatchSet, cluster as patch_cluster};
 use crate::index::{Key, View};
-use inputs::{EndpointInputs, IdentityInputs, RouteInputs, ServiceInputs};
+use inputs::{EndpointParts, IdentityInputs, RouteInputs, ServiceInputs};
 use scene::Scene;
+
+/// Labels by which pods of one workload differ.
+const OF_ONE_POD: [&str; 4] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+];
+/// The version of Istio whose configuration this is; `match.proxy` of patches reads it where no proxy says its own.
+const ISTIO: &str = "1.31.0";
 
 /// The clusters of one Service, with what they were made from.
 struct ServiceClusters {
@@ -41,10 +52,11 @@ pub struct Translator {
     services: Memo<ServiceInputs, BTreeMap<Key, Arc<ServiceInfo>>>,
     clusters: Memo<IdentityInputs, BTreeMap<Key, ServiceClusters>>,
     mesh_routes: Memo<RouteInputs, MeshRoutes>,
-    endpoints: Shelf<EndpointInputs, Option<Resource>>,
+    endpoints: Parts<EndpointParts, Resource>,
     outbound_listeners: Shelf<IdentityInputs, Arc<Vec<Resource>>>,
     routes: Shelf<RouteInputs, Option<Resource>>,
     filters: Mutex<Compiled>,
+    made: AtomicU64,
 }
 
 impl Translator {
@@ -79,10 +91,10 @@ impl Translator {
 
     /// SDS: those of `names` that this gateway may have.
     pub fn secrets(&self, view: &View, node: &Node, names: &[String]) -> Vec<Resource> {
-        if node.kind != NodeKind::Router {
+        let scene = self.scene(view, node);
+        if !scene.is_router() || !scene.is_its_pod() {
             return Vec::new();
         }
-        let scene = self.scene(view, node);
         let allowed = gateway::certificates(&scene.served());
         let one = |name: &String| {
             let (gateway, reference) = allowed.get(name)?;
@@ -124,6 +136,55 @@ impl Translator {
         patch_cluster::extension_configs(&mut run, scene.contexts(), None);
         patch_cluster::patch_bootstrap(&mut run, scene.contexts(), &mut Bootstrap::default());
         run.report()
+    }
+
+    /// What became of each patch, over the meshed pods of a view; of pods that differ in their names only, one counts.
+    pub fn facts(&self, view: &View) -> Facts {
+        let mut facts = Facts::default();
+        if view.envoy_filters.is_empty() {
+            return facts;
+        }
+        let mut seen = BTreeSet::new();
+        for (key, pod) in view.pods.iter() {
+            let gateway = crate::index::envoy_filters::is_gateway(&pod.metadata);
+            let mut labels = crate::index::labels::of(&pod.metadata).clone();
+            labels.retain(|name, _| !OF_ONE_POD.contains(&name.as_str()));
+            if !(gateway || is_meshed(pod)) || !seen.insert((key.namespace.clone(), gateway, labels)) {
+                continue;
+            }
+            let node = Node {
+                kind: if gateway { NodeKind::Router } else { NodeKind::Sidecar },
+                pod: key.name.to_string(),
+                namespace: key.namespace.to_string(),
+                version: ISTIO.to_owned(),
+                ..Node::default()
+            };
+            facts.add(self.patch_reports(view, &node));
+        }
+        facts
+    }
+
+    /// Proxies of which this says the same have the same clusters.
+    pub fn clusters_shared_by(&self, view: &View, node: &Node) -> String {
+        let scene = self.scene(view, node);
+        let ports = (!scene.is_router()).then(|| inbound::ports(view, &scene.pod_or_self()));
+        format!("{}{ports:?}", scene.sees())
+    }
+
+    /// Proxies of which this says the same have the same route configurations.
+    pub fn routes_shared_by(&self, view: &View, node: &Node) -> String {
+        let scene = self.scene(view, node);
+        let gateway = scene.is_router().then(|| gateway::name_of(node, scene.pod));
+        format!("{}{gateway:?}", scene.sees())
+    }
+
+    /// How many resources that proxies share were made anew so far.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, made: usize) {
+        self.made.fetch_add(made as u64, Ordering::Relaxed);
     }
 
     fn scene<'a>(&self, view: &'a View, node: &'a Node) -> Scene<'a> {
@@ -179,6 +240,7 @@ impl Translator {
                 });
                 let clusters = kept.map_or_else(
                     || {
+                        self.count(info.ports.len());
                         let made = info.ports.iter().map(|port| cluster::outbound(&mesh, info, port, &identities));
                         Arc::new(made.map(|cluster| Resource::new(&cluster.name, &cluster)).collect())
                     },

@@ -109,6 +109,8 @@ pub(super) struct Watch {
     dirty: bool,
     removals: bool,
     in_flight: Option<InFlight>,
+    /// Version of the set that the client holds whole, if nothing was asked for since.
+    level: Option<u64>,
     /// Sent in a response that was rejected: maybe not applied.
     suspects: Vec<Arc<str>>,
     /// State-of-the-world CDS: the last full set, to keep alive what is withdrawn last.
@@ -136,6 +138,7 @@ impl Watch {
             dirty: false,
             removals: false,
             in_flight: None,
+            level: None,
             suspects: Vec::new(),
             last_set: Vec::new(),
             sent: String::new(),
@@ -184,6 +187,9 @@ impl Watch {
         limits: &Limits,
     ) -> Result<bool, SessionError> {
         let first = !std::mem::replace(&mut self.seen, true);
+        if first || !subscribe.is_empty() || !unsubscribe.is_empty() {
+            self.level = None;
+        }
         self.check(subscribe.iter().chain(initial_versions.keys()), limits)?;
         if first {
             self.held
@@ -220,6 +226,7 @@ impl Watch {
     /// State of the world: says whether names were asked for that were not before.
     pub(super) fn subscribe_sotw(&mut self, names: Vec<String>, limits: &Limits) -> Result<bool, SessionError> {
         let first = !std::mem::replace(&mut self.seen, true);
+        self.level = None;
         self.check(names.iter(), limits)?;
         self.named |= !names.is_empty();
         let wildcard = self.kind.is_full_state() && (!self.named || names.iter().any(|name| name == "*"));
@@ -357,6 +364,12 @@ impl Watch {
     }
 
     pub(super) fn respond(&mut self, scope: Scope, set: &ResourceSet, nonce: String, budget: usize) -> Option<Push> {
+        let level = self.level.take().filter(|level| *level == set.version() && scope == Scope::All);
+        if level.is_some() && self.requested.is_empty() && !self.unanswered && !self.removals {
+            self.dirty = false;
+            self.level = level;
+            return None;
+        }
         let (mut changed, mut gone) = match scope {
             Scope::Requested => self.requested_difference(set),
             Scope::All | Scope::Removals => self.difference(set),
@@ -375,6 +388,7 @@ impl Watch {
         let full = self.protocol == Protocol::StateOfTheWorld && self.kind.is_full_state();
         if changed.is_empty() && !self.unanswered && (gone.is_empty() || (self.protocol != Protocol::Delta && !full)) {
             self.forget(&gone);
+            self.level = (scope == Scope::All && !self.removals).then(|| set.version());
             return None;
         }
         let added = changed.iter().filter(|r| !self.holds(&r.name)).map(|r| Arc::clone(&r.name)).collect();
@@ -395,6 +409,7 @@ impl Watch {
             self.held.insert(Arc::clone(&resource.name), Held::Version(resource.version));
         }
         self.forget(&gone);
+        self.level = (scope == Scope::All && !self.removals && !self.dirty).then(|| set.version());
         self.sent.clone_from(&nonce);
         self.sent_version = format!("{:016x}", set.version());
         let version = self.sent_version.clone();

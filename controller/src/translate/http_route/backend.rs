@@ -1,7 +1,7 @@
 //! The backends of a rule go in; the action that divides requests among them comes out.
 
 use ferromesh_api::gateway_api::filter::HttpRouteFilter;
-use ferromesh_api::gateway_api::{BackendObjectReference, GROUP, HttpRouteRule};
+use ferromesh_api::gateway_api::{BackendObjectReference, HttpRouteRule};
 use ferromesh_proto::envoy::config::route::v3::{
     RouteAction, WeightedCluster,
     route_action::{ClusterNotFoundResponseCode, ClusterSpecifier},
@@ -12,8 +12,7 @@ use super::super::names;
 use super::super::route::to_cluster;
 use super::Place;
 use super::filters::{self, Headers};
-use crate::index::references::End;
-use crate::index::services;
+use crate::index::{ObjectRef, references};
 
 /// What was chosen for a rule.
 pub struct Chosen {
@@ -23,23 +22,11 @@ pub struct Chosen {
     pub host_port: Option<String>,
 }
 
-/// A backend, resolved: host and port, or why it cannot be used.
-pub fn resolve(place: &Place<'_>, backend: &BackendObjectReference) -> Result<(String, u16), String> {
-    if (backend.group(), backend.kind()) != ("", "Service") {
-        return Err(format!("{} {:?} is not a Service", backend.kind(), backend.name));
-    }
-    let namespace = backend.namespace_or(&place.key.namespace);
-    let from = End { group: GROUP, kind: place.kind, namespace: &place.key.namespace };
-    if !place.view.may_refer(from, End { group: "", kind: "Service", namespace }, &backend.name) {
-        return Err(format!("Service {namespace}/{} needs a ReferenceGrant", backend.name));
-    }
-    let service = place.view.services.named(namespace, &backend.name);
-    let service = service.ok_or_else(|| format!("there is no Service {namespace}/{}", backend.name))?;
-    let port = backend.port.ok_or_else(|| format!("Service {namespace}/{}: port is missing", backend.name))?;
-    if services::port(service, port).is_none() {
-        return Err(format!("Service {namespace}/{} has no port {port}", backend.name));
-    }
-    Ok((names::host(namespace, &backend.name), port))
+/// A backend, resolved: host and port; nothing where status says why it cannot be used.
+pub fn resolve(place: &Place<'_>, backend: &BackendObjectReference) -> Option<(String, u16)> {
+    let route = ObjectRef { kind: place.kind, key: place.key.clone() };
+    let (service, port) = references::backend(place.view, &route, backend).ok()?;
+    Some((names::host(&service.namespace, &service.name), port))
 }
 
 /// Divides by weight. A backend that cannot be used takes its share with 500; one of weight zero takes nothing.
@@ -48,11 +35,11 @@ pub fn choose(place: &Place<'_>, rule: &HttpRouteRule) -> Chosen {
     let mut valid = Vec::new();
     for backend in rule.backend_refs.iter().filter(|backend| backend.weight() > 0) {
         let name = match resolve(place, &backend.object) {
-            Ok((host, port)) => {
+            Some((host, port)) => {
                 valid.push(format!("{host}:{port}"));
                 names::outbound(&host, port)
             }
-            Err(_) => missing(place, &backend.object),
+            None => missing(place, &backend.object),
         };
         clusters.push(weighted(name, backend.weight(), &backend.filters));
     }

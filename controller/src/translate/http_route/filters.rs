@@ -138,7 +138,7 @@ fn origin_matcher(origin: &str) -> StringMatcher {
 pub fn mirrors(place: &Place<'_>, filters: &[HttpRouteFilter]) -> Vec<RequestMirrorPolicy> {
     let mirrors = filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
     let one = |mirror: &ferromesh_api::gateway_api::filter::RequestMirror| {
-        let (host, port) = backend::resolve(place, &mirror.backend_ref).ok()?;
+        let (host, port) = backend::resolve(place, &mirror.backend_ref)?;
         let percent = mirror.percent.map(|percent| Fraction { numerator: percent, denominator: Some(100) });
         Some(RequestMirrorPolicy {
             cluster: names::outbound(&host, port),

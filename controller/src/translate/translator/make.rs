@@ -10,7 +10,7 @@ use super::super::resource::Resource;
 use super::super::service::{Reach, ServiceInfo};
 use super::super::virtual_hosts::{self, MeshRoutes, Outbound};
 use super::super::{cluster, endpoint, gateway, inbound, laptop, names, outbound};
-use super::inputs::{EndpointInputs, IdentityInputs, RouteInputs};
+use super::inputs::{EndpointParts, IdentityInputs, RouteInputs};
 use super::scene::Scene;
 use super::{Key, Node, Translator, View};
 use crate::envoyfilter::matching::PatchListener;
@@ -87,6 +87,7 @@ impl Translator {
         let view = scene.view;
         let key = format!("{}/{name}", scene.node.namespace);
         self.routes.get(RouteInputs::of(view), &key, || {
+            self.count(1);
             let services = self.visible_services(scene);
             let services: Vec<&ServiceInfo> = services.iter().map(|service| &**service).collect();
             let mesh_routes = self.mesh_routes.get(RouteInputs::of(view), |_| MeshRoutes::of(view));
@@ -142,9 +143,10 @@ impl Translator {
         }
         let info = services.get(&key).filter(|info| !matches!(info.reach, Reach::ExternalName(_)))?;
         let port = info.port(port)?;
-        self.endpoints.get(EndpointInputs::of(view), name, || {
-            Some(Resource::new(name, &endpoint::load_assignment(view, info, port, name)))
-        })
+        Some(self.endpoints.get(name, EndpointParts::of(view, &key, object), || {
+            self.count(1);
+            Resource::new(name, &endpoint::load_assignment(view, info, port, name))
+        }))
     }
 }
 

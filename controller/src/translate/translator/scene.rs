@@ -27,6 +27,13 @@ pub(super) struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
+    /// What a proxy is and sees, but for its own pod: the patches that select it count with what they match by.
+    pub(super) fn sees(&self) -> String {
+        let filters: Vec<_> = self.patches.filters.iter().map(|filter| (&filter.namespace, &filter.name)).collect();
+        let proxy = (!filters.is_empty()).then_some(&self.proxy);
+        format!("{:?} {} {filters:?} {proxy:?} ", self.node.kind, self.node.namespace)
+    }
+
     /// A run of its patches.
     pub(super) fn run(&self) -> Run<'_> {
         Run::new(&self.patches, &self.proxy)
@@ -65,6 +72,16 @@ impl<'a> Scene<'a> {
                 ..Pod::default()
             }),
         }
+    }
+
+    /// Whether the pod that it says to be is there, with the service account that it has. A pod that merely shares a
+    /// gateway's account does not get that gateway's secrets under its own name.
+    pub(super) fn is_its_pod(&self) -> bool {
+        let account = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        self.pod.is_some_and(|pod| {
+            let account = account(pod).filter(|account| !account.is_empty());
+            account.as_deref().unwrap_or("default") == self.node.service_account
+        })
     }
 
     pub(super) fn is_laptop(&self) -> bool {
