@@ -1,0 +1,82 @@
+//! What a case shows, as facts that can be compared: (what, value).
+
+use crate::upstream::Received;
+use crate::wire::Message;
+
+/// What it is that was seen, and what it was.
+pub type Fact = (String, String);
+
+/// Headers whose values differ from one run to the next.
+const VOLATILE: &[&str] = &["x-envoy-upstream-service-time", "x-ratelimit-reset"];
+
+/// Facts of an answer; `None` is a connection closed without one.
+pub fn answer(message: Option<&Message>) -> Vec<Fact> {
+    let Some(message) = message else { return vec![("status".into(), "connection closed".into())] };
+    let status = message.start.split(' ').nth(1).unwrap_or_default();
+    let mut facts = vec![("status".into(), status.to_owned())];
+    facts.push(("answer version".into(), message.start.split(' ').next().unwrap_or_default().to_owned()));
+    content("answer", message, &mut facts);
+    facts
+}
+
+/// Facts of the requests that the upstream has got.
+pub fn received(list: &[Received]) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for (index, received) in list.iter().enumerate() {
+        let earlier = list[..index].iter().filter(|other| other.server == received.server).count();
+        let what = format!("{}[{earlier}]", received.server);
+        facts.push((format!("{what} line"), received.message.start.clone()));
+        content(&what, &received.message, &mut facts);
+    }
+    facts
+}
+
+/// Facts of an access log line, whose fields are `name=value` with `|` between.
+pub fn log(line: &str) -> Vec<Fact> {
+    let fields = line.split('|').map(|field| field.split_once('=').unwrap_or((field, "")));
+    fields.map(|(name, value)| (format!("log {name}"), uuid(value))).collect()
+}
+
+fn content(what: &str, message: &Message, facts: &mut Vec<Fact>) {
+    for (name, value) in &message.headers {
+        if name.eq_ignore_ascii_case("date") {
+            continue;
+        }
+        let volatile = VOLATILE.iter().any(|volatile| name.eq_ignore_ascii_case(volatile));
+        let value = if volatile { "(some)".to_owned() } else { uuid(value) };
+        facts.push((format!("{what} header {name}"), value));
+    }
+    for (name, value) in &message.trailers {
+        facts.push((format!("{what} trailer {name}"), value.clone()));
+    }
+    let body = String::from_utf8_lossy(&message.body).into_owned();
+    let body = if body.len() > 400 { format!("{} bytes", body.len()) } else { body };
+    facts.push((format!("{what} body"), body));
+    if message.broken {
+        facts.push((format!("{what} body end"), "broken off".into()));
+    }
+}
+
+/// A UUID of version 4 that stands alone is made equal to every other.
+fn uuid(value: &str) -> String {
+    let bytes = value.as_bytes();
+    let shape = bytes.len() == 36
+        && bytes.iter().enumerate().all(|(index, byte)| match index {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    let given = value.starts_with("11111111");
+    if shape && !given { "(uuid)".into() } else { value.to_owned() }
+}
+
+/// Facts that only one side shows: (what, values of Envoy, values of ours).
+pub fn compare(envoy: &[Fact], ours: &[Fact]) -> Vec<(String, Vec<String>, Vec<String>)> {
+    let mut names: Vec<&String> = envoy.iter().chain(ours).map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    let values = |facts: &[Fact], name: &String| -> Vec<String> {
+        facts.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+    };
+    let pairs = names.into_iter().map(|name| (name.clone(), values(envoy, name), values(ours, name)));
+    pairs.filter(|(_, envoy, ours)| envoy != ours).collect()
+}

@@ -1,0 +1,201 @@
+//! One proxy with its own upstreams, and all cases sent through it.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Ports};
+use crate::groups::{Case, Group};
+use crate::observe::{self, Fact};
+use crate::upstream::{self, Record};
+use crate::wire::{self, Side};
+
+/// Which proxy.
+pub enum Kind<'a> {
+    /// The real Envoy at this path.
+    Envoy(&'a Path),
+    /// The binary of this crate.
+    Ours,
+}
+
+/// Facts by `group/case`; what cannot be told apart is under `group/-`.
+pub type Facts = BTreeMap<String, Vec<Fact>>;
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the proxy, sends everything, reads the logs.
+pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> Facts {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config::bootstrap(groups, &ports, folder.path());
+    let running = start(&kind, &text, folder.path(), &ports);
+    let own = own_address();
+    let mut facts = Facts::new();
+    let answered: Vec<Vec<(String, Vec<Fact>)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let (ports, record) = (&ports, &record);
+                scope.spawn(move || send_group(group, ports.of(group.name), record))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (case, list) in answered.into_iter().flatten() {
+        facts.entry(case).or_default().extend(list);
+    }
+    logs(groups, folder.path(), &mut facts);
+    drop(running);
+    for value in facts.values_mut().flatten().map(|(_, value)| value) {
+        *value = ports.hide(value);
+        if let (Kind::Envoy(_), Some(own)) = (&kind, &own) {
+            *value = value.replace(own, "127.0.0.1");
+        }
+    }
+    facts
+}
+
+/// Where a proxy finds its ports and upstreams.
+pub struct Place {
+    ports: Ports,
+    record: Arc<Record>,
+}
+
+/// Two places. All ports are held until the last is chosen, so that none is chosen twice.
+pub fn places(groups: &[Group]) -> [Place; 2] {
+    let mut held = Vec::new();
+    [(); 2].map(|()| {
+        let (mut ports, record) = (Ports::default(), Arc::new(Record::default()));
+        for name in config::SERVERS {
+            ports.add(name, upstream::serve(name, &record));
+        }
+        for name in groups.iter().map(|group| group.name).chain(["admin", "refused"]) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            ports.add(name, listener.local_addr().unwrap().port());
+            held.push(listener);
+        }
+        Place { ports, record }
+    })
+}
+
+fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
+    let file = folder.join("bootstrap.yaml");
+    std::fs::write(&file, text).unwrap();
+    let log = std::fs::File::create(folder.join("process.log")).unwrap();
+    let mut command = match kind {
+        Kind::Envoy(path) => {
+            let mut command = Command::new(path);
+            command.args(["--disable-hot-restart", "--file-flush-interval-msec", "50", "-l", "warning"]);
+            command
+        }
+        Kind::Ours => Command::new(env!("CARGO_BIN_EXE_ferromesh-proxy")),
+    };
+    command.args(["--concurrency", "1", "-c"]).arg(&file);
+    let child = command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+    let mut running = Running(child);
+    let until = Instant::now() + Duration::from_secs(15);
+    loop {
+        let ended = running.0.try_wait().unwrap().is_some();
+        if ended || Instant::now() > until {
+            let log = std::fs::read_to_string(folder.join("process.log")).unwrap_or_default();
+            let log: String = log.chars().take(1200).collect();
+            panic!("{} does not start:\n{log}", if matches!(kind, Kind::Ours) { "ferromesh-proxy" } else { "envoy" });
+        }
+        if is_ready(ports.of("admin")) {
+            return running;
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// The machine's address: Envoy puts it into x-forwarded-for where the client's is a loopback one; ours puts the client's.
+fn own_address() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback()).then(|| address.to_string())
+}
+
+fn is_ready(admin: u16) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", admin)) else { return false };
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut text = String::new();
+    socket.write_all(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").is_ok()
+        && socket.read_to_string(&mut text).is_ok()
+        && text.starts_with("HTTP/1.1 200")
+}
+
+fn send_group(group: &Group, port: u16, record: &Record) -> Vec<(String, Vec<Fact>)> {
+    let mut facts = Vec::new();
+    for case in &group.cases {
+        let name = format!("{}/{}", group.name, case.name);
+        let mut list = send(case, port);
+        if case.is_mirrored {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        list.extend(observe::received(&record.take(&name)));
+        facts.push((name, list));
+    }
+    facts
+}
+
+fn send(case: &Case, port: u16) -> Vec<Fact> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    let _ = socket.write_all(&case.bytes);
+    let side = Side::Response(case.bytes.starts_with(b"HEAD "));
+    let mut buffer = Vec::new();
+    let mut answer = wire::read_message(&mut socket, &mut buffer, side);
+    let mut facts = Vec::new();
+    if answer.as_ref().is_some_and(|answer| answer.start.contains(" 100 ")) {
+        facts.push(("answer 100".into(), "yes".into()));
+        answer = wire::read_message(&mut socket, &mut buffer, side);
+    }
+    facts.extend(observe::answer(answer.as_ref()));
+    if answer.is_some_and(|answer| answer.start.contains(" 101 ")) {
+        let _ = socket.write_all(b"ping");
+        while buffer.len() < 4 {
+            let mut chunk = [0; 64];
+            match socket.read(&mut chunk) {
+                Ok(length @ 1..) => buffer.extend_from_slice(&chunk[..length]),
+                _ => break,
+            }
+        }
+        facts.push(("answer tunnel".into(), String::from_utf8_lossy(&buffer).into_owned()));
+    }
+    facts
+}
+
+/// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
+fn logs(groups: &[Group], folder: &Path, facts: &mut Facts) {
+    // One line for each case, but for those whose head is refused before there is a request to log.
+    let wanted: usize = groups.iter().map(|group| group.cases.len()).sum();
+    let until = Instant::now() + Duration::from_millis(1500);
+    let read = || -> Vec<(&'static str, String)> {
+        let file = |group: &Group| std::fs::read_to_string(folder.join(group.name)).unwrap_or_default();
+        groups.iter().map(|group| (group.name, file(group))).collect()
+    };
+    while read().iter().map(|(_, text)| text.lines().count()).sum::<usize>() < wanted && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for (group, text) in read() {
+        for line in text.lines() {
+            let list = observe::log(line);
+            let case = match list.first() {
+                Some((_, case)) if case != "-" => case.clone(),
+                _ => format!("{group}/-"),
+            };
+            facts.entry(case).or_default().extend(list);
+        }
+    }
+}
