@@ -36,12 +36,13 @@ const MOST_LISTS: usize = 64;
 
 type Names = Arc<BTreeSet<Arc<str>>>;
 type Shared = Arc<OnceLock<ResourceSet>>;
+type Lists = Vec<(Names, Shared)>;
 
 struct Scene {
     translator: Arc<Translator>,
     view: Arc<View>,
     /// What proxies that see the same share, by type and what they see, then by the names that they want.
-    sets: Mutex<BTreeMap<(Kind, String), Vec<(Names, Shared)>>>,
+    sets: Mutex<BTreeMap<(Kind, String), Lists>>,
 }
 
 impl Scene {
