@@ -145,7 +145,8 @@ impl Proxy {
         &self.context
     }
 
-    /// Closes listeners gracefully; connections end with their requests.
+    /// Connections end with their requests, new ones too; the listeners close when [`Self::shutdown`] finds no client
+    /// left, or the drain time is over.
     pub fn drain(&self) {
         let _ = self.control.try_send(Control::Drain);
     }
@@ -205,12 +206,12 @@ impl Main {
         loop {
             tokio::select! {
                 command = control.recv() => match command {
-                    Some(Control::Drain) => self.drain(&workers),
+                    Some(Control::Drain) => self.drain(&workers, true),
                     Some(Control::Shutdown) | None => break,
                 },
                 // Without an admin address nobody sends: then this never wakes.
                 Some(command) = command_receiver.recv() => match command {
-                    Command::DrainListeners { .. } => self.drain(&workers),
+                    Command::DrainListeners { graceful } => self.drain(&workers, graceful),
                     Command::HealthCheck(passing) => self.context.failing_health_check.store(!passing, Ordering::Relaxed),
                     Command::Quit => break,
                 },
@@ -220,9 +221,10 @@ impl Main {
         workers.stop(when_idle).await;
     }
 
-    fn drain(&self, workers: &Workers) {
+    /// Connections end with their requests; with `accept`, those that come now are served too.
+    fn drain(&self, workers: &Workers, accept: bool) {
         self.context.draining.store(true, Ordering::Relaxed);
-        workers.drain(self.options.drain_time);
+        workers.drain(self.options.drain_time, accept);
     }
 
     /// Everything of the bootstrap, in the order in which it is needed.
@@ -343,3 +345,6 @@ fn admin_address(bootstrap: &Bootstrap) -> Result<Option<SocketAddr>, ConfigErro
     let ip = socket.address.parse().map_err(|_| wrong())?;
     Ok(Some(SocketAddr::new(ip, u16::try_from(port).map_err(|_| wrong())?)))
 }
+
+#[cfg(test)]
+mod tests;

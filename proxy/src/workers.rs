@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -14,13 +14,21 @@ use crate::worker::Worker;
 
 /// How long connections of a changed listener may go on.
 const DRAIN: Duration = Duration::from_secs(45);
+/// A draining worker without a connection for so long has no client any more.
+const QUIET: Duration = Duration::from_millis(500);
+/// For connections that came at the end of a drain.
+const LAST: Duration = Duration::from_secs(1);
 /// Commands that may wait for a worker; it takes them between connections, so this is far more than ever waits.
 const COMMANDS: usize = 65_536;
 
 enum Command {
     Apply(Arc<Listener>, Vec<TcpListener>),
     Remove(String),
-    Drain(Duration),
+    /// Connections end within the time; with `accept`, new ones are still served.
+    Drain {
+        deadline: Duration,
+        accept: bool,
+    },
     /// Ends the thread once no connection is left, or at once.
     Stop {
         when_idle: bool,
@@ -120,9 +128,9 @@ impl Workers {
         self.addresses.send_replace(addresses.collect());
     }
 
-    /// Stops accepting; open connections end within `deadline`.
-    pub fn drain(&self, deadline: Duration) {
-        self.commands.iter().for_each(|worker| send(worker, Command::Drain(deadline)));
+    /// Open connections end within `deadline`. With `accept` new ones are served, until [`Self::stop`].
+    pub fn drain(&self, deadline: Duration, accept: bool) {
+        self.commands.iter().for_each(|worker| send(worker, Command::Drain { deadline, accept }));
     }
 
     /// Ends the threads: once their connections have ended if `when_idle`, else at once.
@@ -158,6 +166,7 @@ fn run(index: usize, context: Arc<Context>, mut commands: mpsc::Receiver<Command
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let listeners = Listeners::new(Worker::new(index, context), DRAIN);
+        let mut until = Instant::now();
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Apply(listener, sockets) => {
@@ -166,10 +175,17 @@ fn run(index: usize, context: Arc<Context>, mut commands: mpsc::Receiver<Command
                     }
                 }
                 Command::Remove(name) => listeners.remove(&name),
-                Command::Drain(deadline) => listeners.drain(deadline),
+                Command::Drain { deadline, accept } => {
+                    until = Instant::now() + deadline;
+                    if accept { listeners.begin_drain(deadline) } else { listeners.drain(deadline) }
+                }
                 Command::Stop { when_idle, done } => {
                     if when_idle {
-                        listeners.idle().await;
+                        let left = until.saturating_duration_since(Instant::now());
+                        let _ = tokio::time::timeout(left, listeners.quiet(QUIET)).await;
+                        listeners.stop_accepting();
+                        // What the kernel has accepted already is still served; nothing comes after it.
+                        let _ = tokio::time::timeout(LAST, listeners.quiet(LAST / 50)).await;
                     }
                     let _ = done.send(());
                     return;

@@ -26,6 +26,7 @@ pub struct Listeners {
     active: RefCell<FxHashMap<Text, Rc<Active>>>,
     connections: Cell<usize>,
     changed: Notify,
+    came: Notify,
     next_id: Cell<u64>,
     /// How long connections of a changed or removed filter chain may go on.
     drain_time: Duration,
@@ -98,6 +99,7 @@ impl Listeners {
             active: RefCell::default(),
             connections: Cell::new(0),
             changed: Notify::new(),
+            came: Notify::new(),
             next_id: Cell::new(0),
             drain_time,
         })
@@ -153,11 +155,33 @@ impl Listeners {
 
     /// Drains everything: no new connections, and open ones end within `deadline`.
     pub fn drain(self: &Rc<Self>, deadline: Duration) {
+        self.begin_drain(deadline);
+        self.stop_accepting();
+    }
+
+    /// Open connections end within `deadline`. New ones are still served, each for one request, because clients
+    /// that were told to close come back until the endpoint is taken away from them; [`Self::stop_accepting`] ends that.
+    pub fn begin_drain(self: &Rc<Self>, deadline: Duration) {
         let all: Vec<Rc<Active>> = self.active.borrow().values().cloned().collect();
         for active in all {
-            active.stop_accepting();
             active.ended.set(Some(deadline));
             self.drain_groups_within(&active, |_| true, deadline);
+        }
+    }
+
+    /// No listener takes new connections any more.
+    pub fn stop_accepting(&self) {
+        self.active.borrow().values().for_each(|active| active.stop_accepting());
+    }
+
+    /// Comes back when this worker has had no connection for `quiet`.
+    pub async fn quiet(&self, quiet: Duration) {
+        loop {
+            self.idle().await;
+            let came = self.came.notified();
+            if tokio::time::timeout(quiet, came).await.is_err() && self.connections.get() == 0 {
+                return;
+            }
         }
     }
 
@@ -367,6 +391,7 @@ pub(super) struct Counted {
 impl Counted {
     fn new(listeners: Rc<Listeners>, active: Rc<Active>) -> Self {
         listeners.connections.set(listeners.connections.get() + 1);
+        listeners.came.notify_waiters();
         let counted = Self { listeners, active };
         counted.enter();
         counted
