@@ -231,8 +231,7 @@ fn gateway_pod(
     labels.insert(labels::GATEWAY_CLASS_NAME.into(), gateway.spec.gateway_class_name.clone());
     labels.insert(labels::CANONICAL_NAME.into(), workload.clone());
     labels.insert(labels::CANONICAL_REVISION.into(), "latest".into());
-    let wanted: BTreeSet<u16> =
-        gateway.spec.listeners.iter().map(|listener| listener.port).collect();
+    let wanted: BTreeSet<u16> = gateway.spec.listeners.iter().map(|listener| listener.port).collect();
     let planned = wanted
         .into_iter()
         .map(|port| {
