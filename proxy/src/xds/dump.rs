@@ -103,7 +103,10 @@ impl Dump {
         configs.push(self.plain("RoutesConfigDump", Kind::Route, "route_configs", "route_config"));
         configs.push(self.secrets());
         configs.push(self.plain("EcdsConfigDump", Kind::Extension, "ecds_filters", "ecds_filter"));
-        json!({ "configs": configs })
+        let mut dump = json!({ "configs": configs });
+        // Clusters and listeners may hold keys inline, too.
+        redact(&mut dump);
+        dump
     }
 
     fn clusters(&self) -> Value {
