@@ -43,7 +43,7 @@ impl Snapshot for Services {
             version: service.metadata.generation.unwrap_or_default().unsigned_abs(),
             any: Any { type_url: kind.type_url().into(), value: vec![0; 1000].into() },
         };
-        ResourceSet::new(self.0.services.iter().map(|(_, service)| resource(service)).collect())
+        ResourceSet::new(self.0.services.values().map(resource).collect())
     }
 }
 

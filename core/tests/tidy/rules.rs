@@ -164,6 +164,7 @@ const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
     ("proxy", "access_log", "context"),
     ("proxy", "cluster", "context"),
     ("proxy", "context", "route"),
+    ("proxy", "context", "http"),
     // The message heads and the connection manager stand in `http`, and every room of a request reads them.
     ("proxy", "access_log", "http"),
     ("proxy", "cluster", "http"),
