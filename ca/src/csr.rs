@@ -95,6 +95,7 @@ fn check_identity(csr: &X509CertificationRequest<'_>, id: &SpiffeId) -> Result<(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rcgen::PublicKeyData;
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     use super::*;
@@ -160,11 +161,15 @@ mod tests {
 
         #[test]
         fn a_changed_request_never_panics_and_never_changes_the_identity(at in 0usize..400, with in 1u8..) {
-            let pem = csr(&[id().as_str()], &KeyPair::generate().unwrap());
+            let key = KeyPair::generate().unwrap();
+            let pem = csr(&[id().as_str()], &key);
             let mut der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec();
             let at = at % der.len();
             der[at] ^= with;
-            prop_assert!(check(&to_pem(&der), &id()).is_err());
+            // Outside of what is signed a reader may overlook a changed bit; the key stays the one that signed.
+            if let Ok(checked) = check(&to_pem(&der), &id()) {
+                prop_assert_eq!(checked.subject_public_key_info(), key.subject_public_key_info());
+            }
         }
     }
 }

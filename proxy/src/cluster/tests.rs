@@ -34,10 +34,16 @@ fn assignment(addresses: &[&str]) -> ClusterLoadAssignment {
 const EDS: &str = "{name: c, type: EDS, eds_cluster_config: {service_name: s, eds_config: {ads: {}}}";
 
 #[test]
+fn a_static_cluster_without_endpoints_has_no_hosts_as_istios_black_hole() {
+    let cluster = decode("{name: BlackHoleCluster, type: STATIC}").expect("accepted");
+    assert!(cluster.hosts.load().hosts.is_empty());
+}
+
+#[test]
 fn what_is_not_implemented_is_refused_by_its_path() {
     let table = [
         ("{name: c, type: EDS, lb_policy: 99}", "lb_policy"),
-        ("{name: c, type: STATIC}", "load_assignment"),
+        ("{name: c, type: STRICT_DNS}", "load_assignment"),
         ("{name: c, type: EDS, lrs_server: {self: {}}}", "lrs_server"),
         ("{name: c, type: EDS, lb_policy: CLUSTER_PROVIDED}", "lb_policy"),
         (
