@@ -96,6 +96,8 @@ causes! {
     DownstreamProtocolError => 400, "DPE", "http1.codec_error", "The request is not valid HTTP/1.";
     /// The client's HTTP/2 is not valid.
     DownstreamH2Error => 0, "DPE", "http2.violation.of.messaging.rule", "The client broke a rule of HTTP/2.";
+    /// The client floods us with HTTP/2 frames.
+    DownstreamFlood => 0, "DPE", "http2.flood", "The client sent more PING, SETTINGS, PRIORITY, WINDOW_UPDATE or RST_STREAM frames than any use of HTTP/2 needs; its connection was closed with GOAWAY (ENHANCE_YOUR_CALM).";
     /// Transfer-Encoding that cannot be served.
     UnsupportedTransferEncoding => 501, "DPE", "http1.invalid_transfer_encoding", "Only the chunked transfer coding can be served.";
     /// Content-Length and Transfer-Encoding together.

@@ -53,17 +53,39 @@ pub struct UpstreamError {
     pub detail: String,
     /// Not one byte of the request was sent on a usable connection: a retry can do no harm.
     pub before_request: bool,
+    /// The request met a connection in the moment of its end.
+    pub race: Race,
+}
+
+/// How a request without an answer met the end of its connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Race {
+    /// It did not.
+    #[default]
+    None,
+    /// The connection had served before, and ended without a byte of this answer: the server may have closed it before
+    /// it saw the request, or not (RFC 9112, 9.3.1).
+    Stale,
+    /// The server says that it has not processed the request (GOAWAY; RFC 9113, 6.8).
+    Unprocessed,
 }
 
 impl UpstreamError {
     /// An error before anything was sent.
     pub fn early(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), before_request: true }
+        Self { cause, detail: detail.into(), before_request: true, race: Race::None }
+    }
+
+    /// Tells how the request met the end of its connection.
+    #[must_use]
+    pub fn racing(mut self, race: Race) -> Self {
+        self.race = race;
+        self
     }
 
     /// An error after something was sent.
     pub fn late(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into(), before_request: false }
+        Self { cause, detail: detail.into(), before_request: false, race: Race::None }
     }
 }
 

@@ -1,88 +1,23 @@
 //! Proxies with real peers: mTLS pairs, and the workload's identity from the mesh's own CA.
 
+#[path = "support/config.rs"]
+mod config;
 #[path = "support/peers.rs"]
 mod peers;
+#[path = "support/pki.rs"]
+mod pki;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use config::{Hop, Node};
 use ferromesh_ca::{Ca, RunningCa, StaticTokens};
 use ferromesh_core::{SpiffeId, TrustDomain};
 use ferromesh_proxy::identity::{self, Pem, TokenSource};
 use ferromesh_proxy::tls::{Secret, SecretState, SecretStore};
-use peers::{ask, eventually, get, proxy, upstream};
-use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
-
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-struct Pki {
-    issuer: Issuer<'static, KeyPair>,
-    root: String,
-}
-
-impl Pki {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let root = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    /// Chain and key of a workload, as PEM.
-    fn workload(&self, account: &str, expired: bool) -> (String, String) {
-        let mut params = CertificateParams::default();
-        let uri = format!("spiffe://cluster.local/ns/test/sa/{account}");
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = (SystemTime::now() - 2 * DAY).into();
-        params.not_after = if expired { (SystemTime::now() - DAY).into() } else { (SystemTime::now() + DAY).into() };
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// A TLS context of `kind`: shows `own`, trusts this root, expects `peer`.
-    fn context(&self, kind: &str, own: &(String, String), peer: &str, more: &str) -> String {
-        format!(
-            r#"{{"name": "tls", "typed_config": {{"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}",
-            "common_tls_context": {{
-              "tls_certificates": [{{"certificate_chain": {{"inline_string": {:?}}}, "private_key": {{"inline_string": {:?}}}}}],
-              "validation_context": {{"trusted_ca": {{"inline_string": {:?}}},
-                "match_typed_subject_alt_names": [{{"san_type": "URI", "matcher": {{"exact": "spiffe://cluster.local/ns/test/sa/{peer}"}}}}]}}
-            }}{more}}}}}"#,
-            own.0, own.1, self.root
-        )
-    }
-}
-
-/// One proxy: a listener `in` with a connection manager, to a cluster at `next`.
-fn hop(next: SocketAddr, downstream_tls: &str, upstream_tls: &str) -> ferromesh_proxy::app::Proxy {
-    let socket = |tls: &str| if tls.is_empty() { String::new() } else { format!(r#", "transport_socket": {tls}"#) };
-    proxy(&format!(
-        r#"{{"node": {{"id": "a", "cluster": "a"}},
-        "admin": {{"address": {{"socket_address": {{"address": "127.0.0.1", "port_value": 0}}}}}},
-        "static_resources": {{
-          "listeners": [{{"name": "in", "address": {{"socket_address": {{"address": "127.0.0.1", "port_value": 0}}}},
-            "filter_chains": [{{"filters": [{{"name": "http", "typed_config": {{
-              "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-              "stat_prefix": "in",
-              "route_config": {{"name": "local", "virtual_hosts": [{{"name": "all", "domains": ["*"],
-                "routes": [{{"match": {{"prefix": "/"}}, "route": {{"cluster": "next"}}}}]}}]}},
-              "http_filters": [{{"name": "router", "typed_config": {{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}}}]
-            }}}}]{}}}]}}],
-          "clusters": [{{"name": "next", "type": "STATIC", "connect_timeout": "5s",
-            "load_assignment": {{"cluster_name": "next", "endpoints": [{{"lb_endpoints": [{{"endpoint": {{"address":
-              {{"socket_address": {{"address": "127.0.0.1", "port_value": {}}}}}}}}}]}}]}}{}}}]
-        }}}}"#,
-        socket(downstream_tls),
-        next.port(),
-        socket(upstream_tls)
-    ))
-}
+use peers::{ask, eventually, get, upstream};
+use pki::Pki;
+use serde_json::json;
 
 /// What a request through a pair gets, and both proxies' admin pages `/stats?usedonly` and `/config_dump`.
 async fn through_a_pair(
@@ -91,25 +26,23 @@ async fn through_a_pair(
     client_leaf: &(String, String),
     expected_server: &str,
 ) -> ((u16, String), String, String) {
-    let backend = upstream("backend").await;
     let server_leaf = server.workload("server", false);
-    let require = r#", "require_client_certificate": true"#;
-    let inner = hop(backend, &server.context("DownstreamTlsContext", &server_leaf, "client", require), "");
-    inner.ready().await;
-    let inner_address = inner.listener_addr("in").unwrap();
-    let outer =
-        hop(inner_address, "", &client.context("UpstreamTlsContext", client_leaf, expected_server, r#", "sni": "x""#));
-    outer.ready().await;
-    let answer = get(outer.listener_addr("in").unwrap(), "/").await;
+    let require = json!({"require_client_certificate": true});
+    let accepting = server.context("DownstreamTlsContext", &server_leaf, "client", &require);
+    let inner = Hop::http().chain(json!({"transport_socket": accepting})).to(upstream("backend").await).start().await;
+    let opening = client.context("UpstreamTlsContext", client_leaf, expected_server, &json!({"sni": "x"}));
+    let towards = json!({"transport_socket": opening});
+    let outer = Hop::http().cluster("next", &[inner.address()], towards).start().await;
+    let answer = get(outer.address(), "/").await;
     let mut stats = String::new();
     let mut dumps = String::new();
-    for proxy in [&inner, &outer] {
+    for Node { proxy, .. } in [&inner, &outer] {
         stats += &get(proxy.admin_addr().unwrap(), "/stats?usedonly").await.1;
         dumps += &get(proxy.admin_addr().unwrap(), "/config_dump").await.1;
     }
-    assert_eq!(ask(outer.admin_addr().unwrap(), "GET", "/certs").await.0, 200);
-    inner.shutdown().await;
-    outer.shutdown().await;
+    assert_eq!(ask(outer.proxy.admin_addr().unwrap(), "GET", "/certs").await.0, 200);
+    inner.stop().await;
+    outer.stop().await;
     (answer, stats, dumps)
 }
 

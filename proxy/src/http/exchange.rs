@@ -248,7 +248,14 @@ async fn send<S: Sink>(
                     Poll::Pending => waiting = true,
                     Poll::Ready(frame) => {
                         meter.touch();
-                        ended = take(stream, frame, &body, sink)?;
+                        match take(stream, frame, &body, sink) {
+                            Ok(last) => ended = last,
+                            Err(error) => {
+                                // What came before the break still goes out, as far as it goes now.
+                                let _ = sink.poll_flush(cx);
+                                return Poll::Ready(Err(error));
+                            }
+                        }
                         waiting = ended;
                     }
                 }

@@ -14,11 +14,13 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 
+use crate::cause::Cause;
 use crate::http::serve::Session;
 use crate::http::timer::Timer;
 use crate::io::Io;
-use guard::Guard;
+use guard::{Guard, Seen};
 
+mod frames;
 pub mod guard;
 mod stream;
 
@@ -30,19 +32,27 @@ const SEND_BUFFER: usize = 128 * 1024;
 
 /// Serves a connection to its end; `ahead` was read from it to detect its protocol.
 pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
-    let abused = Rc::new(Cell::new(false));
-    let handshake = builder(&session).handshake::<_, Bytes>(Guard::new(ahead, io, abused.clone()));
+    let seen = Rc::<Seen>::default();
+    let delay = session.manager().delayed_close;
+    let handshake = builder(&session).handshake::<_, Bytes>(Guard::server(ahead, io, delay, seen.clone()));
     let limit = session.manager().request_headers_timeout.unwrap_or(Duration::from_secs(10));
-    let Ok(Ok(mut connection)) = tokio::time::timeout(limit, handshake).await else { return };
+    let mut connection = match tokio::time::timeout(limit, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return session.manager().stats.protocol_error(),
+        Err(_) => return,
+    };
     let keepalive = KeepAlive::new(&session, connection.ping_pong());
     Driver {
         connection,
         keepalive,
         session,
-        abused,
+        seen,
+        cut: Rc::default(),
+        cut_by: None,
         active: Rc::new(Cell::new(0)),
         idle_since: Instant::now(),
         timer: Timer::default(),
+        lasting: Timer::default(),
         draining: false,
         requests: 0,
     }
@@ -70,10 +80,15 @@ struct Driver {
     connection: Connection<Guard, Bytes>,
     keepalive: Option<KeepAlive>,
     session: Rc<Session>,
-    abused: Rc<Cell<bool>>,
+    seen: Rc<Seen>,
+    /// Why the connection was cut; what its streams log.
+    cut: Rc<Cell<Option<Cause>>>,
+    /// A connection that was cut is closed then, whether its client reads or not.
+    cut_by: Option<Instant>,
     active: Rc<Cell<usize>>,
     idle_since: Instant,
     timer: Timer,
+    lasting: Timer,
     draining: bool,
     requests: u32,
 }
@@ -91,11 +106,34 @@ impl Driver {
             self.drain();
         }
         let active = Active::new(&self.active);
-        let serving = stream::serve(self.session.clone(), request, respond);
+        let serving = stream::serve(self.session.clone(), request, respond, self.cut.clone());
         tokio::task::spawn_local(async move {
             let _active = active;
             serving.await;
         });
+    }
+
+    /// Tells a client that floods us to go away. Ready when it has had the time to hear it.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(flood) = self.seen.flood() else { return Poll::Ready(false) };
+        let begins = self.cut_by.is_none();
+        if begins {
+            self.cut.set(Some(Cause::DownstreamFlood));
+            self.session.manager().stats.flood(flood);
+            tracing::debug!(remote = %self.session.connection.remote, ?flood, "cut off: {}", Cause::DownstreamFlood);
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+        let delay = self.session.manager().delayed_close;
+        let by = *self.cut_by.get_or_insert_with(|| Instant::now() + delay);
+        if begins {
+            cx.waker().wake_by_ref();
+        }
+        self.timer.poll_until(cx, by).map(|()| true)
+    }
+
+    /// Drains a connection that has lived long enough.
+    fn poll_age(&mut self, cx: &mut Context<'_>) -> bool {
+        self.session.ends_at().is_some_and(|at| self.lasting.poll_until(cx, at).is_ready())
     }
 
     /// Ready when the connection has been without a stream for too long.
@@ -119,16 +157,24 @@ impl Future for Driver {
         loop {
             match this.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => this.begin(request, respond),
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_go_away() && !error.is_remote() && this.cut_by.is_none() {
+                        this.session.manager().stats.protocol_error();
+                        tracing::debug!(remote = %this.session.connection.remote, %error, "closed: {}", Cause::DownstreamH2Error);
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
-        let mut again = false;
-        if this.abused.replace(false) {
-            this.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            again = true;
+        match this.poll_cut(cx) {
+            Poll::Ready(true) => return Poll::Ready(()),
+            Poll::Ready(false) => {}
+            Poll::Pending => return Poll::Pending,
         }
-        if !this.draining && this.session.poll_drained(cx).is_ready() {
+        let mut again = false;
+        if !this.draining && (this.session.poll_drained(cx).is_ready() || this.poll_age(cx)) {
             this.drain();
             again = true;
         }

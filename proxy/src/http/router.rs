@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::outlier::Outcome;
-use crate::cluster::{Cluster, Host, LbContext};
+use crate::cluster::{Cluster, Host, LbContext, UpstreamProtocol};
 use crate::route::rewrite::{rewrite_host, rewrite_path};
 use crate::route::{Action, Forward, HostRewrite, SelectedRoute, hash};
 use crate::stream::Stream;
@@ -76,11 +76,14 @@ async fn exchange(
         return Err(Box::new(reply));
     };
     stream.upstream.cluster = Some(cluster.clone());
+    let is_tunnel = stream.request.upgrade.is_some();
     let plan = plan::decide(&stream.request, forward, route.virtual_host(), stream.internal);
     plan::finish_headers(&mut stream.request.headers, &plan);
     let (hash, cookie) = hash::hash(&forward.hash, &stream.request, stream.remote, fastrand::u64(..));
     finish_request(stream, route, forward);
-    let limit = if plan.retry.is_some() { REPLAY_LIMIT.min(cluster.config.buffer_limit) } else { 0 };
+    // A server that says GOAWAY gets what it has not processed again, on its next connection.
+    let keep = plan.retry.is_some() || (cluster.config.protocol != UpstreamProtocol::Http1 && !is_tunnel);
+    let limit = if keep { REPLAY_LIMIT.min(cluster.config.buffer_limit) } else { 0 };
     let body = Replay::new(body, limit);
     mirror::start(stream, route, forward, &body, plan.timeout);
     let mut tries = Tries {
@@ -93,6 +96,7 @@ async fn exchange(
         previous: Vec::new(),
         timer: Timer::default(),
         retries: 0,
+        free: 0,
         permit: None,
         give_up: None,
     };
@@ -147,6 +151,8 @@ struct Tries<'a> {
     previous: Vec<Arc<Host>>,
     timer: Timer,
     retries: u32,
+    /// Repetitions that needed no policy.
+    free: u32,
     /// The right to the retry that runs.
     permit: Option<Permit>,
     /// Why there was no further try, although the policy wants one.
@@ -160,6 +166,9 @@ impl Tries<'_> {
             let host = self.pick(stream)?;
             let ended = self.one(stream, &host).await;
             self.count(&host, &ended);
+            if self.is_free(&stream.request, &ended) {
+                continue;
+            }
             if self.wants_another(&ended) {
                 drop(ended);
                 self.previous.push(host);
@@ -260,6 +269,17 @@ impl Tries<'_> {
             },
         };
         self.cluster.report(host, outcome);
+    }
+
+    /// Whether the request goes out again without any policy.
+    fn is_free(&mut self, head: &RequestHead, ended: &Try) -> bool {
+        let Try::Failed(error) = ended else { return false };
+        let free = retry::is_free(&head.method, error.race, error.before_request, self.free) && self.body.is_whole();
+        if free {
+            self.free += 1;
+            self.cluster.stats.upstream_rq_retry.inc();
+        }
+        free
     }
 
     fn wants_another(&mut self, ended: &Try) -> bool {

@@ -179,6 +179,11 @@ impl Session {
             || self.manager().max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
     }
 
+    /// When this connection has lived long enough.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.manager().max_connection_duration.map(|limit| self.connection.start + limit)
+    }
+
     /// Ready once this connection drains.
     pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_draining() { Poll::Ready(()) } else { self.drain.poll_drained(cx) }

@@ -11,15 +11,19 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use tokio::time::Instant;
 
-use super::UpstreamError;
 use super::pool::Facts;
+use super::{Race, UpstreamError};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::cluster::ClusterConfig;
+use crate::http::h2::guard::{Guard, Seen};
 use crate::http::manager::Http2Options;
 use crate::http::{RequestHead, ResponseHead};
 use crate::io::Io;
 use crate::text::Text;
+
+/// More 1xx heads than this before one answer are abuse.
+const INFORMATIONAL: u32 = 32;
 
 /// A shared connection.
 pub(super) struct Multiplexed {
@@ -31,6 +35,7 @@ pub(super) struct Multiplexed {
     served: Cell<u32>,
     closing: Cell<bool>,
     idle_since: Cell<Instant>,
+    seen: Rc<Seen>,
 }
 
 impl Multiplexed {
@@ -44,6 +49,8 @@ impl Multiplexed {
             .max_header_list_size(u32::try_from(config.max_response_headers_bytes).unwrap_or(u32::MAX))
             .enable_push(false)
             .max_send_buffer_size(config.buffer_limit.clamp(16 * 1024, 1024 * 1024));
+        let seen = Rc::<Seen>::default();
+        let io = Guard::client(io, seen.clone());
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|error| {
             UpstreamError::early(Cause::UpstreamConnectionFailure, format!("HTTP/2 did not start: {error}"))
         })?;
@@ -56,8 +63,9 @@ impl Multiplexed {
             served: Cell::new(0),
             closing: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
+            seen: seen.clone(),
         });
-        tokio::task::spawn_local(drive(connection, options.clone(), Rc::downgrade(&opened)));
+        tokio::task::spawn_local(drive(connection, options.clone(), seen, Rc::downgrade(&opened)));
         Ok(opened)
     }
 
@@ -111,7 +119,12 @@ impl Drop for Slot {
     }
 }
 
-async fn drive(mut connection: h2::client::Connection<Io, Bytes>, options: Http2Options, opened: Weak<Multiplexed>) {
+async fn drive(
+    mut connection: h2::client::Connection<Guard, Bytes>,
+    options: Http2Options,
+    seen: Rc<Seen>,
+    opened: Weak<Multiplexed>,
+) {
     let pings = connection.ping_pong();
     let keepalive = async move {
         match (pings, options.keepalive_interval) {
@@ -120,7 +133,7 @@ async fn drive(mut connection: h2::client::Connection<Io, Bytes>, options: Http2
         }
     };
     tokio::select! {
-        result = connection => if let Err(error) = result {
+        result = until_flood(connection, &seen) => if let Err(error) = result {
             tracing::debug!(%error, "an upstream HTTP/2 connection ended");
         },
         () = keepalive => tracing::debug!("an upstream HTTP/2 connection does not answer PING"),
@@ -131,6 +144,15 @@ async fn drive(mut connection: h2::client::Connection<Io, Bytes>, options: Http2
             pool.forget(&opened);
         }
     }
+}
+
+/// Moves frames until the connection ends; one whose server floods us is dropped.
+async fn until_flood(mut connection: h2::client::Connection<Guard, Bytes>, seen: &Seen) -> Result<(), h2::Error> {
+    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut connection).poll(cx) {
+        Poll::Pending if seen.flood().is_some() => Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into())),
+        polled => polled,
+    })
+    .await
 }
 
 /// Ends when a PING has no answer in time.
@@ -159,10 +181,13 @@ pub(super) async fn send(
     std::future::poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| before(&error))?;
     let ends = head.upgrade.is_none() && matches!(body, Body::Empty);
     let (response, stream) = sender.send_request(request, ends).map_err(|error| before(&error))?;
+    let id = response.stream_id().as_u32();
     let (now, held) = if head.upgrade.is_some() { (Body::Empty, Some(body)) } else { (body, None) };
     let mut upload = Upload { body: (!ends && held.is_none()).then_some(now), stream, pending: None };
     let mut response = response;
-    let response = std::future::poll_fn(|cx| poll_head(cx, &mut upload, &mut response, inform)).await?;
+    let mut informed = 0;
+    let head_of = std::future::poll_fn(|cx| poll_head(cx, &mut upload, &mut response, inform, &mut informed));
+    let response = head_of.await.map_err(|error| error.of_stream(id, &slot.0.seen))?;
     let (parts, receive) = response.into_parts();
     let mut answer = ResponseHead { status: parts.status, headers: parts.headers, upgrade: None };
     if let Some(body) = held {
@@ -234,11 +259,16 @@ fn poll_head(
     upload: &mut Upload,
     response: &mut ResponseFuture,
     inform: Option<&dyn Fn(ResponseHead)>,
+    informed: &mut u32,
 ) -> Poll<Result<http::Response<RecvStream>, UpstreamError>> {
     if let Err(error) = upload.pump(cx) {
         return Poll::Ready(Err(UpstreamError::late(error.cause, error.detail)));
     }
     while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
+        *informed += 1;
+        if *informed > INFORMATIONAL {
+            return Poll::Ready(Err(UpstreamError::late(Cause::UpstreamProtocolError, "too many 1xx heads")));
+        }
         if let Some(inform) = inform {
             let (parts, ()) = early.into_parts();
             inform(ResponseHead { status: parts.status, headers: parts.headers, upgrade: None });
@@ -248,12 +278,24 @@ fn poll_head(
         let cause = cause(&error, false);
         // A refused stream was not processed (RFC 9113, 8.7).
         let before_request = cause == Cause::UpstreamRefusedStream;
-        UpstreamError { cause, detail: error.to_string(), before_request }
+        UpstreamError { before_request, ..UpstreamError::late(cause, error.to_string()) }
     })
 }
 
+/// Nothing was sent: the connection ended, or was told to end, just before.
 fn before(error: &h2::Error) -> UpstreamError {
-    UpstreamError::early(cause(error, false), error.to_string())
+    let race = if error.is_io() || error.is_go_away() { Race::Unprocessed } else { Race::None };
+    UpstreamError::early(cause(error, false), error.to_string()).racing(race)
+}
+
+impl UpstreamError {
+    /// What GOAWAY said of the stream `id` (RFC 9113, 6.8).
+    fn of_stream(self, id: u32, seen: &Seen) -> Self {
+        match seen.last_stream() {
+            Some(last) if id > last => Self { before_request: true, ..self }.racing(Race::Unprocessed),
+            _ => self,
+        }
+    }
 }
 
 /// The cause of a stream's end.

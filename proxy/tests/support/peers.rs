@@ -1,5 +1,8 @@
 //! Peers of a proxy under test: upstreams that name themselves, a plain client, and patience with an end.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::http::{RequestHead, ResponseHead};
 use crate::io::Io;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Race, UpstreamError};
 
 /// More 1xx heads than this before one answer are abuse.
 const INFORMATIONAL: u32 = 32;
@@ -108,6 +108,8 @@ struct Exchange {
     /// The peer takes no more bytes; its answer may still come.
     broken: bool,
     tunnel: bool,
+    /// A 1xx head has come.
+    informed: bool,
 }
 
 impl Exchange {
@@ -127,6 +129,7 @@ impl Exchange {
             keep_alive: !upgrade,
             broken: false,
             tunnel: false,
+            informed: false,
         }
     }
 
@@ -198,6 +201,7 @@ impl Exchange {
                         if parsed.head.status.is_informational() && parsed.head.upgrade.is_none() =>
                     {
                         informed += 1;
+                        self.informed = true;
                         if informed > INFORMATIONAL {
                             return Poll::Ready(Err(
                                 self.error(Cause::UpstreamProtocolError, "too many 1xx heads".into())
@@ -242,13 +246,20 @@ impl Exchange {
                 Ok(false) => "the connection was closed before the response head was whole".into(),
                 Err(error) => error.to_string(),
             };
-            return Poll::Ready(Err(self.error(Cause::UpstreamConnectionTermination, detail)));
+            let race = if self.is_stale() { Race::Stale } else { Race::None };
+            return Poll::Ready(Err(self.error(Cause::UpstreamConnectionTermination, detail).racing(race)));
         }
+    }
+
+    /// Whether a connection that had served before has ended without a byte of this answer.
+    fn is_stale(&self) -> bool {
+        let served = |connection: &Connection| connection.requests > 1 && connection.wire.input.is_empty();
+        !self.informed && self.connection.as_ref().is_some_and(served)
     }
 
     fn error(&self, cause: Cause, detail: String) -> UpstreamError {
         let written = self.connection.as_ref().map_or(0, |connection| connection.wire.written());
-        UpstreamError { cause, detail, before_request: written == self.written_before }
+        UpstreamError { before_request: written == self.written_before, ..UpstreamError::late(cause, detail) }
     }
 
     fn into_response(mut self, parsed: ParsedResponse) -> (ResponseHead, Body) {

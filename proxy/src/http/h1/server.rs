@@ -170,8 +170,10 @@ async fn next_head(session: &Session, shared: &RefCell<Shared>, timer: &mut Time
             let drained = session.poll_drained(cx).is_ready();
             let manager = session.manager();
             let idle = manager.idle_timeout.map(|limit| idle_since + limit);
-            let drain = drained.then(|| idle_since + manager.drain_timeout.min(IDLE_GRACE));
+            let grace = manager.drain_timeout.min(IDLE_GRACE);
             drop(manager);
+            let drain =
+                if drained { Some(idle_since + grace) } else { session.ends_at().map(|at| at.max(idle_since + grace)) };
             let Some(deadline) = [idle, drain].into_iter().flatten().min() else { return Poll::Pending };
             return timer.poll_until(cx, deadline).map(|()| Next::Closed);
         }

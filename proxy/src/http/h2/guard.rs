@@ -1,113 +1,194 @@
 //! A connection's bytes on their way to `h2`, with a count of the frames that cost us more than the peer.
 //!
-//! h2 itself limits resets, CONTINUATION and empty DATA; PING, SETTINGS, PRIORITY and WINDOW_UPDATE are limited here
-//! (the limits are Envoy's, see its Http2ProtocolOptions, with a rate beside the count).
+//! h2 itself limits CONTINUATION, small DATA, and resets of streams that it has not given out yet; PING, SETTINGS,
+//! PRIORITY, unknown frames, WINDOW_UPDATE and RST_STREAM are limited here (the limits are Envoy's, see its
+//! Http2ProtocolOptions and `premature_reset_total_stream_count`, with a rate beside the count). Serves both sides.
 
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::{Counts, Frames};
+use crate::http::timer::Timer;
 use crate::io::Io;
 
-/// Length of the client's connection preface.
-const PREFACE: usize = 24;
 /// Control frames that may come at once, and each second.
 const CONTROL: (f64, f64) = (1000.0, 100.0);
-/// WINDOW_UPDATE frames that may come at once, and for each KiB that we send.
-const UPDATES: (f64, f64) = (1000.0, 10.0);
+/// WINDOW_UPDATE frames that may come at once; each second; and for each KiB that we send.
+const UPDATES: (f64, f64, f64) = (1000.0, 10.0, 10.0);
+/// RST_STREAM frames of a client that may come at once; each second; and for each request. Who resets more than half of
+/// many requests does not want answers.
+const RESETS: (f64, f64, f64) = (500.0, 50.0, 0.5);
+/// What the allowance for resets grows to at most.
+const MOST_RESETS: f64 = 1000.0;
+/// For so many bytes a connection that is over is still read, so that GOAWAY is not lost to a RST.
+const LINGER: usize = 256 * 1024;
+
+/// What a peer sent too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flood {
+    /// PING, SETTINGS, PRIORITY or frames of unknown types.
+    Control,
+    /// WINDOW_UPDATE.
+    WindowUpdate,
+    /// RST_STREAM.
+    Reset,
+}
+
+/// What a guard has seen, for the connection's driver.
+#[derive(Debug, Default)]
+pub struct Seen {
+    flood: Cell<Option<Flood>>,
+    last_stream: Cell<Option<u32>>,
+}
+
+impl Seen {
+    /// The flood that made the guard stop reading, if any.
+    pub fn flood(&self) -> Option<Flood> {
+        self.flood.get()
+    }
+
+    /// The last stream that the peer's GOAWAY says it has processed or will.
+    pub fn last_stream(&self) -> Option<u32> {
+        self.last_stream.get()
+    }
+}
+
+/// An allowance that grows with time and is used up by frames.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    most: f64,
+    rate: f64,
+}
+
+impl Allowance {
+    fn grow(&mut self, by: f64) {
+        self.left = (self.left + by).min(self.most);
+    }
+}
 
 /// A byte stream that counts HTTP/2 frames.
 #[derive(Debug)]
 pub struct Guard {
     ahead: Bytes,
     io: Io,
-    abused: Rc<Cell<bool>>,
+    seen: Rc<Seen>,
     frames: Frames,
-    control: f64,
-    updates: f64,
+    control: Allowance,
+    updates: Allowance,
+    /// Of the server's side only.
+    resets: Option<Allowance>,
     refilled: Instant,
+    end: End,
+}
+
+/// How the connection ends.
+#[derive(Debug)]
+struct End {
+    /// How long the peer may take to close its side.
+    delay: Duration,
+    since: Option<Instant>,
+    budget: usize,
+    timer: Timer,
 }
 
 impl Guard {
-    /// `abused` is set once the peer has sent too many frames.
-    pub fn new(ahead: Bytes, io: Io, abused: Rc<Cell<bool>>) -> Self {
-        let (control, updates) = (CONTROL.0, UPDATES.0);
-        Self { ahead, io, abused, frames: Frames::default(), control, updates, refilled: Instant::now() }
+    /// Guards a server; `ahead` was read from the connection to detect its protocol. At the end the client has `delay`
+    /// to close its side.
+    pub fn server(ahead: Bytes, io: Io, delay: Duration, seen: Rc<Seen>) -> Self {
+        let resets = Allowance { left: RESETS.0, most: MOST_RESETS, rate: RESETS.1 };
+        Self { ahead, resets: Some(resets), ..Self::new(io, delay, Frames::of_client(), seen) }
+    }
+
+    /// Guards a client.
+    pub fn client(io: Io, seen: Rc<Seen>) -> Self {
+        Self::new(io, Duration::ZERO, Frames::of_server(), seen)
+    }
+
+    fn new(io: Io, delay: Duration, frames: Frames, seen: Rc<Seen>) -> Self {
+        Self {
+            ahead: Bytes::new(),
+            io,
+            seen,
+            frames,
+            control: Allowance { left: CONTROL.0, most: CONTROL.0, rate: CONTROL.1 },
+            // Grows with what is sent, without an end.
+            updates: Allowance { left: UPDATES.0, most: 1e9, rate: UPDATES.1 },
+            resets: None,
+            refilled: Instant::now(),
+            end: End { delay, since: None, budget: LINGER, timer: Timer::default() },
+        }
     }
 
     fn count(&mut self, bytes: &[u8]) {
-        let (control, updates) = self.frames.count(bytes);
-        if control > 0 {
-            let now = Instant::now();
-            let more = (now - self.refilled).as_secs_f64() * CONTROL.1;
-            self.control = (self.control + more).min(CONTROL.0);
-            self.refilled = now;
+        let counts = self.frames.count(bytes);
+        if let Some(last) = counts.goaway {
+            self.seen.last_stream.set(Some(last));
         }
-        self.control -= f64::from(control);
-        self.updates -= f64::from(updates);
-        if self.control < 0.0 || self.updates < 0.0 {
-            self.abused.set(true);
+        let Counts { control, updates, resets, heads, .. } = counts;
+        if let Some(allowance) = &mut self.resets {
+            allowance.grow(f64::from(heads) * RESETS.2);
         }
-    }
-}
-
-/// Finds the frames in a byte stream.
-#[derive(Debug)]
-struct Frames {
-    /// Bytes of preface or payload to pass over.
-    skip: usize,
-    header: [u8; 9],
-    have: usize,
-}
-
-impl Default for Frames {
-    fn default() -> Self {
-        Self { skip: PREFACE, header: [0; 9], have: 0 }
-    }
-}
-
-impl Frames {
-    /// Numbers of control frames and of window updates whose heads end in `bytes`.
-    fn count(&mut self, mut bytes: &[u8]) -> (u32, u32) {
-        let (mut control, mut updates) = (0, 0);
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
+        if control + updates + resets == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let passed = (now - self.refilled).as_secs_f64();
+        self.refilled = now;
+        let mut flood = None;
+        let used = [
+            (Some(&mut self.control), control, Flood::Control),
+            (Some(&mut self.updates), updates, Flood::WindowUpdate),
+        ];
+        for (allowance, used, kind) in used.into_iter().chain([(self.resets.as_mut(), resets, Flood::Reset)]) {
+            let Some(allowance) = allowance else { continue };
+            allowance.grow(passed * allowance.rate);
+            allowance.left -= f64::from(used);
+            if allowance.left < 0.0 {
+                flood = Some(kind);
             }
-            let taken = (self.header.len() - self.have).min(bytes.len());
-            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == self.header.len() {
-                let [a, b, c, kind, flags, ..] = self.header;
-                self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                self.have = 0;
-                match kind {
-                    // Acknowledgements answer what we asked.
-                    4 | 6 if flags & 1 == 1 => {}
-                    // PRIORITY, SETTINGS, PING
-                    2 | 4 | 6 => control += 1,
-                    8 => updates += 1,
-                    _ => {}
+        }
+        if flood.is_some() {
+            self.seen.flood.set(flood);
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.updates.grow(count as f64 / 1024.0 * UPDATES.2);
+    }
+
+    /// Reads and throws away until the peer has closed, too, or had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.end.since.get_or_insert_with(Instant::now);
+        let mut scratch = [std::mem::MaybeUninit::uninit(); 4096];
+        while self.end.budget > 0 && !self.end.delay.is_zero() {
+            let mut buffer = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.end.budget = self.end.budget.saturating_sub(buffer.filled().len());
                 }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.end.timer.poll_until(cx, since + self.end.delay),
             }
         }
-        (control, updates)
+        Poll::Ready(())
     }
 }
 
 impl AsyncRead for Guard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.seen.flood.get().is_some() {
+            // The driver ends the connection; nothing more is taken in.
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         if this.ahead.is_empty() {
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
@@ -124,7 +205,7 @@ impl AsyncRead for Guard {
 impl AsyncWrite for Guard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.updates = (self.updates + written as f64 / 1024.0 * UPDATES.1).min(1e9);
+        self.wrote(written);
         Poll::Ready(Ok(written))
     }
     fn poll_write_vectored(
@@ -133,7 +214,7 @@ impl AsyncWrite for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.updates = (self.updates + written as f64 / 1024.0 * UPDATES.1).min(1e9);
+        self.wrote(written);
         Poll::Ready(Ok(written))
     }
     fn is_write_vectored(&self) -> bool {
@@ -143,6 +224,9 @@ impl AsyncWrite for Guard {
         Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.end.since.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }

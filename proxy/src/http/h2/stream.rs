@@ -1,6 +1,6 @@
 //! One HTTP/2 stream: its head and body to the exchange, the response back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -23,13 +23,19 @@ use crate::text::Text;
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
 /// Serves one stream to its end.
-pub async fn serve(session: Rc<Session>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+/// `cut` says why, should its connection be cut off.
+pub async fn serve(
+    session: Rc<Session>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    cut: Rc<Cell<Option<Cause>>>,
+) {
     let respond: Respond = Rc::new(RefCell::new(respond));
     let mut timer = Timer::default();
     let (parts, receive) = request.into_parts();
     let complete = receive.is_end_stream();
     let meter = Meter::new(complete, Instant::now());
-    let mut sink = H2Sink::new(respond.clone());
+    let mut sink = H2Sink::new(respond.clone(), cut);
     let mut head = match request_head(&session, parts) {
         Ok(head) => head,
         Err(cause) => {
@@ -190,11 +196,12 @@ struct H2Sink {
     end: bool,
     /// The end is with h2.
     ended: bool,
+    cut: Rc<Cell<Option<Cause>>>,
 }
 
 impl H2Sink {
-    fn new(respond: Respond) -> Self {
-        Self { respond, send: None, pending: Bytes::new(), trailers: None, end: false, ended: false }
+    fn new(respond: Respond, cut: Rc<Cell<Option<Cause>>>) -> Self {
+        Self { respond, send: None, pending: Bytes::new(), trailers: None, end: false, ended: false, cut }
     }
 }
 
@@ -206,7 +213,7 @@ impl Sink for H2Sink {
         };
         reset.map(|reset| match reset {
             Ok(_) => Cause::DownstreamRemoteReset,
-            Err(_) => Cause::DownstreamRemoteDisconnect,
+            Err(_) => self.cut.get().unwrap_or(Cause::DownstreamRemoteDisconnect),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Counters of a connection manager, under Envoy's names (`http.<stat_prefix>.*`).
 
+use crate::http::h2::guard::Flood;
 use crate::stats::{Counter, Gauge, Scope};
 use crate::stream::Stream;
 
@@ -14,6 +15,8 @@ pub struct Stats {
     classes: [Counter; 5],
     completed: Counter,
     resets: Counter,
+    protocol_errors: Counter,
+    floods: [Counter; 3],
     bytes: [Counter; 2],
     time: crate::stats::Histogram,
 }
@@ -41,6 +44,12 @@ impl Stats {
             classes: ['1', '2', '3', '4', '5'].map(class),
             completed: scope.counter("downstream_rq_completed"),
             resets: scope.counter("downstream_rq_rx_reset"),
+            protocol_errors: scope.counter("downstream_cx_protocol_error"),
+            floods: [
+                root.scope("http2").counter("outbound_control_flood"),
+                root.scope("http2").counter("inbound_window_update_frames_flood"),
+                scope.counter("downstream_rq_too_many_premature_resets"),
+            ],
             bytes: [scope.counter("downstream_cx_rx_bytes_total"), scope.counter("downstream_cx_tx_bytes_total")],
             time: scope.histogram("downstream_rq_time"),
         }
@@ -56,6 +65,22 @@ impl Stats {
     /// Its codec is known.
     pub fn codec(&self, http2: bool) {
         self.connections[usize::from(http2)].inc();
+    }
+
+    /// A connection is closed because its client broke a rule of HTTP/2.
+    pub fn protocol_error(&self) {
+        self.protocol_errors.inc();
+    }
+
+    /// A connection is cut off because of a flood of frames; a protocol error, too.
+    pub fn flood(&self, flood: Flood) {
+        let [control, updates, resets] = &self.floods;
+        match flood {
+            Flood::Control => control.inc(),
+            Flood::WindowUpdate => updates.inc(),
+            Flood::Reset => resets.inc(),
+        }
+        self.protocol_error();
     }
 
     /// A request has come.

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use crate::cause::Cause;
 use crate::http::ResponseHead;
 use crate::route::RetryPolicy;
 use crate::route::retry_on as on;
+use crate::upstream::Race;
 
 /// How a try ended.
 #[derive(Debug)]
@@ -23,6 +24,23 @@ pub enum Ended<'a> {
         /// Nothing was sent.
         before_request: bool,
     },
+}
+
+/// Repetitions that need no policy, at most.
+const FREE: u32 = 2;
+
+/// Whether a request that met a connection in the moment of its end is sent again without any policy, because that does
+/// no harm: the server says that it has not processed it (RFC 9113, 6.8), or it is idempotent and the connection had
+/// served before (RFC 9110, 9.2.2).
+pub fn is_free(method: &Method, race: Race, before_request: bool, used: u32) -> bool {
+    let idempotent =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
+    used < FREE
+        && match race {
+            Race::None => false,
+            Race::Stale => idempotent || before_request,
+            Race::Unprocessed => true,
+        }
 }
 
 /// Whether the policy wants another try after this end.
@@ -182,6 +200,20 @@ mod tests {
         for (words, cause, before_request, wanted) in table {
             let ended = Ended::Failed { cause: *cause, before_request: *before_request };
             assert_eq!(is_wanted(&policy(*words), &ended), *wanted, "{words} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_race_with_the_end_of_a_connection_is_run_again_only_where_that_does_no_harm() {
+        for (method, race, before_request, wanted) in [
+            (Method::GET, Race::Stale, false, true),
+            (Method::POST, Race::Stale, false, false),
+            (Method::PATCH, Race::Stale, true, true),
+            (Method::POST, Race::Unprocessed, false, true),
+            (Method::GET, Race::None, true, false),
+        ] {
+            assert_eq!(is_free(&method, race, before_request, 0), wanted, "{method} {race:?}");
+            assert!(!is_free(&method, race, before_request, FREE), "not for ever");
         }
     }
 

@@ -1,0 +1,140 @@
+//! Finds the frames in the bytes of an HTTP/2 connection (RFC 9113, 4.1), without keeping any.
+
+/// Length of the client's connection preface.
+const PREFACE: usize = 24;
+
+/// Reads frame heads as they pass.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Bytes of preface or payload to pass over.
+    skip: usize,
+    header: [u8; 9],
+    have: usize,
+    /// The first bytes of GOAWAY's payload, and how many of them are here; beyond 4, none is read.
+    goaway: [u8; 4],
+    have_goaway: usize,
+}
+
+/// What was in some bytes: frames whose heads end in them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// PRIORITY, SETTINGS, PING, and frames of types that nobody knows; acknowledgements aside.
+    pub(super) control: u32,
+    /// WINDOW_UPDATE.
+    pub(super) updates: u32,
+    /// RST_STREAM.
+    pub(super) resets: u32,
+    /// HEADERS.
+    pub(super) heads: u32,
+    /// The last stream of a GOAWAY.
+    pub(super) goaway: Option<u32>,
+}
+
+impl Frames {
+    /// What a client sends: the preface first.
+    pub(super) fn of_client() -> Self {
+        Self { skip: PREFACE, ..Self::of_server() }
+    }
+
+    /// What a server sends.
+    pub(super) fn of_server() -> Self {
+        Self { skip: 0, header: [0; 9], have: 0, goaway: [0; 4], have_goaway: 4 }
+    }
+
+    /// Counts the frames of the next bytes.
+    pub(super) fn count(&mut self, mut bytes: &[u8]) -> Counts {
+        let mut counts = Counts::default();
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.look(&bytes[..skipped], &mut counts);
+                self.skip -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let taken = (self.header.len() - self.have).min(bytes.len());
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == self.header.len() {
+                self.begin(&mut counts);
+            }
+        }
+        counts
+    }
+
+    fn begin(&mut self, counts: &mut Counts) {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.have = 0;
+        match kind {
+            1 => counts.heads += 1,
+            3 => counts.resets += 1,
+            // Acknowledgements answer what we asked.
+            4 | 6 if flags & 1 == 1 => {}
+            // PRIORITY, SETTINGS, PING, and what no RFC of HTTP/2 itself names.
+            2 | 4 | 6 | 10.. => counts.control += 1,
+            7 => self.have_goaway = 0,
+            8 => counts.updates += 1,
+            _ => {}
+        }
+    }
+
+    /// Reads the last stream out of GOAWAY's payload.
+    fn look(&mut self, payload: &[u8], counts: &mut Counts) {
+        let wanted = self.goaway.len() - self.have_goaway;
+        if wanted == 0 {
+            return;
+        }
+        let taken = wanted.min(payload.len());
+        self.goaway[self.have_goaway..self.have_goaway + taken].copy_from_slice(&payload[..taken]);
+        self.have_goaway += taken;
+        if self.have_goaway == self.goaway.len() {
+            counts.goaway = Some(u32::from_be_bytes(self.goaway) & 0x7fff_ffff);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0];
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    #[test]
+    fn frames_are_counted_however_the_bytes_are_cut() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        for (kind, flags, payload) in [
+            (4, 0, &b""[..]),
+            (4, 1, b""),
+            (6, 0, b"12345678"),
+            (6, 1, b"12345678"),
+            (2, 0, b"12345"),
+            (0x21, 0, b"?"),
+            (1, 5, b"headers"),
+            (0, 0, b"data of some length"),
+            (8, 0, b"\0\0\0\x01"),
+            (3, 0, b"\0\0\0\x08"),
+            (7, 0, b"\x80\0\0\x07\0\0\0\0why"),
+        ] {
+            bytes.extend(frame(kind, flags, payload));
+        }
+        let wanted = Counts { control: 4, updates: 1, resets: 1, heads: 1, goaway: Some(7) };
+        for size in 1..bytes.len() {
+            let (mut frames, mut all) = (Frames::of_client(), Counts::default());
+            for piece in bytes.chunks(size) {
+                let counts = frames.count(piece);
+                all.control += counts.control;
+                all.updates += counts.updates;
+                all.resets += counts.resets;
+                all.heads += counts.heads;
+                all.goaway = all.goaway.or(counts.goaway);
+            }
+            assert_eq!(all, wanted, "in pieces of {size}");
+        }
+    }
+}

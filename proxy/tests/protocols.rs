@@ -1,0 +1,19 @@
+//! Every protocol that the proxy carries, with real peers, through one proxy and through a pair with mTLS between them.
+
+#[path = "support/config.rs"]
+mod config;
+#[path = "support/peers.rs"]
+mod peers;
+#[path = "support/pki.rs"]
+mod pki;
+#[path = "support/wire.rs"]
+mod wire;
+
+#[path = "protocols/grpc.rs"]
+mod grpc;
+#[path = "protocols/http1.rs"]
+mod http1;
+#[path = "protocols/tcp.rs"]
+mod tcp;
+#[path = "protocols/websocket.rs"]
+mod websocket;
