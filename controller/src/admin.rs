@@ -57,14 +57,24 @@ impl Admin {
 }
 
 /// Serves until the drain begins.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin, drain: drain::Watch) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, drain: drain::Watch) {
     let ended = async move { drain.signaled().await };
-    if let Err(error) = axum::serve(listener, router(admin)).with_graceful_shutdown(ended).await {
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
         tracing::error!(%error, "the admin server has ended");
     }
 }
 
-fn router(admin: Admin) -> Router {
+/// What may be seen from other machines.
+pub(crate) fn health_router(admin: Admin) -> Router {
+    Router::new()
+        .route("/ready", get(ready))
+        .route("/healthz", get(async || "live\n"))
+        .route("/metrics", get(metrics))
+        .with_state(admin)
+}
+
+/// Every page.
+pub(crate) fn router(admin: Admin) -> Router {
     Router::new()
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))

@@ -40,6 +40,8 @@ pub struct Config {
     pub xds_listen: Address,
     /// Where operators look (`/metrics`, `/debug/…`, `/api/…`): no authentication, so loopback unless you mean it.
     pub admin_listen: SocketAddr,
+    /// Where probes and Prometheus look (`/ready`, `/healthz`, `/metrics`); nothing else is served there.
+    pub health_listen: Option<SocketAddr>,
     /// How proxies and controller prove who they are.
     pub tls: Option<ServerTls>,
     /// Without `tls`: serve plaintext, on loopback or a Unix socket only, and believe what nodes say.
@@ -59,6 +61,7 @@ impl Config {
             sources,
             xds_listen: Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            health_listen: None,
             tls: None,
             allow_plaintext_loopback: false,
             debounce: Debounce::default(),
@@ -75,7 +78,7 @@ pub enum StartError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// The admin port.
-    #[error("admin address {address}: {source}; choose another with --admin-address")]
+    #[error("address {address}: {source}; choose another with --admin-address or --health-address")]
     Admin {
         /// The address.
         address: SocketAddr,
@@ -121,12 +124,13 @@ impl Controller {
         };
         let views = watch::Sender::new(first);
         let admin = Admin { hub: hub.clone(), metrics: metrics.clone(), views: views.subscribe() };
-        let address = config.admin_listen;
-        let listener = tokio::net::TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| StartError::Admin { address, source })?;
-        let admin_addr = listener.local_addr().map_err(|source| StartError::Admin { address, source })?;
+        let (listener, admin_addr) = bind(config.admin_listen).await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(admin::serve(listener, admin.clone(), watch));
+        if let Some(address) = config.health_listen {
+            let (listener, _) = bind(address).await?;
+            tasks.spawn(admin::serve(listener, admin::health_router(admin.clone()), watch.clone()));
+        }
+        tasks.spawn(admin::serve(listener, admin::router(admin.clone()), watch));
         let (events, receiver) = mpsc::channel(EVENTS);
         let sources = config.sources.len();
         for source in config.sources {
@@ -196,6 +200,13 @@ impl Controller {
             tracing::warn!(left, "xDS connections were cut off");
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Admin { address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 async fn run_source(source: Box<dyn Source>, events: mpsc::Sender<Event>) {

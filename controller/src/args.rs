@@ -8,16 +8,33 @@ use ferromesh_core::TrustDomain;
 use ferromesh_core::args::{AdminArgs, LogArgs, OtlpArgs};
 
 use crate::app::Config;
+use crate::identity;
+use crate::index::view::SYSTEM_NAMESPACE;
 use crate::serve::{Address, ServerTls};
-use crate::source::{Folder, FolderOptions};
+use crate::source::{Folder, FolderOptions, SecretScope};
 
-/// The control plane: compiles a folder of Kubernetes, Gateway API and Istio YAML, and serves it to proxies as Envoy xDS.
+/// The control plane: compiles Kubernetes, Gateway API and Istio objects, and serves them to proxies as Envoy xDS.
 #[derive(Debug, Parser)]
 #[command(name = "ferromesh-controller", version)]
 pub struct Args {
     /// Folder (or file) of YAML to serve; watched.
+    #[arg(long, required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub folder: Option<PathBuf>,
+    /// Serve the objects of a Kubernetes cluster: the one that this pod is in, or that of the kubeconfig.
     #[arg(long)]
-    pub folder: PathBuf,
+    pub kubernetes: bool,
+    /// Kubeconfig file; default: KUBECONFIG, or the pod's own account.
+    #[arg(long, requires = "kubernetes", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the control plane.
+    #[arg(long, env = "POD_NAMESPACE", default_value = SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Name of this replica, unique among all (the pod's name).
+    #[arg(long, env = "POD_NAME", default_value = "ferromesh-controller")]
+    pub replica: String,
+    /// Where Secrets of Gateways may be read: namespaces with commas between them, or *.
+    #[arg(long, default_value = "", value_name = "NAMESPACES")]
+    pub gateway_secret_namespaces: String,
     /// Where proxies connect: `<ip>:<port>`, or `unix:<path>`.
     #[arg(long, default_value = "127.0.0.1:15012", value_parser = parse_address)]
     pub xds_address: Address,
@@ -30,12 +47,24 @@ pub struct Args {
     /// Roots that the certificates of proxies must lead to (PEM).
     #[arg(long, requires = "tls_cert")]
     pub client_roots: Option<PathBuf>,
+    /// The mesh's CA, `<name>:<port>`, for the controller's own certificate.
+    #[arg(long, env = "CA_ADDR", conflicts_with = "tls_cert", value_name = "ADDRESS")]
+    pub ca_address: Option<String>,
+    /// PEM file of the mesh's roots, which the CA's certificate leads to.
+    #[arg(long, default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
+    pub ca_root: PathBuf,
+    /// File with the service account token for the CA (audience istio-ca).
+    #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
+    pub token_file: PathBuf,
     /// Trust domain of the proxies' identities.
-    #[arg(long, default_value = "cluster.local")]
+    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local")]
     pub trust_domain: String,
     /// Without certificates: serve plaintext on loopback or a Unix socket, and believe what proxies say they are.
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long, conflicts_with_all = ["tls_cert", "ca_address"])]
     pub allow_plaintext: bool,
+    /// Address for probes and Prometheus (/ready, /healthz, /metrics), and nothing else; none if not given.
+    #[arg(long, value_name = "ADDRESS")]
+    pub health_address: Option<SocketAddr>,
     /// Admin server and end of life.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -48,26 +77,55 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads the files that are named.
+    /// What the river is started with: ports, and TLS from files if these are named. Sources are still missing.
     ///
     /// # Errors
-    /// If one cannot be used, or the arguments leave the xDS port without protection.
+    /// If a file cannot be used, or the arguments leave the xDS port without protection.
     pub fn config(&self) -> anyhow::Result<Config> {
-        let folder = Folder::new(&self.folder, FolderOptions::default())?;
-        let mut config = Config::new(vec![Box::new(folder)]);
+        let mut config = Config::new(Vec::new());
         config.xds_listen = self.xds_address.clone();
         config.admin_listen = self.admin.admin_address;
+        config.health_listen = self.health_address;
         config.allow_plaintext_loopback = self.allow_plaintext;
         if let (Some(cert), Some(key), Some(roots)) = (&self.tls_cert, &self.tls_key, &self.client_roots) {
-            let domain = TrustDomain::new(&self.trust_domain)?;
-            config.tls = Some(ServerTls::from_files(cert, key, roots, domain)?);
-        } else if !self.allow_plaintext {
+            config.tls = Some(ServerTls::from_files(cert, key, roots, self.trust_domain()?)?);
+        } else if !self.allow_plaintext && self.ca_address.is_none() {
             anyhow::bail!(
-                "the xDS port needs --tls-cert, --tls-key and --client-roots (a certificate from the mesh's CA is \
-                 not built yet), or --allow-plaintext on loopback"
+                "the xDS port needs --ca-address (a certificate from the mesh's CA), or --tls-cert, --tls-key and \
+                 --client-roots, or --allow-plaintext on loopback"
             );
         }
         Ok(config)
+    }
+
+    /// The folder, if that is the source.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn folder(&self) -> anyhow::Result<Option<Folder>> {
+        Ok(self.folder.as_ref().map(|folder| Folder::new(folder, FolderOptions::default())).transpose()?)
+    }
+
+    /// How the controller gets its own certificate, if from the CA.
+    pub fn identity(&self) -> Option<identity::Config> {
+        Some(identity::Config {
+            ca_address: self.ca_address.clone()?,
+            ca_root: self.ca_root.clone(),
+            token_file: self.token_file.clone(),
+        })
+    }
+
+    /// The trust domain.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn trust_domain(&self) -> anyhow::Result<TrustDomain> {
+        Ok(TrustDomain::new(&self.trust_domain)?)
+    }
+
+    /// Where Secrets may be read.
+    pub fn secrets(&self) -> SecretScope {
+        SecretScope::parse(&self.gateway_secret_namespaces)
     }
 }
 
@@ -82,22 +140,34 @@ fn parse_address(text: &str) -> Result<Address, String> {
 mod tests {
     use super::*;
 
+    fn parse(line: &[&str]) -> Result<Args, String> {
+        Args::try_parse_from([&["ferromesh-controller"], line].concat()).map_err(|error| error.to_string())
+    }
+
     fn config(line: &[&str]) -> Result<Config, String> {
-        let args = Args::try_parse_from([&["ferromesh-controller", "--folder", "."], line].concat());
-        args.map_err(|error| error.to_string())?.config().map_err(|error| error.to_string())
+        parse(&[&["--folder", "."], line].concat())?.config().map_err(|error| error.to_string())
     }
 
     #[test]
     fn plaintext_has_to_be_asked_for() {
         assert!(config(&[]).err().is_some_and(|error| error.contains("--allow-plaintext")));
         assert!(config(&["--allow-plaintext"]).is_ok_and(|config| config.allow_plaintext_loopback));
+        assert!(config(&["--ca-address", "ferromesh-ca:15012"]).is_ok());
         assert!(config(&["--tls-cert", "cert.pem"]).is_err());
+        assert!(config(&["--allow-plaintext", "--ca-address", "ferromesh-ca:15012"]).is_err());
     }
 
     #[test]
     fn the_xds_address_may_be_a_unix_socket() {
         let config = config(&["--allow-plaintext", "--xds-address", "unix:/run/xds.sock"]).unwrap();
         assert_eq!(config.xds_listen, Address::Unix("/run/xds.sock".into()));
-        assert!(Args::try_parse_from(["x", "--folder", ".", "--xds-address", "nowhere"]).is_err());
+        assert!(parse(&["--folder", ".", "--xds-address", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn the_source_is_a_folder_or_a_cluster() {
+        assert!(parse(&["--allow-plaintext"]).is_err());
+        assert!(parse(&["--kubernetes", "--folder", "."]).is_err());
+        assert!(parse(&["--kubernetes", "--gateway-secret-namespaces", "a,b"]).unwrap().secrets().covers("b"));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod files;
 pub mod folder;
+pub mod kubernetes;
 pub mod memory;
 pub mod parse;
 
@@ -10,6 +11,7 @@ pub mod parse;
 mod tests;
 
 pub use folder::{Folder, FolderOptions};
+pub use kubernetes::{Kubernetes, SecretScope};
 pub use memory::{Memory, MemoryHandle};
 
 use crate::index::Event;

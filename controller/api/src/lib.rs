@@ -6,6 +6,8 @@
 mod object;
 
 pub mod annotations;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod conditions;
 pub mod duration;
 pub mod gateway_api;

@@ -49,6 +49,11 @@ macro_rules! kinds {
                 match self { $(Self::$name => $group,)+ }
             }
 
+            /// The plural in small letters, as paths of the API write it.
+            pub fn plural(self) -> &'static str {
+                match self { $(Self::$name => <$type as ferromesh_api::Resource>::URL_PATH_SEGMENT,)+ }
+            }
+
             /// The versions that are read, the preferred one first.
             pub fn versions(self) -> &'static [&'static str] {
                 match self { $(Self::$name => &[$($version),+],)+ }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub const NAME: &str = "istio";
 /// Key in the ConfigMap.
 pub const KEY: &str = "mesh";
-const DEFAULT_ROOT: &str = "istio-system";
+/// Istio's root namespace, the second one that is read.
+pub const DEFAULT_ROOT: &str = "istio-system";
 
 /// Reads it; `defaults` where there is none.
 pub fn from_config_maps(view: &View, defaults: &Arc<MeshConfig>) -> Result<Arc<MeshConfig>, Problem> {

@@ -1,0 +1,75 @@
+//! The text of one object in; the typed object, cut down, and its status out.
+
+use ferromesh_api::unknown::unknown_fields;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::observed::Seen;
+use super::trim::trim;
+use crate::index::kinds::Reader;
+use crate::index::{Kind, Object};
+
+/// What an object's text holds.
+pub(super) struct Read {
+    pub(super) object: Object,
+    /// Of kinds whose status we write.
+    pub(super) seen: Option<Seen>,
+    /// Fields that we do not know: the installed CRD may be newer than we are.
+    pub(super) unknown: Vec<String>,
+}
+
+/// Reads one object. Kubernetes' own kinds go straight into their types; ours are looked at field by field.
+pub(super) fn object(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
+    if !has_status_of_ours(kind) && !is_custom(kind) {
+        let mut object = Object::read(kind, Text(json))?;
+        trim(&mut object);
+        return Ok(Read { object, seen: None, unknown: Vec::new() });
+    }
+    let mut value: Value = serde_json::from_str(json)?;
+    let seen = has_status_of_ours(kind).then(|| take_status(&mut value));
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    let mut object = Object::read(kind, Parsed(&value))?;
+    let unknown = unknown_fields(&value, &object.to_json()?);
+    trim(&mut object);
+    Ok(Read { object, seen, unknown })
+}
+
+/// Kinds of CRDs.
+fn is_custom(kind: Kind) -> bool {
+    kind.group().contains(".istio.io") || kind.group() == ferromesh_api::gateway_api::GROUP
+}
+
+/// Kinds whose status we write.
+pub(super) fn has_status_of_ours(kind: Kind) -> bool {
+    is_custom(kind) && kind != Kind::ReferenceGrant
+}
+
+fn take_status(value: &mut Value) -> Seen {
+    let text = |path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let version = text("/metadata/resourceVersion");
+    let generation = value.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
+    let status = value.as_object_mut().and_then(|object| object.remove("status")).unwrap_or_default();
+    Seen { version, generation, status }
+}
+
+struct Text<'a>(&'a str);
+
+impl Reader for Text<'_> {
+    type Error = serde_json::Error;
+
+    fn read<T: DeserializeOwned>(self) -> Result<T, Self::Error> {
+        serde_json::from_str(self.0)
+    }
+}
+
+struct Parsed<'a>(&'a Value);
+
+impl Reader for Parsed<'_> {
+    type Error = serde_json::Error;
+
+    fn read<T: DeserializeOwned>(self) -> Result<T, Self::Error> {
+        T::deserialize(self.0.clone())
+    }
+}
