@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, Command};
 use crate::bootstrap::{self, Ads};
+use crate::cluster::DnsSettings;
 use crate::config::{At, ConfigError};
 use crate::context::{Context, Local};
 use crate::identity;
@@ -95,7 +96,8 @@ impl Proxy {
     pub fn start(bootstrap: Bootstrap, options: Options) -> Result<Self, StartError> {
         let ads = bootstrap::ads(&bootstrap)?;
         let node = bootstrap.node.clone().unwrap_or_default();
-        let context = Arc::new(Context::new(Local::new(node)));
+        let dns = DnsSettings::of_bootstrap(&bootstrap)?;
+        let context = Arc::new(Context { dns, ..Context::new(Local::new(node)) });
         let (ready_sender, ready) = watch::channel(false);
         let (listeners_sender, listeners) = watch::channel(Vec::new());
         let (control, control_receiver) = mpsc::channel(COMMANDS);
@@ -313,6 +315,7 @@ impl Main {
 pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     bootstrap::ads(bootstrap)?;
     admin_address(bootstrap)?;
+    DnsSettings::of_bootstrap(bootstrap)?;
     let context = Context::new(Local::new(bootstrap.node.clone().unwrap_or_default()));
     let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
     for (index, secret) in resources.secrets.iter().enumerate() {

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ pub mod outlier;
 mod stats;
 mod supported;
 
-pub use discovery::Discovery;
+pub use discovery::{Discovery, Settings as DnsSettings};
 pub use endpoints::{Assignment, LocalityHosts};
 pub use stats::{ClusterStats, HostStats};
 pub use supported::SUPPORTED;
@@ -170,14 +170,16 @@ pub struct Cluster {
     /// Where the hosts come from.
     pub discovery: Discovery,
     /// Active health checks.
-    pub health_checks: Vec<health::HealthCheck>,
-    /// New hosts get no traffic before their first check, even in a panic.
-    ignore_new_until_checked: bool,
+    pub health_check: Option<health::HealthCheck>,
     /// Goes up with each change of a host's health; the tables of [`balance::HostSet`] are made anew then.
     health_epoch: Arc<AtomicU64>,
     /// Held while the host set is replaced.
     updating: Mutex<()>,
+    /// Told when hosts come or go.
+    hosts_changed: Arc<tokio::sync::Notify>,
     /// Whether the first hosts are known.
+    known: AtomicBool,
+    /// Whether it can serve: the first hosts are known, and checked.
     warm: tokio::sync::watch::Sender<bool>,
     /// Background work, stopped when the cluster is dropped.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -209,14 +211,16 @@ impl Cluster {
         let picked = match &self.discovery {
             Discovery::OriginalDst(destinations) => destinations.pick(self, context),
             _ => {
-                let hosts = self.hosts.load();
-                if hosts.epoch == self.health_epoch.load(Ordering::Acquire) {
-                    self.balancer.pick(&hosts, context)
-                } else {
+                let mut hosts = self.hosts.load();
+                if hosts.epoch != self.health_epoch.load(Ordering::Acquire) {
                     drop(hosts);
                     self.refresh();
-                    self.balancer.pick(&self.hosts.load(), context)
+                    hosts = self.hosts.load();
                 }
+                if hosts.in_panic() {
+                    self.stats.lb_healthy_panic.inc();
+                }
+                self.balancer.pick(&hosts, context)
             }
         };
         picked.ok_or_else(|| {
@@ -233,6 +237,13 @@ impl Cluster {
         self.store(assignment, epoch);
     }
 
+    /// As [`Self::refresh`], if there was a change.
+    fn refresh_if_stale(&self) {
+        if self.hosts.load().epoch != self.health_epoch.load(Ordering::Acquire) {
+            self.refresh();
+        }
+    }
+
     fn store(&self, assignment: Arc<Assignment>, epoch: u64) {
         let set = balance::HostSet::new(assignment, &self.balancer.policy, epoch);
         self.stats.membership(&set);
@@ -247,7 +258,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the first hosts are known (or will not come: the init timeout has passed).
+    /// Whether the first hosts are known and checked (or will not come: the init timeout has passed).
     pub fn is_warm(&self) -> bool {
         *self.warm.borrow()
     }

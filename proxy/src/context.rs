@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ferromesh_proto::envoy::config::core::v3 as core;
 
 use crate::access_log::Sinks;
-use crate::cluster::ClusterManager;
+use crate::cluster::{ClusterManager, DnsSettings};
 use crate::http::filters::discovered::ExtensionStore;
 use crate::route::RouteStore;
 use crate::stats;
@@ -37,6 +37,8 @@ pub struct Context {
     pub extensions: Arc<ExtensionStore>,
     /// Secrets by name (SDS).
     pub secrets: Arc<SecretStore>,
+    /// Who resolves names for clusters that do not say.
+    pub dns: DnsSettings,
     /// Access log files.
     pub access_logs: Arc<Sinks>,
     /// Draining: connections are closed when their request ends.
@@ -62,6 +64,7 @@ impl Context {
             routes: Arc::default(),
             extensions: Arc::default(),
             secrets: Arc::default(),
+            dns: DnsSettings::default(),
             access_logs: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),

@@ -1,5 +1,7 @@
 //! The admin pages: one row each, in the order in which `/help` lists them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Admin, Command, json as json_reply, parameter, reply, text};
 use crate::cause::Cause;
-use crate::cluster::{Cluster, Host, HostAddress, health::Unhealthy};
+use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::stats::render::{self, Selection};
 use crate::tls::CertificateFacts;
 
@@ -232,7 +234,7 @@ fn cluster_text(cluster: &Cluster) -> String {
             shown.push_str(&format!("{name}::{priority}_priority::max_{what}::{}\n", resource.max()));
         }
     }
-    for host in &cluster.hosts.load().hosts {
+    for host in &hosts_of(cluster) {
         let address = address_of(host);
         for (field, value) in [
             ("cx_active", host.stats.cx_active.get().to_string()),
@@ -249,7 +251,10 @@ fn cluster_text(cluster: &Cluster) -> String {
             ("region", host.locality[0].to_string()),
             ("zone", host.locality[1].to_string()),
             ("sub_zone", host.locality[2].to_string()),
+            ("canary", host.lb_metadata("canary").and_then(Value::as_bool).unwrap_or_default().to_string()),
             ("priority", host.priority.to_string()),
+            ("success_rate", rate(host.health.outlier.success_rate())),
+            ("local_origin_success_rate", rate(host.health.outlier.local_origin_success_rate())),
         ] {
             shown.push_str(&format!("{name}::{address}::{field}::{value}\n"));
         }
@@ -257,11 +262,20 @@ fn cluster_text(cluster: &Cluster) -> String {
     shown
 }
 
+/// A success rate as Envoy shows it: -1 if there is none.
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-1".into(), |rate| rate.to_string())
+}
+
+fn hosts_of(cluster: &Cluster) -> Vec<Arc<Host>> {
+    match &cluster.discovery {
+        Discovery::OriginalDst(destinations) => destinations.hosts(),
+        _ => cluster.hosts.load().hosts.clone(),
+    }
+}
+
 fn cluster_json(cluster: &Cluster) -> Value {
-    let hosts: Vec<Value> = cluster
-        .hosts
-        .load()
-        .hosts
+    let hosts: Vec<Value> = hosts_of(cluster)
         .iter()
         .map(|host| {
             let address = match &host.address {
@@ -276,6 +290,7 @@ fn cluster_json(cluster: &Cluster) -> Value {
                 "weight": host.weight,
                 "priority": host.priority,
                 "health_status": health_json(host),
+                "success_rate": host.health.outlier.success_rate().map(|value| json!({ "value": value })),
                 "stats": [
                     { "name": "rq_total", "value": host.stats.rq_total.get().to_string() },
                     { "name": "rq_success", "value": host.stats.rq_success.get().to_string() },
@@ -301,16 +316,8 @@ fn address_of(host: &Host) -> String {
     }
 }
 
-const FLAGS: [(Unhealthy, &str); 4] = [
-    (Unhealthy::Eds, "failed_eds_health"),
-    (Unhealthy::ActiveCheck, "failed_active_hc"),
-    (Unhealthy::Outlier, "failed_outlier_check"),
-    (Unhealthy::Degraded, "degraded_eds_health"),
-];
-
 fn health_flags(host: &Host) -> String {
-    let flags: String =
-        FLAGS.iter().filter(|(reason, _)| host.health.has(*reason)).map(|(_, flag)| format!("/{flag}")).collect();
+    let flags: String = host.health.reasons().iter().map(|flag| format!("/{flag}")).collect();
     if flags.is_empty() { "healthy".into() } else { flags }
 }
 
@@ -319,13 +326,16 @@ fn health_json(host: &Host) -> Value {
         "UNHEALTHY"
     } else if host.health.has(Unhealthy::Draining) {
         "DRAINING"
+    } else if host.health.has(Unhealthy::Degraded) {
+        "DEGRADED"
     } else {
         "HEALTHY"
     };
     let mut health = json!({ "eds_health_status": eds });
-    for (reason, flag) in FLAGS.iter().skip(1) {
-        if host.health.has(*reason) {
-            health[*flag] = true.into();
+    for flag in host.health.reasons() {
+        // Envoy's message says these two by `eds_health_status`.
+        if !matches!(flag, "failed_eds_health" | "eds_status_draining" | "degraded_eds_health") {
+            health[flag] = true.into();
         }
     }
     health

@@ -57,6 +57,8 @@ pub struct Policy {
     pub locality_weighted: bool,
     /// Hash hosts by name instead of address.
     pub hash_hostnames: bool,
+    /// Hosts that no active check has answered for count for nothing, even in a panic.
+    pub ignore_unchecked: bool,
     /// Subsets.
     pub subsets: Option<SubsetConfig>,
 }
@@ -68,6 +70,7 @@ impl Default for Policy {
             panic_threshold: 50.0,
             locality_weighted: false,
             hash_hostnames: false,
+            ignore_unchecked: false,
             subsets: None,
         }
     }
@@ -82,6 +85,8 @@ pub struct HostSet {
     pub(super) assignment: Arc<Assignment>,
     /// The count of health changes that the tables show.
     pub(super) epoch: u64,
+    /// Whether a priority level ignores health.
+    panics: bool,
     tables: Tables,
     subsets: subset::Index,
 }
@@ -94,7 +99,8 @@ impl HostSet {
         hosts.sort_by_key(|host| host.priority);
         let tables = Tables::new(&assignment, policy, |_| true);
         let subsets = policy.subsets.as_ref().map(|config| subset::Index::new(config, &assignment, policy));
-        Self { hosts, epoch, tables, subsets: subsets.unwrap_or_default(), assignment }
+        let panics = tables.in_panic();
+        Self { hosts, epoch, panics, tables, subsets: subsets.unwrap_or_default(), assignment }
     }
 
     /// Chooses a host.
@@ -108,7 +114,7 @@ impl HostSet {
 
     /// Whether a priority level ignores health.
     pub fn in_panic(&self) -> bool {
-        self.tables.in_panic()
+        self.panics
     }
 }
 

@@ -5,30 +5,61 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferromesh_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 
+use crate::stats::{Gauge, Scope};
+
 /// One bounded resource.
 #[derive(Debug)]
 pub struct Resource {
     max: u32,
     used: AtomicU32,
+    /// 1 while the limit is reached.
+    open: Gauge,
+    /// What is left, if `track_remaining` asks for it.
+    remaining: Option<Gauge>,
 }
 
 impl Resource {
     /// With a limit.
     pub fn new(max: u32) -> Self {
-        Self { max, used: AtomicU32::new(0) }
+        Self { max, used: AtomicU32::new(0), open: Gauge::default(), remaining: None }
+    }
+
+    /// With a limit, shown as `<name>_open` and `remaining_<name>`.
+    fn shown(max: u32, scope: &Scope, name: &str, track_remaining: bool) -> Self {
+        let remaining = track_remaining.then(|| {
+            // Envoy's names differ in this one way.
+            let name = if name == "rq_retry" { "retries" } else { name };
+            scope.gauge(&format!("remaining_{name}"))
+        });
+        let made = Self { open: scope.gauge(&format!("{name}_open")), remaining, ..Self::new(max) };
+        made.show(0);
+        made
+    }
+
+    fn show(&self, used: u32) {
+        // The gauge is a cache line that all workers share; it is written only where it may change.
+        if used.saturating_add(1) >= self.max {
+            self.open.set(u64::from(used >= self.max));
+        }
+        if let Some(remaining) = &self.remaining {
+            remaining.set(u64::from(self.max.saturating_sub(used)));
+        }
     }
 
     /// Takes one; `None` if the limit is reached. Given back when the permit is dropped.
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
-        self.used
+        let taken = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < self.max).then_some(used + 1))
-            .is_ok()
-            .then(|| Permit(self.clone()))
+            .ok()?;
+        self.show(taken + 1);
+        Some(Permit(self.clone()))
     }
 
     /// Takes one although the limit may be reached.
     pub fn take_always(self: &Arc<Self>) -> Permit {
-        self.used.fetch_add(1, Ordering::Relaxed);
+        let before = self.used.fetch_add(1, Ordering::Relaxed);
+        self.show(before.saturating_add(1));
         Permit(self.clone())
     }
 
@@ -49,7 +80,8 @@ pub struct Permit(Arc<Resource>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.used.fetch_sub(1, Ordering::Relaxed);
+        let before = self.0.used.fetch_sub(1, Ordering::Relaxed);
+        self.0.show(before.saturating_sub(1));
     }
 }
 
@@ -70,18 +102,20 @@ pub struct Breakers {
 
 impl Breakers {
     /// Decodes thresholds; what is not set is Envoy's default.
-    pub(super) fn decode(config: &Thresholds) -> Self {
-        let resource = |max: Option<u32>, default| Arc::new(Resource::new(max.unwrap_or(default)));
+    pub(super) fn decode(config: &Thresholds, scope: &Scope) -> Self {
+        let resource = |name: &str, max: Option<u32>, default| {
+            Arc::new(Resource::shown(max.unwrap_or(default), scope, name, config.track_remaining))
+        };
         let budget = config.retry_budget.as_ref().map(|budget| {
             let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
             (percent, budget.min_retry_concurrency.unwrap_or(3))
         });
         Self {
-            connections: resource(config.max_connections, 1024),
-            pending: resource(config.max_pending_requests, 1024),
-            requests: resource(config.max_requests, 1024),
+            connections: resource("cx", config.max_connections, 1024),
+            pending: resource("rq_pending", config.max_pending_requests, 1024),
+            requests: resource("rq", config.max_requests, 1024),
             // A budget takes the place of `max_retries`; the permits then only count.
-            retries: resource(if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
+            retries: resource("rq_retry", if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
             retry_budget: budget,
         }
     }
@@ -96,18 +130,5 @@ impl Breakers {
             }
         }
         self.retries.take()
-    }
-}
-
-impl Default for Breakers {
-    fn default() -> Self {
-        let resource = |max| Arc::new(Resource::new(max));
-        Self {
-            connections: resource(1024),
-            pending: resource(1024),
-            requests: resource(1024),
-            retries: resource(3),
-            retry_budget: None,
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -52,35 +52,35 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
-    let (discovery, fixed) = discovery(cluster, plan)?;
+    let (discovery, fixed) = discovery(cluster, plan, &context.dns)?;
     let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
-    let health_checks = cluster
-        .health_checks
-        .iter()
-        .enumerate()
-        .map(|(place, check)| HealthCheck::decode(check).at(format_args!("health_checks[{place}]")));
+    let health_check = match cluster.health_checks.as_slice() {
+        [] => None,
+        [check] => Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?),
+        _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
+    };
     let policy = policy::decode(cluster)?;
     if matches!(discovery, Discovery::OriginalDst(_)) != matches!(policy.kind, super::balance::Kind::ClusterProvided) {
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
     }
-    let common = cluster.common_lb_config.as_ref();
     let made = Cluster {
-        breakers: breakers(cluster.circuit_breakers.as_ref()),
+        breakers: breakers(cluster.circuit_breakers.as_ref(), &scope),
         hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
         stats: ClusterStats::new(&scope),
         balancer: Balancer::new(policy),
         outlier: outlier.at("outlier_detection")?,
-        health_checks: health_checks.collect::<Result<_, _>>()?,
-        ignore_new_until_checked: common.is_some_and(|common| common.ignore_new_hosts_until_first_hc),
+        health_check,
         health_epoch: Arc::new(AtomicU64::new(0)),
         updating: Mutex::new(()),
+        hosts_changed: Arc::default(),
+        known: AtomicBool::new(false),
         warm: tokio::sync::watch::Sender::new(matches!(discovery, Discovery::OriginalDst(_))),
         tasks: Mutex::default(),
         discovery,
         config,
     };
     if let Some(plan) = fixed {
-        made.apply(&plan, &|_| Vec::new());
+        made.apply(&plan);
     }
     Ok(Arc::new(made))
 }
@@ -169,7 +169,11 @@ fn metadata_exchange(cluster: &proto::Cluster) -> Result<Option<ferromesh_proto:
 }
 
 /// How hosts are found, and the plan if they are known now.
-fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery, Option<Plan>), ConfigError> {
+fn discovery(
+    cluster: &proto::Cluster,
+    plan: Option<Plan>,
+    default: &discovery::Settings,
+) -> Result<(Discovery, Option<Plan>), ConfigError> {
     use proto::cluster::{ClusterDiscoveryType, DiscoveryType};
     let kind = match &cluster.cluster_discovery_type {
         None => DiscoveryType::Static,
@@ -201,7 +205,7 @@ fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery,
             if logical && plan.count() != 1 {
                 return Err(ConfigError::new("load_assignment", "LOGICAL_DNS needs exactly one endpoint"));
             }
-            Ok((Discovery::Dns(Box::new(dns(cluster, plan, logical)?)), None))
+            Ok((Discovery::Dns(Box::new(dns(cluster, plan, logical, default)?)), None))
         }
         DiscoveryType::OriginalDst => {
             original_dst(cluster).map(|found| (Discovery::OriginalDst(Box::new(found)), None))
@@ -209,7 +213,7 @@ fn discovery(cluster: &proto::Cluster, plan: Option<Plan>) -> Result<(Discovery,
     }
 }
 
-fn dns(cluster: &proto::Cluster, plan: Plan, logical: bool) -> Result<Dns, ConfigError> {
+fn dns(cluster: &proto::Cluster, plan: Plan, logical: bool, default: &discovery::Settings) -> Result<Dns, ConfigError> {
     use proto::cluster::DnsLookupFamily;
     let family = match DnsLookupFamily::try_from(cluster.dns_lookup_family) {
         Ok(DnsLookupFamily::Auto) => Family::Auto,
@@ -230,7 +234,9 @@ fn dns(cluster: &proto::Cluster, plan: Plan, logical: bool) -> Result<Dns, Confi
         (None, _) => (refresh, refresh),
     };
     let jitter = duration(cluster.dns_jitter, "dns_jitter")?.unwrap_or_default();
-    Ok(Dns { plan, logical, family, refresh, respect_ttl: cluster.respect_dns_ttl, jitter, failure_refresh })
+    let settings = discovery::Settings::of_cluster(cluster, default)?;
+    let respect_ttl = cluster.respect_dns_ttl;
+    Ok(Dns { plan, logical, family, settings, refresh, respect_ttl, jitter, failure_refresh })
 }
 
 fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
@@ -252,10 +258,12 @@ fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
 }
 
 /// Breakers of the default and the high priority.
-fn breakers(config: Option<&proto::CircuitBreakers>) -> [Breakers; 2] {
+fn breakers(config: Option<&proto::CircuitBreakers>, scope: &crate::stats::Scope) -> [Breakers; 2] {
     let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
-    let of = |priority: core::RoutingPriority| {
-        thresholds.iter().find(|found| found.priority == priority as i32).map(Breakers::decode).unwrap_or_default()
+    let scope = scope.scope("circuit_breakers");
+    let of = |priority: core::RoutingPriority, name| {
+        let own = thresholds.iter().find(|found| found.priority == priority as i32).copied();
+        Breakers::decode(&own.unwrap_or_default(), &scope.scope(name))
     };
-    [of(core::RoutingPriority::Default), of(core::RoutingPriority::High)]
+    [of(core::RoutingPriority::Default, "default"), of(core::RoutingPriority::High, "high")]
 }

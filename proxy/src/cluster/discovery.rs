@@ -13,9 +13,11 @@ use crate::config::ConfigError;
 
 mod dns;
 mod original_dst;
+mod resolver;
 
 pub use dns::{Dns, Family};
 pub use original_dst::OriginalDst;
+pub use resolver::Settings;
 
 /// Where the hosts come from.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Cluster {
             self.stats.update_failure.inc();
             return Err(ConfigError::new("endpoints", format!("{name:?} is not an IP address, as EDS needs")));
         }
-        self.apply(&plan, &|_| Vec::new());
+        self.apply(&plan);
         Ok(())
     }
 
@@ -64,7 +66,14 @@ impl Cluster {
     }
 
     /// Puts the hosts of `plan` in place.
-    pub(super) fn apply(&self, plan: &Plan, resolve: &dyn Fn(&str) -> Vec<IpAddr>) {
+    pub(super) fn apply(&self, plan: &Plan) {
+        self.stats.update_success.inc();
+        self.put(plan, &|_| Vec::new());
+        self.set_known();
+    }
+
+    /// Puts the hosts of `plan` in place, with what its names stand for by `resolve`.
+    fn put(&self, plan: &Plan, resolve: &dyn Fn(&str) -> Vec<IpAddr>) {
         let guard = self.updating.lock();
         let before = self.hosts.load_full();
         let assignment = plan.hosts(&before.assignment, &|| self.new_health(), resolve);
@@ -79,7 +88,6 @@ impl Cluster {
             }
         }
         changed |= kept.len() != before.hosts.len();
-        self.stats.update_success.inc();
         if kept.is_empty() {
             self.stats.update_empty.inc();
         }
@@ -89,15 +97,31 @@ impl Cluster {
         let epoch = self.health_epoch.load(Ordering::Acquire);
         self.store(Arc::new(assignment), epoch);
         drop(guard);
-        self.set_warm();
+        // Active checks follow the hosts.
+        self.hosts_changed.notify_one();
     }
 
-    /// Health of a new host: with active checks it waits for its first answer, but only once traffic may need it.
+    /// The first hosts are there. With active checks the cluster is warm once each of them was asked, as in Envoy.
+    fn set_known(&self) {
+        self.known.store(true, Ordering::Release);
+        self.warm_if_checked();
+    }
+
+    /// Says that the cluster is warm, if its first hosts are there and were asked.
+    pub(super) fn warm_if_checked(&self) {
+        let pending = |host: &Arc<super::Host>| host.health.has(Unhealthy::Pending);
+        let asked = self.health_check.is_none() || !self.hosts.load().hosts.iter().any(pending);
+        if asked && self.known.load(Ordering::Acquire) {
+            self.set_warm();
+        }
+    }
+
+    /// Health of a new host: with active checks it fails until its first answer.
     fn new_health(&self) -> HostHealth {
         let health = HostHealth::new(self.health_epoch.clone());
-        if !self.health_checks.is_empty() {
-            health.set(Unhealthy::Pending, self.ignore_new_until_checked || self.is_warm());
-            health.set(Unhealthy::ActiveCheck, !self.is_warm());
+        if self.health_check.is_some() {
+            health.set(Unhealthy::Pending, true);
+            health.set(Unhealthy::ActiveCheck, true);
         }
         health
     }
@@ -117,8 +141,9 @@ impl Cluster {
         if let Some(detector) = &self.outlier {
             tasks.push(runtime.spawn(sweep(Arc::downgrade(self), detector.interval)).abort_handle());
         }
-        for place in 0..self.health_checks.len() {
-            tasks.push(runtime.spawn(super::health::run(Arc::downgrade(self), place)).abort_handle());
+        if self.health_check.is_some() {
+            let changed = self.hosts_changed.clone();
+            tasks.push(runtime.spawn(super::health::run(Arc::downgrade(self), changed)).abort_handle());
         }
     }
 
@@ -143,6 +168,8 @@ async fn sweep(cluster: Weak<Cluster>, interval: std::time::Duration) {
         if let Some(detector) = &cluster.outlier {
             detector.sweep(&cluster);
         }
+        // Without traffic nobody else would show the change.
+        cluster.refresh_if_stale();
     }
 }
 

@@ -62,6 +62,16 @@ pub struct HostOutlier {
 }
 
 impl HostOutlier {
+    /// Percent of good answers in the last interval, as `/clusters` shows it; `None` if too few were asked.
+    pub fn success_rate(&self) -> Option<f64> {
+        self.external.rate()
+    }
+
+    /// The same of connections and timeouts.
+    pub fn local_origin_success_rate(&self) -> Option<f64> {
+        self.local.rate()
+    }
+
     /// How often it was ejected, less the good intervals since.
     pub fn times(&self) -> u32 {
         self.times.load(Ordering::Relaxed)
@@ -131,7 +141,7 @@ impl Detector {
             jitter: duration(config.max_ejection_time_jitter, "max_ejection_time_jitter")?.unwrap_or_default(),
             max_percent: f64::from(config.max_ejection_percent.unwrap_or(10).min(100)),
             always_one: config.always_eject_one_host.unwrap_or(false),
-            rates: Rates::decode(config),
+            rates: Rates::decode(config, &scope),
             uneject_on_check: config.successful_active_health_check_uneject_host.unwrap_or(true),
             start: Instant::now(),
             active: AtomicU32::new(0),
@@ -257,9 +267,7 @@ impl Detector {
                 state.times.store(times - 1, Ordering::Relaxed);
             }
         }
-        for host in self.rates.outliers(&hosts.hosts, self.split) {
-            self.eject(cluster, host);
-        }
+        self.rates.sweep(&hosts.hosts, self.split, |host| self.eject(cluster, host));
     }
 
     fn now(&self) -> u64 {

@@ -99,9 +99,11 @@ stats! {
     gauge membership_healthy;
     gauge membership_degraded;
     counter membership_change;
+    counter update_attempt;
     counter update_success;
     counter update_failure;
     counter update_empty;
+    counter update_no_rebuild;
     counter lb_healthy_panic;
 }
 

@@ -5,8 +5,9 @@ use crate::config::supported::Table;
 /// Fields of this room's messages that are implemented.
 ///
 /// Listed although they have no effect here: `wait_for_warm_on_init` and `ignore_health_on_host_removal` (what they ask
-/// for is always so), `track_remaining` (the remaining counts are always kept), `zone_aware_lb_config` (Envoy needs a
+/// for is always so), `zone_aware_lb_config` (Envoy needs a
 /// local cluster for it, which Istio does not configure), `update_merge_window` (updates are merged by the host set),
+/// `udp_max_queries`, `max_udp_channel_duration` and `reinit_channel_on_timeout` (each question has its own socket),
 /// HTTP/2 frame limits (the HTTP/2 library has its own, stricter ones), `budget_interval` (the budget is always momentary).
 pub const SUPPORTED: Table = &[
     (
@@ -19,7 +20,15 @@ pub const SUPPORTED: Table = &[
          cleanup_interval upstream_bind_config lb_subset_config common_lb_config transport_socket metadata \
          protocol_selection upstream_connection_options close_connections_on_host_health_failure \
          ignore_health_on_host_removal filters load_balancing_policy round_robin_lb_config least_request_lb_config \
-         ring_hash_lb_config maglev_lb_config original_dst_lb_config",
+         ring_hash_lb_config maglev_lb_config original_dst_lb_config typed_dns_resolver_config dns_resolution_config \
+         dns_resolvers use_tcp_for_dns_lookups",
+    ),
+    ("envoy.config.core.v3.DnsResolutionConfig", "*"),
+    ("envoy.config.core.v3.DnsResolverOptions", "*"),
+    (
+        "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+        "resolvers use_resolvers_as_fallback dns_resolver_options udp_max_queries query_timeout_seconds query_tries \
+         rotate_nameservers edns0_max_payload_size max_udp_channel_duration reinit_channel_on_timeout",
     ),
     ("envoy.config.cluster.v3.Cluster.TransportSocketMatch", "*"),
     ("envoy.config.cluster.v3.Cluster.EdsClusterConfig", "*"),

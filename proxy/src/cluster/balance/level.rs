@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::members::{Members, running_sums, scale};
 use super::{Dice, Kind, Policy};
+use crate::cluster::health::Unhealthy;
 use crate::cluster::{Assignment, Host, LbContext, LocalityHosts};
 
 /// The tables over all levels.
@@ -45,7 +46,10 @@ impl Tables {
                 Level {
                     healthy: group(|host| host.health.is_healthy()),
                     degraded: group(|host| host.health.is_degraded()),
-                    all: group(|_| true),
+                    all: match policy.ignore_unchecked {
+                        true => group(|host| !host.health.has(Unhealthy::Pending)),
+                        false => group(|_| true),
+                    },
                     panic: false,
                 }
             })

@@ -32,6 +32,7 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Policy, ConfigError> {
             Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_))
         ),
         hash_hostnames: hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing),
+        ignore_unchecked: common.ignore_new_hosts_until_first_hc,
         subsets: cluster.lb_subset_config.as_ref().map(subsets).transpose().at("lb_subset_config")?.flatten(),
     };
     match &cluster.load_balancing_policy {

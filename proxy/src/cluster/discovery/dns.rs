@@ -1,17 +1,18 @@
-//! STRICT_DNS and LOGICAL_DNS: hosts from names, asked anew when the answers age.
+//! STRICT_DNS and LOGICAL_DNS: hosts from names, each asked anew when its answer ages.
 //!
-//! The last good answer is kept while DNS fails (Envoy, "Service discovery").
+//! The last good answer is kept while DNS fails, also while it says that the name does not exist: Envoy empties the
+//! cluster then, but a resolver that is restarted or wrongly configured says so too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Weak;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::LookupIpStrategy;
-use tokio::time::Instant;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
-use super::{Cluster, Discovery, Plan};
+use super::resolver::{Answer, Resolver};
+use super::{Cluster, Discovery, Plan, Settings};
 
 /// Which addresses are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,11 @@ pub struct Dns {
     pub logical: bool,
     /// Which addresses.
     pub family: Family,
-    /// Time between questions, and the least time where the TTL rules.
+    /// Who is asked.
+    pub settings: Settings,
+    /// Time between questions.
     pub refresh: Duration,
-    /// Ask when the TTL has passed.
+    /// Ask when the TTL has passed, if it is not zero.
     pub respect_ttl: bool,
     /// Added to `refresh` at random.
     pub jitter: Duration,
@@ -47,69 +50,92 @@ pub struct Dns {
     pub failure_refresh: (Duration, Duration),
 }
 
-/// An answer, or why there is none.
-struct Answer {
+/// What is known of a name.
+#[derive(Debug, Default)]
+struct Known {
     ips: Vec<IpAddr>,
-    ttl: Option<Duration>,
+    /// Failures in a row.
+    failures: u32,
 }
 
 pub(super) async fn run(cluster: Weak<Cluster>) {
-    let mut known: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-    let mut failures = 0u32;
-    loop {
-        let Some((names, family)) = questions(&cluster) else { return };
-        let mut answers = Vec::new();
-        for name in names {
-            let answer = resolve(&name, family).await;
-            answers.push((name, answer));
-        }
+    let Some((names, resolver)) = begin(&cluster) else { return };
+    let count = names.len();
+    let ask = async |pause: Duration, name: String| {
+        tokio::time::sleep(pause).await;
+        let answer = resolver.resolve(&name).await;
+        (name, answer)
+    };
+    let mut questions: FuturesUnordered<_> = names.into_iter().map(|name| ask(Duration::ZERO, name)).collect();
+    let mut known = BTreeMap::new();
+    while let Some((name, answer)) = questions.next().await {
         let Some(cluster) = cluster.upgrade() else { return };
         let Discovery::Dns(dns) = &cluster.discovery else { return };
-        let (mut failed, mut ttl) = (false, None::<Duration>);
-        for (name, answer) in answers {
-            match answer {
-                Ok(answer) => {
-                    ttl = [ttl, answer.ttl].into_iter().flatten().min();
-                    let before = known.get(&name).map(Vec::as_slice).unwrap_or_default();
-                    known.insert(name, choose(answer.ips, before, dns.logical));
-                }
-                Err(error) => {
-                    failed = true;
-                    cluster.stats.update_failure.inc();
-                    tracing::debug!(cluster = %cluster.config.name, name, error, "DNS gave no answer");
-                }
-            }
+        let pause = dns.answered(&cluster, &mut known, &name, answer);
+        if known.len() == count {
+            // A name that has no address yet does not hold the cluster back, as in Envoy: its requests fail as UH.
+            cluster.set_known();
         }
-        failures = if failed { failures.saturating_add(1) } else { 0 };
-        // While nothing was ever known the cluster still counts as ready, as in Envoy: its requests fail as UH.
-        cluster.apply(&dns.plan, &|name| known.get(name).cloned().unwrap_or_default());
-        let pause = dns.pause(failures, ttl);
         drop(cluster);
-        tokio::time::sleep(pause).await;
+        questions.push(ask(pause, name));
     }
 }
 
-fn questions(cluster: &Weak<Cluster>) -> Option<(Vec<String>, Family)> {
+/// The names to resolve, and who is asked.
+fn begin(cluster: &Weak<Cluster>) -> Option<(Vec<String>, Resolver)> {
     let cluster = cluster.upgrade()?;
     let Discovery::Dns(dns) = &cluster.discovery else { return None };
     let mut names: Vec<String> = dns.plan.names().map(|(name, _)| name.to_owned()).collect();
     names.sort();
     names.dedup();
-    Some((names, dns.family))
+    // Endpoints that are addresses already.
+    cluster.put(&dns.plan, &|_| Vec::new());
+    if names.is_empty() {
+        cluster.set_known();
+    }
+    Some((names, Resolver::new(dns.settings.clone(), dns.family)))
 }
 
 impl Dns {
-    fn pause(&self, failures: u32, ttl: Option<Duration>) -> Duration {
+    /// Takes an answer; gives the time until the next question.
+    fn answered(
+        &self,
+        cluster: &Cluster,
+        known: &mut BTreeMap<String, Known>,
+        name: &str,
+        answer: Result<Answer, String>,
+    ) -> Duration {
+        let stats = &cluster.stats;
+        stats.update_attempt.inc();
+        let state = known.entry(name.to_owned()).or_default();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                state.failures = state.failures.saturating_add(1);
+                stats.update_failure.inc();
+                tracing::debug!(cluster = %cluster.config.name, name, error, "DNS gave no answer");
+                return self.pause(state.failures, Duration::ZERO);
+            }
+        };
+        state.failures = 0;
+        stats.update_success.inc();
+        let ips = choose(answer.ips, &state.ips, self.logical);
+        if ips == state.ips {
+            stats.update_no_rebuild.inc();
+        } else {
+            state.ips = ips;
+            cluster.put(&self.plan, &|name| known.get(name).map(|known| known.ips.clone()).unwrap_or_default());
+        }
+        self.pause(0, answer.ttl)
+    }
+
+    fn pause(&self, failures: u32, ttl: Duration) -> Duration {
         if failures > 0 {
             let (base, limit) = self.failure_refresh;
             let grown = base.saturating_mul(1 << (failures - 1).min(10)).min(limit.max(base));
             return base.max(grown.mul_f64(fastrand::f64()));
         }
-        let pause = match ttl.filter(|_| self.respect_ttl) {
-            // A TTL of zero would be a busy loop.
-            Some(ttl) => ttl.max(Duration::from_secs(1)),
-            None => self.refresh,
-        };
+        let pause = if self.respect_ttl && !ttl.is_zero() { ttl } else { self.refresh };
         pause + self.jitter.mul_f64(fastrand::f64())
     }
 }
@@ -123,24 +149,6 @@ fn choose(mut ips: Vec<IpAddr>, before: &[IpAddr], logical: bool) -> Vec<IpAddr>
     ips.sort();
     ips.dedup();
     ips
-}
-
-async fn resolve(name: &str, family: Family) -> Result<Answer, String> {
-    let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
-    let options = builder.options_mut();
-    options.ip_strategy = match family {
-        Family::Auto => LookupIpStrategy::Ipv6thenIpv4,
-        Family::V4Only => LookupIpStrategy::Ipv4Only,
-        Family::V6Only => LookupIpStrategy::Ipv6Only,
-        Family::V4Preferred => LookupIpStrategy::Ipv4thenIpv6,
-        Family::All => LookupIpStrategy::Ipv4AndIpv6,
-    };
-    // The answer's age is kept here, not in the resolver.
-    options.cache_size = 0;
-    let resolver = builder.build().map_err(|error| error.to_string())?;
-    let found = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
-    let ttl = found.valid_until().checked_duration_since(Instant::now().into_std());
-    Ok(Answer { ips: found.iter().collect(), ttl })
 }
 
 #[cfg(test)]
@@ -164,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn localhost_is_found_in_the_hosts_file() {
-        let answer = resolve("localhost", Family::V4Only).await.unwrap();
+        let answer = Resolver::new(Settings::default(), Family::V4Only).resolve("localhost").await.unwrap();
         assert_eq!(answer.ips, ips(&["127.0.0.1"]));
     }
 }

@@ -10,12 +10,20 @@ use bytes::Bytes;
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::endpoint::v3 as endpoint;
 
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+
 use super::Unhealthy;
 use crate::cluster::{Cluster, Host, HostAddress};
 use crate::config::{At, ConfigError, duration, required};
+use crate::stats::{Counter, Gauge, Scope};
 use crate::text::Text;
 
 mod probe;
+
+use probe::Failure;
 
 /// An active health check of a cluster.
 #[derive(Debug)]
@@ -35,6 +43,43 @@ pub struct HealthCheck {
     port: Option<u16>,
     log_failures: bool,
     checker: Checker,
+    stats: CheckStats,
+}
+
+/// Counters of a cluster's checks (`cluster.<name>.health_check.`).
+#[derive(Debug)]
+struct CheckStats {
+    attempt: Counter,
+    success: Counter,
+    failure: Counter,
+    network_failure: Counter,
+    healthy: Gauge,
+}
+
+impl CheckStats {
+    fn new(scope: &Scope) -> Self {
+        let scope = scope.scope("health_check");
+        Self {
+            attempt: scope.counter("attempt"),
+            success: scope.counter("success"),
+            failure: scope.counter("failure"),
+            network_failure: scope.counter("network_failure"),
+            healthy: scope.gauge("healthy"),
+        }
+    }
+
+    fn count(&self, result: &Result<(), Failure>) {
+        self.attempt.inc();
+        match result {
+            Ok(()) => self.success.inc(),
+            Err(failure) => {
+                self.failure.inc();
+                if failure.network {
+                    self.network_failure.inc();
+                }
+            }
+        }
+    }
 }
 
 /// What is asked.
@@ -98,7 +143,7 @@ fn port(value: u32) -> Result<Option<u16>, ConfigError> {
 }
 
 impl HealthCheck {
-    pub(in crate::cluster) fn decode(config: &core::HealthCheck) -> Result<Self, ConfigError> {
+    pub(in crate::cluster) fn decode(config: &core::HealthCheck, scope: &Scope) -> Result<Self, ConfigError> {
         let positive = |value, field| {
             required(duration(value, field)?, field).and_then(|value| {
                 (!value.is_zero()).then_some(value).ok_or_else(|| ConfigError::new(field, "must not be zero"))
@@ -122,6 +167,7 @@ impl HealthCheck {
             port: port(config.alt_port.unwrap_or_default()).at("alt_port")?,
             log_failures: config.always_log_health_check_failures,
             checker: checker(required(config.health_checker.as_ref(), "health_checker")?)?,
+            stats: CheckStats::new(scope),
         })
     }
 
@@ -246,8 +292,11 @@ impl State {
         self.against > 0
     }
 
-    /// Counts an answer; the new state if it changes.
-    fn count(&mut self, good: bool, check: &HealthCheck) -> Option<bool> {
+    /// Counts an answer; the new state if it changes. An answer that says that the host is not well counts at once;
+    /// `unhealthy_threshold` is for hosts that do not answer (Envoy's HealthCheck message).
+    fn count(&mut self, result: &Result<(), Failure>, check: &HealthCheck) -> Option<bool> {
+        let good = result.is_ok();
+        let says_so = result.as_ref().is_err_and(|failure| !failure.network);
         let first = std::mem::take(&mut self.first);
         if good == self.healthy && !first {
             self.against = 0;
@@ -256,6 +305,7 @@ impl State {
         self.against += 1;
         let threshold = match (first, good) {
             (true, _) => 1,
+            (false, false) if says_so => 1,
             (false, true) => check.healthy_threshold,
             (false, false) => check.unhealthy_threshold,
         };
@@ -268,62 +318,86 @@ impl State {
     }
 }
 
+/// A host as its task sees it; replaced when its configuration changes.
+type Current = Arc<Mutex<Arc<Host>>>;
+
 /// Checks the hosts of a cluster for as long as it lives: one task a host, started and ended as hosts come and go.
-pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, place: usize) {
-    let mut tasks = tokio::task::JoinSet::new();
-    let mut known: rustc_hash::FxHashMap<u64, tokio::task::AbortHandle> = Default::default();
+pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, hosts_changed: Arc<Notify>) {
+    let mut tasks = JoinSet::new();
+    let mut known: FxHashMap<u64, (Current, AbortHandle)> = FxHashMap::default();
     loop {
         {
             let Some(cluster) = cluster.upgrade() else { return };
             let hosts = cluster.hosts.load_full();
-            known.retain(|id, task| {
-                let stays = hosts.hosts.iter().any(|host| host.id == *id);
+            let is_checked = |host: &Host| !host.check.as_ref().is_some_and(|check| check.disabled);
+            known.retain(|id, (_, task)| {
+                let stays = hosts.hosts.iter().any(|host| host.id == *id && is_checked(host));
                 if !stays {
                     task.abort();
                 }
                 stays
             });
             for host in &hosts.hosts {
-                if host.check.as_ref().is_some_and(|check| check.disabled) {
+                if !is_checked(host) {
                     host.health.set(Unhealthy::Pending, false);
                     host.health.set(Unhealthy::ActiveCheck, false);
+                } else if let Some((current, _)) = known.get(&host.id) {
+                    *current.lock() = host.clone();
                 } else {
-                    known
-                        .entry(host.id)
-                        .or_insert_with(|| tasks.spawn(watch(Arc::downgrade(&cluster), place, host.clone())));
+                    let current = Arc::new(Mutex::new(host.clone()));
+                    let task = tasks.spawn(watch(Arc::downgrade(&cluster), current.clone()));
+                    known.insert(host.id, (current, task));
                 }
             }
+            shown(&cluster);
         }
         while tasks.try_join_next().is_some() {}
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        hosts_changed.notified().await;
     }
 }
 
-async fn watch(cluster: Weak<Cluster>, place: usize, host: Arc<Host>) {
+/// Lets everybody see what a check has changed.
+fn shown(cluster: &Cluster) {
+    cluster.warm_if_checked();
+    cluster.refresh_if_stale();
+    if let Some(check) = &cluster.health_check {
+        let hosts = cluster.hosts.load();
+        let healthy = hosts.hosts.iter().filter(|host| !host.health.has(Unhealthy::ActiveCheck)).count();
+        check.stats.healthy.set(healthy as u64);
+    }
+}
+
+async fn watch(cluster: Weak<Cluster>, current: Current) {
     let mut state = State::new();
     let mut requests = 0;
-    let initial =
-        cluster.upgrade().and_then(|cluster| cluster.health_checks.get(place).map(|check| check.initial_jitter));
+    let initial = cluster.upgrade().and_then(|cluster| Some(cluster.health_check.as_ref()?.initial_jitter));
     tokio::time::sleep(initial.unwrap_or_default().mul_f64(fastrand::f64())).await;
     loop {
         let Some(owner) = cluster.upgrade() else { return };
-        let Some(check) = owner.health_checks.get(place) else { return };
+        let Some(check) = &owner.health_check else { return };
+        let host = current.lock().clone();
         let asked = probe::ask(&owner, check, &host);
         let result = match tokio::time::timeout(check.timeout, asked).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+            Err(_) => Err(Failure::network(format!("no answer within {:?}", check.timeout))),
         };
-        if let Err(reason) = &result
+        check.stats.count(&result);
+        if let Err(failure) = &result
             && (check.log_failures || state.healthy)
         {
+            let reason = &failure.reason;
             tracing::info!(cluster = %owner.config.name, host = %host.address, reason, "health check failed");
         }
-        if let Some(healthy) = state.count(result.is_ok(), check) {
-            host.health.set(Unhealthy::ActiveCheck, !healthy);
+        let mut changed = false;
+        if let Some(healthy) = state.count(&result, check) {
+            changed |= host.health.set(Unhealthy::ActiveCheck, !healthy);
         }
-        host.health.set(Unhealthy::Pending, false);
+        changed |= host.health.set(Unhealthy::Pending, false);
         if let (Ok(()), Some(detector)) = (&result, &owner.outlier) {
             detector.check_passed(&host);
+        }
+        if changed {
+            shown(&owner);
         }
         let now = owner.stats.upstream_rq_total.get();
         let traffic = now > 0 || requests > 0;
@@ -339,26 +413,37 @@ mod tests {
     use super::*;
 
     fn check() -> HealthCheck {
-        HealthCheck::decode(&core::HealthCheck {
+        let config = core::HealthCheck {
             timeout: Some(Duration::from_secs(1).try_into().unwrap()),
             interval: Some(Duration::from_secs(10).try_into().unwrap()),
             unhealthy_threshold: Some(3),
             healthy_threshold: Some(2),
             health_checker: Some(core::health_check::HealthChecker::TcpHealthCheck(Default::default())),
             ..Default::default()
-        })
-        .unwrap()
+        };
+        HealthCheck::decode(&config, &Arc::<crate::stats::Store>::default().root()).unwrap()
+    }
+
+    fn answer(good: bool) -> Result<(), Failure> {
+        if good { Ok(()) } else { Err(Failure::network("refused")) }
     }
 
     #[test]
     fn the_first_answer_decides_alone_and_later_ones_by_thresholds() {
         let (check, mut state) = (check(), State::new());
-        assert_eq!(state.count(true, &check), Some(true));
-        assert_eq!(state.count(false, &check), None);
-        assert_eq!(state.count(false, &check), None);
-        assert_eq!(state.count(true, &check), None, "a good answer starts the count anew");
-        assert_eq!([false; 3].map(|good| state.count(good, &check)), [None, None, Some(false)]);
-        assert_eq!([true; 2].map(|good| state.count(good, &check)), [None, Some(true)]);
+        assert_eq!(state.count(&answer(true), &check), Some(true));
+        assert_eq!(state.count(&answer(false), &check), None);
+        assert_eq!(state.count(&answer(false), &check), None);
+        assert_eq!(state.count(&answer(true), &check), None, "a good answer starts the count anew");
+        assert_eq!([false; 3].map(|good| state.count(&answer(good), &check)), [None, None, Some(false)]);
+        assert_eq!([true; 2].map(|good| state.count(&answer(good), &check)), [None, Some(true)]);
+    }
+
+    #[test]
+    fn a_host_that_says_that_it_is_not_well_is_believed_at_once() {
+        let (check, mut state) = (check(), State::new());
+        assert_eq!(state.count(&Ok(()), &check), Some(true));
+        assert_eq!(state.count(&Err(Failure::said("status 503")), &check), Some(false));
     }
 
     #[test]

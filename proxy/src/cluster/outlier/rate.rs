@@ -6,15 +6,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ferromesh_proto::envoy::config::cluster::v3 as cluster;
 
 use crate::cluster::Host;
+use crate::stats::{Counter, Scope};
 
 /// Requests of one interval.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     good: AtomicU32,
     all: AtomicU32,
+    /// Percent in the last interval, in thousandths and one more; 0 is unknown.
+    last: AtomicU32,
 }
 
 impl Window {
+    /// Percent of good ones in the last interval that had enough.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.last.load(Ordering::Relaxed).checked_sub(1).map(|rate| f64::from(rate) / 1000.0)
+    }
+
+    fn show(&self, rate: Option<f64>) {
+        self.last.store(rate.map_or(0, |rate| (rate * 1000.0) as u32 + 1), Ordering::Relaxed);
+    }
+
     pub(super) fn count(&self, good: bool) {
         self.all.fetch_add(1, Ordering::Relaxed);
         self.good.fetch_add(u32::from(good), Ordering::Relaxed);
@@ -37,10 +49,28 @@ pub(super) struct Rates {
     failure_volume: u32,
     failure_threshold: f64,
     failure_enforcing: [u32; 2],
+    success: [Ejections; 2],
+    failure: [Ejections; 2],
+}
+
+/// Counters of one rule.
+#[derive(Debug)]
+struct Ejections {
+    detected: Counter,
+    enforced: Counter,
+}
+
+impl Ejections {
+    fn new(scope: &Scope, rule: &str) -> Self {
+        Self {
+            detected: scope.counter(&format!("ejections_detected_{rule}")),
+            enforced: scope.counter(&format!("ejections_enforced_{rule}")),
+        }
+    }
 }
 
 impl Rates {
-    pub(super) fn decode(config: &cluster::OutlierDetection) -> Self {
+    pub(super) fn decode(config: &cluster::OutlierDetection, scope: &Scope) -> Self {
         Self {
             success_hosts: config.success_rate_minimum_hosts.unwrap_or(5),
             success_volume: config.success_rate_request_volume.unwrap_or(100),
@@ -56,42 +86,50 @@ impl Rates {
                 config.enforcing_failure_percentage.unwrap_or(0),
                 config.enforcing_failure_percentage_local_origin.unwrap_or(0),
             ],
+            success: ["success_rate", "local_origin_success_rate"].map(|rule| Ejections::new(scope, rule)),
+            failure: ["failure_percentage", "failure_percentage_local_origin"].map(|rule| Ejections::new(scope, rule)),
         }
     }
 
-    /// Ends the interval; the hosts to eject.
-    pub(super) fn outliers<'a>(&self, hosts: &'a [Arc<Host>], split: bool) -> Vec<&'a Host> {
-        let mut found = Vec::new();
+    /// Ends the interval: `eject` is asked for each host that a rule finds, and says whether it was ejected.
+    pub(super) fn sweep(&self, hosts: &[Arc<Host>], split: bool, eject: impl Fn(&Host) -> bool) {
         for local in [false, true] {
-            let counted: Vec<(&Host, f64, u32)> = hosts
-                .iter()
-                .filter_map(|host| {
-                    let state = &host.health.outlier;
-                    let (good, all) = if local { state.local.take() } else { state.external.take() };
-                    (all > 0).then(|| (&**host, 100.0 * f64::from(good) / f64::from(all), all))
-                })
-                .collect();
+            let mut counted = Vec::new();
+            for host in hosts {
+                let state = &host.health.outlier;
+                let window = if local { &state.local } else { &state.external };
+                let (good, all) = window.take();
+                let rate = (all > 0).then(|| 100.0 * f64::from(good) / f64::from(all));
+                window.show(rate.filter(|_| all >= self.success_volume));
+                counted.extend(rate.map(|rate| (&**host, rate, all)));
+            }
             if !local || split {
-                self.judge(&counted, usize::from(local), &mut found);
+                self.judge(&counted, usize::from(local), &eject);
             }
         }
-        found
     }
 
-    fn judge<'a>(&self, counted: &[(&'a Host, f64, u32)], place: usize, found: &mut Vec<&'a Host>) {
-        let draw = |enforcing: u32| enforcing > fastrand::u32(..100);
+    fn judge(&self, counted: &[(&Host, f64, u32)], place: usize, eject: &dyn Fn(&Host) -> bool) {
+        let found = |host: &Host, counters: &Ejections, enforcing: u32| {
+            counters.detected.inc();
+            if enforcing > fastrand::u32(..100) && eject(host) {
+                counters.enforced.inc();
+            }
+        };
         let rated: Vec<_> = counted.iter().filter(|(_, _, all)| *all >= self.success_volume).collect();
-        if self.success_enforcing[place] > 0 && rated.len() >= self.success_hosts as usize && !rated.is_empty() {
+        if rated.len() >= self.success_hosts as usize && !rated.is_empty() {
             let mean = rated.iter().map(|(_, rate, _)| rate).sum::<f64>() / rated.len() as f64;
             let variance = rated.iter().map(|(_, rate, _)| (rate - mean).powi(2)).sum::<f64>() / rated.len() as f64;
             let least = mean - self.success_factor * variance.sqrt();
-            found.extend(rated.iter().filter(|(_, rate, _)| *rate < least).map(|(host, _, _)| *host));
-            found.retain(|_| draw(self.success_enforcing[place]));
+            for (host, _, _) in rated.iter().filter(|(_, rate, _)| *rate < least) {
+                found(host, &self.success[place], self.success_enforcing[place]);
+            }
         }
         let rated: Vec<_> = counted.iter().filter(|(_, _, all)| *all >= self.failure_volume).collect();
-        if self.failure_enforcing[place] > 0 && rated.len() >= self.failure_hosts as usize {
-            let fails = rated.iter().filter(|(_, rate, _)| 100.0 - rate >= self.failure_threshold);
-            found.extend(fails.map(|(host, _, _)| *host).filter(|_| draw(self.failure_enforcing[place])));
+        if rated.len() >= self.failure_hosts as usize {
+            for (host, _, _) in rated.iter().filter(|(_, rate, _)| 100.0 - rate >= self.failure_threshold) {
+                found(host, &self.failure[place], self.failure_enforcing[place]);
+            }
         }
     }
 }

@@ -13,8 +13,33 @@ use crate::upstream::{Wanted, dial};
 /// Answers larger than this are not read on.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
+/// Why a check failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub reason: String,
+    /// There was no answer; else the answer says that the host is not well.
+    pub network: bool,
+}
+
+impl Failure {
+    pub(super) fn network(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), network: true }
+    }
+
+    pub(super) fn said(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), network: false }
+    }
+}
+
+/// No answer, unless something else is said.
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::network(reason)
+    }
+}
+
 /// Asks once; the error says why the answer is bad.
-pub(super) async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<(), String> {
+pub(super) async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<(), Failure> {
     let http2 = matches!(check.checker, Checker::Grpc { .. } | Checker::Http { http2: true, .. });
     let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
     let alpn = (!matches!(check.checker, Checker::Tcp { .. })).then(|| alpn.iter().map(|name| name.to_vec()).collect());
@@ -27,7 +52,7 @@ pub(super) async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> 
         (_, own) => own.to_owned(),
     };
     match &check.checker {
-        Checker::Tcp { send, receive } => tcp(io, send, receive).await,
+        Checker::Tcp { send, receive } => Ok(tcp(io, send, receive).await?),
         Checker::Http { host, path, method, headers, expected, http2 } => {
             let mut request = request(method, path, &named(host), *http2)?;
             request.headers_mut().extend(headers.clone());
@@ -35,7 +60,7 @@ pub(super) async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> 
             let status = response.0.as_u16();
             match expected.iter().any(|range| range.contains(&status)) {
                 true => Ok(()),
-                false => Err(format!("status {status}")),
+                false => Err(Failure::said(format!("status {status}"))),
             }
         }
         Checker::Grpc { service, authority } => grpc(io, service, &named(authority)).await,
@@ -108,7 +133,7 @@ impl Drop for Stop {
 }
 
 /// `grpc.health.v1.Health/Check`: field 1 of the request is the service, field 1 of the answer the status, 1 is serving.
-async fn grpc(io: Io, service: &str, authority: &str) -> Result<(), String> {
+async fn grpc(io: Io, service: &str, authority: &str) -> Result<(), Failure> {
     let mut message = BytesMut::new();
     if !service.is_empty() {
         ferromesh_proto::prost::encoding::string::encode(1, &service.to_owned(), &mut message);
@@ -124,14 +149,14 @@ async fn grpc(io: Io, service: &str, authority: &str) -> Result<(), String> {
     let (_, headers, mut answer) = exchange(io, request, true).await?;
     match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
         Some(b"0") => {}
-        status => return Err(format!("gRPC status {:?}", status.map(String::from_utf8_lossy))),
+        status => return Err(Failure::said(format!("gRPC status {:?}", status.map(String::from_utf8_lossy)))),
     }
     if answer.len() < 5 {
-        return Err("the answer is no gRPC message".into());
+        return Err(Failure::said("the answer is no gRPC message"));
     }
     answer.advance(5);
     match &answer[..] {
         [0x08, 1, ..] => Ok(()),
-        _ => Err("the service is not serving".into()),
+        _ => Err(Failure::said("the service is not serving")),
     }
 }

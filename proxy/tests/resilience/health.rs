@@ -1,0 +1,105 @@
+//! Active health checks: a host that is not well gets no request, and comes back when it is.
+
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpListener;
+
+use crate::hosts::{Client, Host};
+use crate::peers::{eventually, get};
+use crate::proxies::{Serving, Setup, endpoints};
+
+const TIMES: &str =
+    "timeout: 5s, interval: 0.02s, no_traffic_interval: 0.02s, unhealthy_threshold: 3, healthy_threshold: 2";
+
+async fn start(hosts: &[&Host], check: &str, more: &str) -> Serving {
+    let hosts: Vec<_> = hosts.iter().map(|host| (host.address, "")).collect();
+    let cluster = format!("health_checks: [{{{TIMES}, {check}}}], {more} {}", endpoints(&hosts));
+    Setup { cluster: &cluster, ..Setup::default() }.start().await
+}
+
+async fn only(serving: &Serving, name: &str) {
+    assert_eq!(Client::new(serving.address).count(10, "/").await.into_keys().collect::<Vec<_>>(), [name]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http_and_a_grpc_check_take_a_host_out_and_back() {
+    for check in [
+        "http_health_check: {path: /healthz}",
+        "http_health_check: {path: /healthz, codec_client_type: HTTP2}",
+        "grpc_health_check: {service_name: shop}",
+    ] {
+        let (a, b) = (Host::start("a").await, Host::start("b").await);
+        b.health(500);
+        let serving = start(&[&a, &b], check, "").await;
+        // The cluster served only after a first check of each host.
+        assert_eq!(serving.flags(b.address).await, "/failed_active_hc", "{check}");
+        assert_eq!(serving.flags(a.address).await, "healthy", "{check}");
+        only(&serving, "a").await;
+        assert_eq!(serving.stat("cluster.c.membership_healthy").await, 1);
+        b.health(200);
+        eventually("b is well", || async { serving.flags(b.address).await == "healthy" }).await;
+        a.health(404);
+        eventually("a is not", || async { serving.flags(a.address).await == "/failed_active_hc" }).await;
+        eventually("the numbers show it", || async { serving.stat("cluster.c.membership_healthy").await == 1 }).await;
+        assert_eq!(serving.stat("cluster.c.health_check.healthy").await, 1);
+        only(&serving, "b").await;
+        assert!(serving.stat("cluster.c.health_check.failure").await > 0);
+        assert_eq!(serving.stat("cluster.c.health_check.network_failure").await, 0);
+        serving.proxy.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_check_finds_a_host_that_nobody_serves() {
+    let (a, b) = (Host::start("a").await, Host::start("b").await);
+    let (address, serving) = (b.address, start(&[&a, &b], "tcp_health_check: {}", "").await);
+    assert_eq!(Client::new(serving.address).count(10, "/").await.len(), 2);
+    b.stop().await;
+    eventually("b is not there", || async { serving.flags(address).await == "/failed_active_hc" }).await;
+    assert!(serving.stat("cluster.c.health_check.network_failure").await >= 3, "the threshold counts");
+    only(&serving, "a").await;
+    let _back = Host::at("b", TcpListener::bind(address).await.unwrap());
+    eventually("b is back", || async { serving.flags(address).await == "healthy" }).await;
+    assert_eq!(Client::new(serving.address).count(10, "/").await.len(), 2);
+    serving.proxy.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_may_go_to_another_port_or_be_off_for_a_host() {
+    let (a, b, checked) = (Host::start("a").await, Host::start("b").await, Host::start("checked").await);
+    a.health(500);
+    b.health(500);
+    let port = format!("health_check_config: {{port_value: {}}}", checked.address.port());
+    let endpoint = |host: &Host, config: &str| {
+        format!(
+            "{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}, {config}}}}}",
+            host.address.port()
+        )
+    };
+    let cluster = format!(
+        "health_checks: [{{{TIMES}, http_health_check: {{path: /healthz}}}}], load_assignment: {{cluster_name: c, \
+         endpoints: [{{lb_endpoints: [{}, {}]}}]}}",
+        endpoint(&a, &port),
+        endpoint(&b, "health_check_config: {disable_active_health_check: true}")
+    );
+    let serving = Setup { cluster: &cluster, ..Setup::default() }.start().await;
+    assert_eq!(Client::new(serving.address).count(10, "/").await.len(), 2);
+    assert!(checked.state.checks.load(Ordering::SeqCst) > 0);
+    assert_eq!(a.state.checks.load(Ordering::SeqCst) + b.state.checks.load(Ordering::SeqCst), 0);
+    serving.proxy.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_no_host_that_is_well_the_panic_threshold_decides() {
+    let a = Host::start("a").await;
+    a.health(500);
+    let check = "http_health_check: {path: /healthz}";
+    let serving = start(&[&a], check, "").await;
+    assert_eq!(get(serving.address, "/").await.0, 200, "panic");
+    serving.proxy.shutdown().await;
+    let serving = start(&[&a], check, "common_lb_config: {healthy_panic_threshold: {}},").await;
+    assert_eq!(get(serving.address, "/").await, (503, "no healthy upstream".into()));
+    a.health(200);
+    eventually("a is well", || async { get(serving.address, "/").await.0 == 200 }).await;
+    serving.proxy.shutdown().await;
+}
