@@ -107,7 +107,15 @@ causes! {
     /// A chunk that breaks the chunked coding.
     InvalidChunk => 400, "DPE", "http1.invalid_chunk", "The chunked body is malformed.";
     /// Host missing, doubled or malformed.
-    InvalidHost => 400, "DPE", "invalid_authority", "An HTTP/1.1 request needs exactly one valid Host (RFC 9112 3.2).";
+    InvalidHost => 400, "DPE", "http.invalid_authority", "An HTTP/1.1 request needs exactly one valid Host (RFC 9112 3.2).";
+    /// Host missing.
+    MissingHost => 400, "", "missing_host_header", "An HTTP/1.1 request needs exactly one valid Host (RFC 9112 3.2).";
+    /// Request target that is no URI.
+    InvalidTarget => 400, "DPE", "http1.codec_error", "The request target is malformed; characters that a URI must not have are to be percent-encoded.";
+    /// A method that nobody has registered.
+    UnknownMethod => 400, "DPE", "http1.codec_error", "The request's method is not a registered one; others are taken only with allow_custom_methods.";
+    /// Path that does not start with a slash.
+    RelativePath => 404, "", "absolute_path_rejected", "The path does not start with a slash.";
     /// Path that cannot be served.
     InvalidPath => 400, "", "path_normalization_failed", "The path is malformed.";
     /// Header name or value with forbidden characters.
@@ -115,7 +123,9 @@ causes! {
     /// HTTP/1.0 where it is not accepted.
     LowVersion => 426, "DPE", "low_version", "HTTP/1.0 is not accepted here (accept_http_10).";
     /// Headers beyond the limits.
-    HeadersTooLarge => 431, "DPE", "request_headers_too_large", "The request's headers are beyond the limit (max_request_headers_kb, max_headers_count).";
+    HeadersTooLarge => 431, "DPE", "http1.headers_too_large", "The request's head is beyond the limit (max_request_headers_kb).";
+    /// More headers than the limit.
+    TooManyHeaders => 431, "DPE", "http1.too_many_headers", "The request has more headers than the limit (max_headers_count).";
     /// Body beyond a filter's limit.
     PayloadTooLarge => 413, "", "request_payload_too_large", "The request's body is beyond the limit.";
     /// Upgrade that the route does not allow.

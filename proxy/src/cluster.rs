@@ -141,6 +141,8 @@ pub struct ClusterConfig {
     pub max_response_headers_bytes: usize,
     /// Number of response headers.
     pub max_response_headers_count: usize,
+    /// HTTP/1 towards its hosts.
+    pub http1: crate::http::h1::Settings,
     /// SNI from the request's authority (`upstream_http_protocol_options.auto_sni`).
     pub auto_sni: bool,
     /// The peer's certificate must carry the request's authority (`auto_san_validation`).

@@ -62,7 +62,7 @@ pub const SUPPORTED: Table = &[
     ),
     (
         "envoy.config.core.v3.Http1ProtocolOptions",
-        "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers \
+        "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers allow_custom_methods \
          override_stream_error_on_invalid_http_message",
     ),
     (

@@ -408,6 +408,13 @@ impl RouteHandle {
         self.0.load_full()
     }
 
+    /// Visits the headers that only internal requests may have.
+    pub fn internal_only_headers(&self, mut each: impl FnMut(&http::HeaderName)) {
+        if let Some(table) = &*self.0.load() {
+            table.internal_only_headers.iter().for_each(&mut each);
+        }
+    }
+
     /// Replaces the table.
     pub fn store(&self, table: Arc<RouteConfiguration>) {
         self.0.store(Some(table));

@@ -120,6 +120,8 @@ pub struct Stream {
     pub state: FilterState,
     /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).
     pub metadata: std::collections::BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// An HTTP/1 connection ends with this response.
+    pub closes: bool,
     /// Sends a 1xx head to the client, if its protocol can (100-continue, 103).
     pub inform: Option<Rc<dyn Fn(ResponseHead)>>,
 }

@@ -86,6 +86,9 @@ pub trait Sink {
     /// If the client is gone.
     fn head(&mut self, head: &ResponseHead, body: &Body, end: bool) -> Result<(), BodyError>;
 
+    /// The connection serves no further request, if the codec serves them one after another. Called before `head`.
+    fn close(&mut self);
+
     /// Whether the next frame may be queued.
     fn has_room(&self) -> bool;
 
@@ -232,6 +235,9 @@ async fn send<S: Sink>(
     let bodyless = stream.request.method == http::Method::HEAD && head.upgrade.is_none();
     let mut ended = bodyless || (body.is_empty() && head.upgrade.is_none());
     stream.status = Some(head.status.as_u16());
+    if stream.closes {
+        sink.close();
+    }
     sink.head(&head, &body, ended)?;
     stream.response = Some(head);
     if ended {

@@ -17,18 +17,22 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
-/// Limits on one message's head and trailers.
+/// What one side's configuration says of its messages (Envoy's Http1ProtocolOptions, and the limits on heads).
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of the head, start line and all.
+pub struct Settings {
+    /// Most bytes of a head, start line and all; also of trailers.
     pub head_bytes: usize,
-    /// Number of headers.
+    /// Most headers.
     pub headers: usize,
+    /// Trailers go on and are written (`enable_trailers`); without it they are read and forgotten.
+    pub trailers: bool,
+    /// Methods that are not registered are taken (`allow_custom_methods`).
+    pub custom_methods: bool,
 }
 
-impl Default for Limits {
+impl Default for Settings {
     fn default() -> Self {
-        Self { head_bytes: 60 * 1024, headers: 100 }
+        Self { head_bytes: 60 * 1024, headers: 100, trailers: false, custom_methods: false }
     }
 }
 

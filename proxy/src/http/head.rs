@@ -12,6 +12,7 @@ use crate::stream::Stream;
 use crate::text::Text;
 
 mod forwarded;
+mod joined;
 mod path;
 mod xfcc;
 
@@ -22,9 +23,20 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");
+const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+
+/// Headers that tell of earlier hops in the mesh; at its edge nobody may have set them.
+const INNER_ONLY: [&str; 5] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-path",
+    "x-envoy-original-host",
+];
 
 /// Headers by which an internal client steers the proxy; others must not.
-const INTERNAL_ONLY: [&str; 15] = [
+const INTERNAL_ONLY: [&str; 14] = [
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-retry-on",
@@ -37,8 +49,7 @@ const INTERNAL_ONLY: [&str; 15] = [
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
     "x-envoy-ip-tags",
-    "x-envoy-original-path",
-    "x-envoy-original-host",
+    "x-envoy-original-url",
     "x-envoy-hedge-on-per-try-timeout",
 ];
 
@@ -49,16 +60,22 @@ const INTERNAL_ONLY: [&str; 15] = [
 pub fn request(stream: &mut Stream) -> Result<(), Box<LocalReply>> {
     let manager = stream.manager.clone();
     underscores(&manager, &mut stream.request.headers)?;
-    normalize_host(&manager, stream.connection.local.port(), &mut stream.request);
     normalize_path(&manager, &mut stream.request)?;
+    normalize_host(&manager, stream.connection.local.port(), &mut stream.request);
+    joined::join(&mut stream.request.headers);
     let secure = stream.connection.tls.is_some();
     let client = forwarded::client(&manager, stream.connection.remote, &stream.request.headers);
     stream.remote = client.address;
     stream.internal = client.trusted && is_internal(&manager, client.address.ip());
     forwarded::apply(&manager, &stream.connection, secure, &mut stream.request.headers);
-    stream.request.scheme = scheme(&stream.request.headers, secure);
+    if stream.request.scheme.is_empty() {
+        stream.request.scheme = scheme(&stream.request.headers, secure);
+    }
     let edge = !stream.internal && manager.use_remote_address;
-    sanitize(&mut stream.request.headers, stream.internal, edge);
+    sanitize(&manager, &mut stream.request.headers, stream.internal, edge);
+    if edge && let Ok(address) = HeaderValue::from_str(&client.address.ip().to_string()) {
+        stream.request.headers.insert(EXTERNAL_ADDRESS, address);
+    }
     request_id(&manager, &mut stream.request.headers, edge);
     xfcc::apply(&manager, stream.connection.tls.as_deref(), &mut stream.request.headers);
     append_via(&manager, &mut stream.request.headers);
@@ -87,7 +104,7 @@ pub fn response(stream: &Stream, head: &mut ResponseHead) {
     {
         headers.insert(header::DATE, date);
     }
-    if manager.always_set_request_id_in_response
+    if (manager.always_set_request_id_in_response || stream.request.headers.contains_key(FORCE_TRACE))
         && let Some(id) = stream.request.headers.get(REQUEST_ID)
     {
         headers.insert(REQUEST_ID, id.clone());
@@ -136,8 +153,15 @@ fn normalize_host(manager: &HttpConnectionManager, local_port: u16, head: &mut R
 }
 
 fn normalize_path(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
-    if !head.path.starts_with('/') {
+    if head.method == Method::CONNECT && head.path.is_empty() {
         return Ok(());
+    }
+    if !head.path.starts_with('/') {
+        return Err(refused(Cause::RelativePath));
+    }
+    if head.path.contains('#') {
+        // Dropped by one reader and kept by the next, it would lead them to different routes.
+        return Err(refused(Cause::InvalidPath));
     }
     let rules = path::Rules {
         normalize: manager.normalize_path,
@@ -154,6 +178,7 @@ fn normalize_path(manager: &HttpConnectionManager, head: &mut RequestHead) -> Re
             reply.details = Some("path_normalization_failed".into());
             let location = HeaderValue::from_str(&path).map_err(|_| refused(Cause::InvalidPath))?;
             reply.headers.insert(header::LOCATION, location);
+            head.path = Text::from(path);
             return Err(Box::new(reply));
         }
     }
@@ -173,22 +198,30 @@ fn scheme(headers: &HeaderMap, secure: bool) -> Text {
     }
 }
 
-fn sanitize(headers: &mut HeaderMap, internal: bool, edge: bool) {
+fn sanitize(manager: &HttpConnectionManager, headers: &mut HeaderMap, internal: bool, edge: bool) {
+    if headers.get(header::REFERER).is_some_and(|referer| !is_referer(referer.as_bytes())) {
+        headers.remove(header::REFERER);
+    }
     headers.remove(INTERNAL);
     if internal {
         headers.insert(INTERNAL, HeaderValue::from_static("true"));
         return;
     }
-    if edge {
-        headers.remove("x-envoy-downstream-service-cluster");
-        headers.remove("x-envoy-downstream-service-node");
-        headers.remove("x-envoy-decorator-operation");
-    }
     if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        for name in INTERNAL_ONLY {
-            headers.remove(name);
+        let inner: &[&str] = if edge { &INNER_ONLY } else { &[] };
+        for name in inner.iter().chain(&INTERNAL_ONLY) {
+            headers.remove(*name);
         }
     }
+    manager.routes.internal_only_headers(|name| {
+        headers.remove(name);
+    });
+}
+
+/// A path, or an absolute URI that names a host (RFC 9110, 10.1.3).
+fn is_referer(value: &[u8]) -> bool {
+    let after_scheme = || value.strip_prefix(b"http://").or_else(|| value.strip_prefix(b"https://"));
+    value.starts_with(b"/") || after_scheme().is_some_and(|rest| !rest.is_empty())
 }
 
 fn request_id(manager: &HttpConnectionManager, headers: &mut HeaderMap, edge: bool) {

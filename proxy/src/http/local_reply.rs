@@ -17,6 +17,8 @@ pub fn response(stream: &mut Stream, reply: LocalReply) -> Response {
     }
     let status = reply.status.or_else(|| StatusCode::from_u16(reply.cause.status()).ok());
     let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    // Envoy takes each 400 of its own for a sign of bad framing.
+    stream.closes |= status == StatusCode::BAD_REQUEST && !stream.manager.keep_after_bad_request;
     if stream.request.is_grpc() {
         return grpc(reply, status);
     }

@@ -113,6 +113,10 @@ pub struct HttpConnectionManager {
     pub max_headers_count: usize,
     /// Reject, drop or allow header names with underscores: 0 allow, 1 reject, 2 drop (Envoy's enum).
     pub underscores_action: i32,
+    /// HTTP/1 settings.
+    pub http1: super::h1::Settings,
+    /// An HTTP/1 connection stays open after a malformed request or a 400 of our own.
+    pub keep_after_bad_request: bool,
     /// HTTP/2 server settings.
     pub http2: Http2Options,
     /// Grace between GOAWAY frames while draining.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustc_hash::FxHashMap;
 
 use super::h1::wire::Wire;
-use super::h1::{self, Limits};
+use super::h1::{self, Settings};
 use super::manager::Codec;
 use super::timer::Timer;
 use super::{HttpConnectionManager, RequestHead, h2};
@@ -195,10 +195,9 @@ impl Session {
         most != 0 && count >= most
     }
 
-    /// Limits of HTTP/1 heads.
-    pub fn h1_limits(&self) -> Limits {
-        let manager = self.manager();
-        Limits { head_bytes: manager.max_request_headers_bytes, headers: manager.max_headers_count }
+    /// Settings of HTTP/1.
+    pub fn http1(&self) -> Settings {
+        self.manager().http1
     }
 
     /// The state of a new request.
@@ -227,6 +226,7 @@ impl Session {
             response_duration: None,
             state: FilterState::default(),
             metadata: std::collections::BTreeMap::new(),
+            closes: false,
             inform: None,
         }
     }

@@ -240,20 +240,24 @@ impl QueryMatcher {
             .collect()
     }
 
-    /// Whether the query (without `?`) matches.
+    /// Whether the query (without `?`) matches. Its bytes are compared as they are, as Envoy does.
     pub fn matches(&self, query: Option<&str>) -> bool {
-        let value = query_value(query, &self.name);
+        let value = query_pairs(query).find(|(key, _)| *key == &*self.name).map(|(_, value)| value);
         match &self.value {
             None => self.present == value.is_some(),
-            Some(matcher) => value.is_some_and(|value| matcher.matches(&value)),
+            Some(matcher) => value.is_some_and(|value| matcher.matches(value)),
         }
     }
+}
+
+fn query_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
+    query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// The first value of a query parameter, percent-decoded.
 pub fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
     let decode = |text: &'a str| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-    query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).find_map(|(key, value)| {
+    query_pairs(query).find_map(|(key, value)| {
         let same = key == name || (key.contains('%') && decode(key) == name);
         same.then(|| decode(value))
     })

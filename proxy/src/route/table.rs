@@ -149,7 +149,9 @@ impl RouteConfiguration {
     pub fn route(self: &Arc<Self>, input: &MatchInput<'_>) -> Option<SelectedRoute> {
         let host = self.hosts.find(&input.request.authority)?;
         let virtual_host = self.virtual_hosts.get(host)?;
-        let plain = input.request.scheme.as_str() != "https";
+        // The target's scheme is the client's word; x-forwarded-proto is what the connection, or a trusted proxy, says.
+        let proto = input.request.headers.get("x-forwarded-proto").map(http::HeaderValue::as_bytes);
+        let plain = proto.unwrap_or(input.request.scheme.as_bytes()) != b"https";
         if plain && (virtual_host.require_tls == 2 || virtual_host.require_tls == 1 && !input.internal) {
             // The hidden last route, made by `decode`, redirects to https.
             return SelectedRoute::new(self.clone(), host, virtual_host.routes.len().checked_sub(1)?);

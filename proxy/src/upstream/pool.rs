@@ -21,7 +21,6 @@ use super::{UpstreamError, Wanted, dial};
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
-use crate::http::h1::Limits;
 use crate::http::h1::client::Connection;
 use crate::stream::TlsInfo;
 
@@ -274,9 +273,7 @@ impl Pool {
             self.serve_waiting();
         } else {
             self.cluster.stats.upstream_cx_http1_total.inc();
-            let limits =
-                Limits { head_bytes: config.max_response_headers_bytes, headers: config.max_response_headers_count };
-            self.hand_on(Connection::new(dialled.io, limits), facts);
+            self.hand_on(Connection::new(dialled.io, config.http1), facts);
         }
         Ok(())
     }

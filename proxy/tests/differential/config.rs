@@ -37,7 +37,7 @@ const LOG: &str = "case=%REQ(X-CASE)%|code=%RESPONSE_CODE%|details=%RESPONSE_COD
     xff=%REQ(X-FORWARDED-FOR)%|id=%REQ(X-REQUEST-ID)%|remote=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%|\
     direct=%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%|local=%DOWNSTREAM_LOCAL_ADDRESS%|\
     sni=%REQUESTED_SERVER_NAME%|grpc=%GRPC_STATUS%|trailer=%TRAILER(X-TRAILER)%|served=%RESP(X-SERVED-BY):3%|\
-    scheme=%REQ(:SCHEME)%";
+    scheme=%REQ(:SCHEME)%|client=%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%";
 
 /// The whole text.
 pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
@@ -69,6 +69,10 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     for name in SERVERS {
         cluster(&mut text, name, "", &[endpoint(ports.of(name), name)]);
     }
+    let trailing = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
+        explicit_http_config: {http_protocol_options: {enable_trailers: true}}}}, ";
+    cluster(&mut text, "trailing", trailing, &[endpoint(ports.of("echo"), "echo")]);
     cluster(&mut text, "refused", "", &[endpoint(ports.of("refused"), "refused")]);
     cluster(&mut text, "empty", "", &[]);
     let none = "circuit_breakers: {thresholds: [{max_requests: 0, max_pending_requests: 0, max_connections: 0}]}, ";

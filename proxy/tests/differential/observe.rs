@@ -31,10 +31,16 @@ pub fn received(list: &[Received]) -> Vec<Fact> {
     facts
 }
 
-/// Facts of an access log line, whose fields are `name=value` with `|` between.
-pub fn log(line: &str) -> Vec<Fact> {
-    let fields = line.split('|').map(|field| field.split_once('=').unwrap_or((field, "")));
-    fields.map(|(name, value)| (format!("log {name}"), uuid(value))).collect()
+/// Facts of an access log line, whose fields are `name=value` with `|` between, and the port of its client.
+pub fn log(line: &str) -> (Vec<Fact>, Option<u16>) {
+    let (mut facts, mut client) = (Vec::new(), None);
+    for field in line.split('|') {
+        match field.split_once('=').unwrap_or((field, "")) {
+            ("client", address) => client = address.rsplit(':').next().and_then(|port| port.parse().ok()),
+            (name, value) => facts.push((format!("log {name}"), uuid(value))),
+        }
+    }
+    (facts, client)
 }
 
 fn content(what: &str, message: &Message, facts: &mut Vec<Fact>) {

@@ -1,6 +1,6 @@
 //! One proxy with its own upstreams, and all cases sent through it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -22,8 +22,11 @@ pub enum Kind<'a> {
     Ours,
 }
 
-/// Facts by `group/case`; what cannot be told apart is under `group/-`.
+/// Facts by `group/case`.
 pub type Facts = BTreeMap<String, Vec<Fact>>;
+
+/// The case of each connection: a log line is found by it also where the request could not be read.
+type Clients = HashMap<(&'static str, u16), String>;
 
 struct Running(Child);
 
@@ -41,7 +44,8 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
     let running = start(&kind, &text, folder.path(), &ports);
     let own = own_address();
     let mut facts = Facts::new();
-    let answered: Vec<Vec<(String, Vec<Fact>)>> = std::thread::scope(|scope| {
+    let mut clients = Clients::new();
+    let answered: Vec<Vec<Answered>> = std::thread::scope(|scope| {
         let threads: Vec<_> = groups
             .iter()
             .map(|group| {
@@ -51,10 +55,11 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    for (case, list) in answered.into_iter().flatten() {
+    for Answered { group, case, client, facts: list } in answered.into_iter().flatten() {
+        clients.insert((group, client), case.clone());
         facts.entry(case).or_default().extend(list);
     }
-    logs(groups, folder.path(), &mut facts);
+    logs(groups, folder.path(), &clients, &mut facts);
     drop(running);
     for value in facts.values_mut().flatten().map(|(_, value)| value) {
         *value = ports.hide(value);
@@ -135,22 +140,32 @@ fn is_ready(admin: u16) -> bool {
         && text.starts_with("HTTP/1.1 200")
 }
 
-fn send_group(group: &Group, port: u16, record: &Record) -> Vec<(String, Vec<Fact>)> {
-    let mut facts = Vec::new();
+/// What a case has shown to its client and upstream.
+struct Answered {
+    group: &'static str,
+    case: String,
+    client: u16,
+    facts: Vec<Fact>,
+}
+
+fn send_group(group: &Group, port: u16, record: &Record) -> Vec<Answered> {
+    let mut answered = Vec::new();
     for case in &group.cases {
         let name = format!("{}/{}", group.name, case.name);
-        let mut list = send(case, port);
+        let (mut list, client) = send(case, port);
         if case.is_mirrored {
             std::thread::sleep(Duration::from_millis(300));
         }
         list.extend(observe::received(&record.take(&name)));
-        facts.push((name, list));
+        answered.push(Answered { group: group.name, case: name, client, facts: list });
     }
-    facts
+    answered
 }
 
-fn send(case: &Case, port: u16) -> Vec<Fact> {
+/// The facts of the answer, and the client's port.
+fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let client = socket.local_addr().unwrap().port();
     socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     let _ = socket.write_all(&case.bytes);
     let side = Side::Response(case.bytes.starts_with(b"HEAD "));
@@ -173,12 +188,11 @@ fn send(case: &Case, port: u16) -> Vec<Fact> {
         }
         facts.push(("answer tunnel".into(), String::from_utf8_lossy(&buffer).into_owned()));
     }
-    facts
+    (facts, client)
 }
 
 /// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
-fn logs(groups: &[Group], folder: &Path, facts: &mut Facts) {
-    // One line for each case, but for those whose head is refused before there is a request to log.
+fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
     let wanted: usize = groups.iter().map(|group| group.cases.len()).sum();
     let until = Instant::now() + Duration::from_millis(1500);
     let read = || -> Vec<(&'static str, String)> {
@@ -190,12 +204,10 @@ fn logs(groups: &[Group], folder: &Path, facts: &mut Facts) {
     }
     for (group, text) in read() {
         for line in text.lines() {
-            let list = observe::log(line);
-            let case = match list.first() {
-                Some((_, case)) if case != "-" => case.clone(),
-                _ => format!("{group}/-"),
-            };
-            facts.entry(case).or_default().extend(list);
+            let (list, client) = observe::log(line);
+            let case = client.and_then(|client| clients.get(&(group, client)));
+            let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
+            facts.entry(case.clone()).or_default().extend(list);
         }
     }
 }

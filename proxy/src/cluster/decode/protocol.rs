@@ -13,6 +13,7 @@ use upstream::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use crate::cluster::UpstreamProtocol;
 use crate::config::{At, ConfigError, duration};
+use crate::http::h1::Settings;
 use crate::http::manager::Http2Options;
 
 /// Key of `typed_extension_protocol_options`.
@@ -28,6 +29,7 @@ pub(super) struct Http {
     pub max_requests_per_connection: u32,
     pub max_response_headers_bytes: usize,
     pub max_response_headers_count: usize,
+    pub http1: Settings,
     pub auto_sni: bool,
     pub auto_san_validation: bool,
 }
@@ -41,6 +43,7 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
         }
         options = any.unpack().map_err(|error| ConfigError::new(at, error.to_string()))?;
     }
+    let http1 = http1_options(&options, cluster);
     let (protocol, http2) = match &options.upstream_protocol_options {
         Some(chosen) => protocol(chosen)?,
         None => older(cluster),
@@ -51,6 +54,8 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
     let idle = common.and_then(|common| common.idle_timeout);
     let older_requests = cluster.max_requests_per_connection;
     let requests = common.and_then(|common| common.max_requests_per_connection).or(older_requests);
+    let head_bytes = common.and_then(|it| it.max_response_headers_kb).unwrap_or(60) as usize * 1024;
+    let headers = common.and_then(|it| it.max_headers_count).unwrap_or(100) as usize;
     Ok(Http {
         protocol,
         http2: http2_options(http2.as_ref()).at("http2_protocol_options")?,
@@ -60,8 +65,9 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
         max_connection_duration: time(common.and_then(|it| it.max_connection_duration), "max_connection_duration")?,
         max_stream_duration: time(common.and_then(|it| it.max_stream_duration), "max_stream_duration")?,
         max_requests_per_connection: requests.unwrap_or(0),
-        max_response_headers_bytes: common.and_then(|it| it.max_response_headers_kb).unwrap_or(60) as usize * 1024,
-        max_response_headers_count: common.and_then(|it| it.max_headers_count).unwrap_or(100) as usize,
+        max_response_headers_bytes: head_bytes,
+        max_response_headers_count: headers,
+        http1: Settings { head_bytes, headers, trailers: http1.enable_trailers, custom_methods: true },
         auto_sni: upstream.is_some_and(|it| it.auto_sni),
         auto_san_validation: upstream.is_some_and(|it| it.auto_san_validation),
     })
@@ -86,6 +92,20 @@ fn protocol(options: &UpstreamProtocolOptions) -> Result<Chosen, ConfigError> {
             None => Ok((UpstreamProtocol::Auto, config.http2_protocol_options.clone())),
         },
     }
+}
+
+/// The HTTP/1 options of whichever kind is chosen.
+fn http1_options(options: &upstream::HttpProtocolOptions, cluster: &proto::Cluster) -> core::Http1ProtocolOptions {
+    let found = match &options.upstream_protocol_options {
+        None => cluster.http_protocol_options.clone(),
+        Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => match &config.protocol_config {
+            Some(ProtocolConfig::HttpProtocolOptions(http1)) => Some(http1.clone()),
+            _ => None,
+        },
+        Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => config.http_protocol_options.clone(),
+        Some(UpstreamProtocolOptions::AutoConfig(config)) => config.http_protocol_options.clone(),
+    };
+    found.unwrap_or_default()
 }
 
 fn older(cluster: &proto::Cluster) -> Chosen {

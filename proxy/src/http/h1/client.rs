@@ -12,7 +12,7 @@ use http::Method;
 use super::framing::{Decoder, Encoder, Framing, Step};
 use super::parse::{self, ParsedResponse};
 use super::wire::Wire;
-use super::{Limits, write};
+use super::{Settings, write};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::http::{RequestHead, ResponseHead};
@@ -26,7 +26,7 @@ const INFORMATIONAL: u32 = 32;
 #[derive(Debug)]
 pub struct Connection {
     wire: Box<Wire>,
-    limits: Limits,
+    settings: Settings,
     requests: u32,
 }
 
@@ -36,8 +36,8 @@ pub type Done = Box<dyn FnOnce(Option<Connection>)>;
 
 impl Connection {
     /// Takes over a fresh connection.
-    pub fn new(io: Io, limits: Limits) -> Self {
-        Self { wire: Box::new(Wire::new(io)), limits, requests: 0 }
+    pub fn new(io: Io, settings: Settings) -> Self {
+        Self { wire: Box::new(Wire::new(io)), settings, requests: 0 }
     }
 
     /// How many requests it has served.
@@ -120,12 +120,12 @@ impl Exchange {
         let (request, held) = if upgrade { (None, Some(body)) } else { (Some(body), None) };
         Self {
             written_before: connection.wire.written(),
-            decoder: Decoder::new(Framing::None, connection.limits),
+            decoder: Decoder::new(Framing::None, connection.settings),
+            encoder: Encoder::new(framing, connection.settings),
             connection: Some(connection),
             finish: Finish { done: Some(done) },
             request,
             held,
-            encoder: Encoder::new(framing),
             keep_alive: !upgrade,
             broken: false,
             tunnel: false,
@@ -227,15 +227,15 @@ impl Exchange {
         loop {
             // Set from `new` to `complete`, and the head comes before that.
             let Some(connection) = &mut self.connection else { return Poll::Pending };
-            let limits = connection.limits;
-            let parsed = parse::take_head(&mut connection.wire.input, scanned, limits)
-                .and_then(|head| head.map(|head| parse::response(&head, method, limits)).transpose());
+            let settings = connection.settings;
+            let parsed = parse::take_head(&mut connection.wire.input, scanned, settings)
+                .and_then(|head| head.map(|head| parse::response(&head, method, settings)).transpose());
             match parsed {
                 Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
                 Ok(None) => {}
                 Err(refusal) => {
                     let cause = match refusal.cause {
-                        Cause::HeadersTooLarge => Cause::ResponseHeadersTooLarge,
+                        Cause::HeadersTooLarge | Cause::TooManyHeaders => Cause::ResponseHeadersTooLarge,
                         _ => Cause::UpstreamProtocolError,
                     };
                     return Poll::Ready(Err(self.error(cause, refusal.detail.into())));
@@ -264,12 +264,12 @@ impl Exchange {
 
     fn into_response(mut self, parsed: ParsedResponse) -> (ResponseHead, Body) {
         let Some(connection) = &self.connection else { return (parsed.head, Body::Empty) };
-        self.decoder = Decoder::new(parsed.framing, connection.limits);
+        self.decoder = Decoder::new(parsed.framing, connection.settings);
         self.keep_alive &= parsed.keep_alive;
         if parsed.head.upgrade.is_some() {
             self.tunnel = true;
             self.request = self.held.take();
-            self.encoder = Encoder::new(Framing::UntilClose);
+            self.encoder = Encoder::new(Framing::UntilClose, connection.settings);
         } else {
             self.held = None;
         }

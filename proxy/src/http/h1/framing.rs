@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Limits, Refusal};
+use super::{Refusal, Settings};
 use crate::body::Frame;
 use crate::cause::Cause;
 
@@ -29,7 +29,7 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Decoder {
     state: State,
-    limits: Limits,
+    settings: Settings,
     extensions: usize,
 }
 
@@ -61,14 +61,14 @@ fn bad_chunk(detail: &'static str) -> Refusal {
 
 impl Decoder {
     /// A decoder at the start of a body.
-    pub fn new(framing: Framing, limits: Limits) -> Self {
+    pub fn new(framing: Framing, settings: Settings) -> Self {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
             Framing::Chunked => State::ChunkSize,
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, limits, extensions: 0 }
+        Self { state, settings, extensions: 0 }
     }
 
     /// Whether the whole body was taken.
@@ -172,11 +172,12 @@ impl Decoder {
         if input.len() < 2 && b"\r\n".starts_with(input) {
             return Ok(Step::More);
         }
-        let Some(end) = super::parse::head_end(input, 0, self.limits)? else { return Ok(Step::More) };
+        let Some(end) = super::parse::head_end(input, 0, self.settings)? else { return Ok(Step::More) };
         let block = input.split_to(end).freeze();
         self.state = State::Done;
-        let trailers = parse_trailers(&block, self.limits)?;
-        Ok(if trailers.is_empty() { Step::End } else { Step::Frame(Frame::Trailers(trailers)) })
+        let trailers = parse_trailers(&block, self.settings)?;
+        let wanted = self.settings.trailers && !trailers.is_empty();
+        Ok(if wanted { Step::Frame(Frame::Trailers(trailers)) } else { Step::End })
     }
 }
 
@@ -214,14 +215,14 @@ fn parse_size_line(line: &[u8], whole: bool) -> Result<(u64, usize), Refusal> {
     Ok((size, rest.len()))
 }
 
-fn parse_trailers(block: &Bytes, limits: Limits) -> Result<HeaderMap, Refusal> {
+fn parse_trailers(block: &Bytes, settings: Settings) -> Result<HeaderMap, Refusal> {
     let malformed = Refusal::new(Cause::InvalidHeader, "a malformed trailer");
-    let mut slots = vec![httparse::EMPTY_HEADER; limits.headers];
+    let mut slots = vec![httparse::EMPTY_HEADER; settings.headers];
     let parsed = match httparse::parse_headers(block, &mut slots) {
         Ok(httparse::Status::Complete((_, parsed))) => parsed,
         Ok(httparse::Status::Partial) => return Err(malformed),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal::new(Cause::HeadersTooLarge, "too many trailers"));
+            return Err(Refusal::new(Cause::TooManyHeaders, "too many trailers"));
         }
         Err(_) => return Err(malformed),
     };
@@ -242,6 +243,7 @@ fn parse_trailers(block: &Bytes, limits: Limits) -> Result<HeaderMap, Refusal> {
 #[derive(Debug)]
 pub struct Encoder {
     framing: Framing,
+    trailers: bool,
 }
 
 /// The body is not as long as its head said.
@@ -251,8 +253,8 @@ pub struct LengthMismatch;
 
 impl Encoder {
     /// An encoder at the start of a body.
-    pub fn new(framing: Framing) -> Self {
-        Self { framing }
+    pub fn new(framing: Framing, settings: Settings) -> Self {
+        Self { framing, trailers: settings.trailers }
     }
 
     /// How the body is framed.
@@ -286,7 +288,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Queues the end, with trailers where the framing can carry them.
+    /// Queues the end, with trailers where the framing can carry them and the peer may have them.
     ///
     /// # Errors
     /// If payload is missing.
@@ -296,7 +298,7 @@ impl Encoder {
             Framing::Chunked => {
                 let mut tail = wire.tail();
                 tail.put(b"0\r\n");
-                for (name, value) in trailers.into_iter().flatten() {
+                for (name, value) in trailers.filter(|_| self.trailers).into_iter().flatten() {
                     super::write::header(&mut tail, name.as_str(), value.as_bytes());
                 }
                 tail.put(b"\r\n");

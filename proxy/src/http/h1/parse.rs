@@ -9,7 +9,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::framing::Framing;
-use super::{Limits, Refusal};
+use super::{Refusal, Settings};
 use crate::cause::Cause;
 use crate::http::{RequestHead, ResponseHead};
 use crate::text::Text;
@@ -28,6 +28,8 @@ pub struct ParsedRequest {
     pub keep_alive: bool,
     /// `Expect: 100-continue`; taken out of the headers.
     pub expect_continue: bool,
+    /// Its host is missing or malformed: it must be answered with this, and the connection closed.
+    pub bad_host: Option<Refusal>,
 }
 
 /// A response's head.
@@ -49,7 +51,7 @@ const fn invalid(detail: &'static str) -> Refusal {
 ///
 /// # Errors
 /// If it is beyond the limit, or a line ends in a bare LF.
-pub fn head_end(input: &[u8], scanned: usize, limits: Limits) -> Result<Option<usize>, Refusal> {
+pub fn head_end(input: &[u8], scanned: usize, settings: Settings) -> Result<Option<usize>, Refusal> {
     let mut from = scanned.saturating_sub(3);
     while let Some(at) = input.get(from..).and_then(|rest| memchr::memchr(b'\n', rest)) {
         let at = from + at;
@@ -57,11 +59,11 @@ pub fn head_end(input: &[u8], scanned: usize, limits: Limits) -> Result<Option<u
             return Err(invalid("a line of the head ends in a bare LF"));
         }
         if at >= 3 && input[at - 3..at - 1] == *b"\r\n" {
-            return if at < limits.head_bytes { Ok(Some(at + 1)) } else { Err(too_large()) };
+            return if at < settings.head_bytes { Ok(Some(at + 1)) } else { Err(too_large()) };
         }
         from = at + 1;
     }
-    if input.len() > limits.head_bytes { Err(too_large()) } else { Ok(None) }
+    if input.len() > settings.head_bytes { Err(too_large()) } else { Ok(None) }
 }
 
 const fn too_large() -> Refusal {
@@ -72,7 +74,7 @@ const fn too_large() -> Refusal {
 ///
 /// # Errors
 /// If what is there cannot become a head.
-pub fn take_head(input: &mut BytesMut, scanned: &mut usize, limits: Limits) -> Result<Option<Bytes>, Refusal> {
+pub fn take_head(input: &mut BytesMut, scanned: &mut usize, settings: Settings) -> Result<Option<Bytes>, Refusal> {
     if *scanned == 0 {
         // RFC 9112, 2.2: a server should ignore an empty line before a request line.
         for _ in 0..2 {
@@ -89,7 +91,7 @@ pub fn take_head(input: &mut BytesMut, scanned: &mut usize, limits: Limits) -> R
             Some(_) => {}
         }
     }
-    match head_end(input, *scanned, limits)? {
+    match head_end(input, *scanned, settings)? {
         Some(end) => {
             *scanned = 0;
             Ok(Some(input.split_to(end).freeze()))
@@ -103,7 +105,7 @@ pub fn take_head(input: &mut BytesMut, scanned: &mut usize, limits: Limits) -> R
 
 fn from_httparse(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::new(Cause::HeadersTooLarge, "too many headers"),
+        httparse::Error::TooManyHeaders => Refusal::new(Cause::TooManyHeaders, "too many headers"),
         httparse::Error::HeaderName => Refusal::new(Cause::InvalidHeader, "a malformed header name"),
         httparse::Error::HeaderValue => Refusal::new(Cause::InvalidHeader, "a malformed header value"),
         httparse::Error::NewLine => invalid("a malformed line ending"),
@@ -113,17 +115,17 @@ fn from_httparse(error: httparse::Error) -> Refusal {
     }
 }
 
-/// Gives `parse` room for as many headers as the limits allow.
+/// Gives `parse` room for as many headers as the settings allow.
 fn with_slots<'h, T>(
-    limits: Limits,
+    settings: Settings,
     stack: &'h mut [MaybeUninit<httparse::Header<'h>>; ON_STACK],
     heap: &'h mut Vec<httparse::Header<'h>>,
     parse: impl FnOnce(&'h mut [MaybeUninit<httparse::Header<'h>>]) -> T,
 ) -> T {
-    if let Some(slots) = stack.get_mut(..limits.headers) {
+    if let Some(slots) = stack.get_mut(..settings.headers) {
         return parse(slots);
     }
-    heap.reserve_exact(limits.headers);
+    heap.reserve_exact(settings.headers);
     parse(heap.spare_capacity_mut())
 }
 
@@ -131,11 +133,11 @@ fn with_slots<'h, T>(
 ///
 /// # Errors
 /// If it breaks a rule; the connection is then closed.
-pub fn request(bytes: &Bytes, limits: Limits) -> Result<ParsedRequest, Refusal> {
+pub fn request(bytes: &Bytes, settings: Settings) -> Result<ParsedRequest, Refusal> {
     let mut stack = [MaybeUninit::uninit(); ON_STACK];
     let mut heap = Vec::new();
     let mut parsed = httparse::Request::new(&mut []);
-    let status = with_slots(limits, &mut stack, &mut heap, |slots| parsed.parse_with_uninit_headers(bytes, slots));
+    let status = with_slots(settings, &mut stack, &mut heap, |slots| parsed.parse_with_uninit_headers(bytes, slots));
     match status.map_err(from_httparse)? {
         httparse::Status::Complete(length) if length == bytes.len() => {}
         _ => return Err(invalid("a malformed head")),
@@ -145,29 +147,35 @@ pub fn request(bytes: &Bytes, limits: Limits) -> Result<ParsedRequest, Refusal> 
     };
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| invalid("a malformed method"))?;
+    if !settings.custom_methods && !is_registered(&method) {
+        return Err(Refusal::new(Cause::UnknownMethod, "a method that is not registered"));
+    }
     let mut facts = Facts::default();
     let mut headers = collect(bytes, parsed.headers, &mut facts)?;
     let framing = request_framing(&facts, version)?;
     let connection = facts.connection(&mut headers)?;
     let target = target_of(&method, bytes.slice_ref(target.as_bytes()))?;
-    let authority = authority_of(&facts, target.authority, version)?;
+    let (authority, bad_host) = match authority_of(&facts, target.authority, version) {
+        Ok(authority) => (authority, None),
+        Err(refusal) => (Text::default(), Some(refusal)),
+    };
     let upgrade = request_upgrade(&method, version, &facts, &connection, framing)?;
     let keep_alive = !connection.close && (version == Version::HTTP_11 || connection.keep_alive);
     let expect_continue = facts.expect_continue && version == Version::HTTP_11 && framing != Framing::None;
     let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers, upgrade };
-    Ok(ParsedRequest { head, framing, keep_alive, expect_continue })
+    Ok(ParsedRequest { head, framing, keep_alive, expect_continue, bad_host })
 }
 
 /// Reads a whole response head; `method` is the request's.
 ///
 /// # Errors
 /// If it breaks a rule; the connection is then destroyed.
-pub fn response(bytes: &Bytes, method: &Method, limits: Limits) -> Result<ParsedResponse, Refusal> {
+pub fn response(bytes: &Bytes, method: &Method, settings: Settings) -> Result<ParsedResponse, Refusal> {
     let mut stack = [MaybeUninit::uninit(); ON_STACK];
     let mut heap = Vec::new();
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let status = with_slots(limits, &mut stack, &mut heap, |slots| {
+    let status = with_slots(settings, &mut stack, &mut heap, |slots| {
         config.parse_response_with_uninit_headers(&mut parsed, bytes, slots)
     });
     match status.map_err(from_httparse)? {
@@ -202,6 +210,8 @@ struct Facts {
     content_length: Option<u64>,
     transfer_encoding: Option<Coding>,
     expect_continue: bool,
+    /// `te: trailers`, all of TE that goes on.
+    trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +239,9 @@ fn collect(bytes: &Bytes, parsed: &[httparse::Header<'_>], facts: &mut Facts) ->
         }
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).map_err(|_| malformed())?;
         headers.try_append(name, value).map_err(|_| malformed())?;
+    }
+    if facts.trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(headers)
 }
@@ -267,7 +280,7 @@ impl Facts {
                 }
                 self.expect_continue = true;
             }
-            header::TE => return Ok(tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"))),
+            header::TE => self.trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers")),
             _ => return Ok(!matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")),
         }
         Ok(false)
@@ -281,7 +294,7 @@ impl Facts {
                 token if token.eq_ignore_ascii_case(b"close") => options.close = true,
                 token if token.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
                 token if token.eq_ignore_ascii_case(b"upgrade") => options.upgrade = true,
-                // Kept for the next hop only as `te: trailers`.
+                // What goes on of it says the same of the next hop.
                 token if token.eq_ignore_ascii_case(b"te") => {}
                 token => {
                     let name = HeaderName::from_bytes(token).map_err(|_| invalid("a malformed Connection header"))?;
@@ -294,6 +307,50 @@ impl Facts {
         }
         Ok(options)
     }
+}
+
+/// Whether somebody uses the method: the IANA registry's common ones, and those of the older parsers that Envoy follows.
+fn is_registered(method: &Method) -> bool {
+    const OTHERS: [&str; 26] = [
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "COPY",
+        "LINK",
+        "LOCK",
+        "M-SEARCH",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "MSEARCH",
+        "NOTIFY",
+        "PROPFIND",
+        "PROPPATCH",
+        "PURGE",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "SOURCE",
+        "SUBSCRIBE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+        "UNSUBSCRIBE",
+    ];
+    matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::HEAD
+            | Method::OPTIONS
+            | Method::PATCH
+            | Method::CONNECT
+            | Method::TRACE
+    ) || OTHERS.contains(&method.as_str())
 }
 
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -361,14 +418,11 @@ struct Target {
 
 /// Takes the request target apart (RFC 9112, 3.2).
 fn target_of(method: &Method, target: Bytes) -> Result<Target, Refusal> {
-    let bad = |detail| Refusal::new(Cause::InvalidPath, detail);
-    let target = Text::from_utf8(target).map_err(|_| bad("the path is not UTF-8"))?;
-    if target.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-        return Err(bad("the path has a control character"));
+    let bad = |detail| Refusal::new(Cause::InvalidTarget, detail);
+    if target.iter().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(bad("the target has a character that must be percent-encoded"));
     }
-    if target.contains('#') {
-        return Err(bad("the path has a fragment"));
-    }
+    let target = Text::from_utf8(target).map_err(|_| bad("the target is not ASCII"))?;
     if *method == Method::CONNECT {
         return Ok(Target { scheme: Text::default(), authority: Some(target), path: Text::default() });
     }
@@ -384,12 +438,11 @@ fn target_of(method: &Method, target: Bytes) -> Result<Target, Refusal> {
         scheme if scheme.eq_ignore_ascii_case("https") => Text::from_static("https"),
         _ => return Err(bad("a target with a scheme other than http and https")),
     };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = match path {
-        "" if *method == Method::OPTIONS => Text::from_static("*"),
         "" => Text::from_static("/"),
-        path if path.starts_with('?') => Text::from(format!("/{path}")),
+        path if path.starts_with(['?', '#']) => Text::from(format!("/{path}")),
         path => Text::from(path),
     };
     Ok(Target { scheme, authority: Some(Text::from(authority)), path })
@@ -406,7 +459,7 @@ fn authority_of(facts: &Facts, of_target: Option<Text>, version: Version) -> Res
         return Err(bad_host("Host is malformed"));
     }
     if facts.host.is_none() && version == Version::HTTP_11 {
-        return Err(bad_host("no Host"));
+        return Err(Refusal::new(Cause::MissingHost, "no Host"));
     }
     match of_target {
         Some(authority) if is_authority(authority.as_bytes()) => Ok(authority),

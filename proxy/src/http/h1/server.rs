@@ -12,13 +12,13 @@ use super::framing::{Decoder, Encoder, Framing, Step};
 use super::parse::{self, ParsedRequest};
 use super::wire::Wire;
 use super::write::{self, ResponseOn};
-use super::{Limits, Refusal};
+use super::{Refusal, Settings};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::{IDLE_GRACE, Session};
 use crate::http::timer::Timer;
-use crate::http::{LocalReply, ResponseHead};
+use crate::http::{LocalReply, RequestHead, ResponseHead};
 
 /// While a request is served, so much of what its client sends ahead is read.
 const READ_AHEAD: usize = 16 * 1024;
@@ -27,7 +27,7 @@ const LINGER: usize = 256 * 1024;
 
 /// Serves a connection to its end.
 pub async fn serve(session: Rc<Session>, wire: Wire) {
-    let shared = Rc::new(RefCell::new(Shared::new(wire, session.h1_limits())));
+    let shared = Rc::new(RefCell::new(Shared::new(wire, session.http1())));
     let mut timer = Timer::default();
     let mut requests = 0;
     loop {
@@ -42,7 +42,9 @@ pub async fn serve(session: Rc<Session>, wire: Wire) {
                     End::Abort => false,
                 }
             }
-            Next::Refused(refusal) => Box::pin(refuse(&session, &shared, &mut timer, refusal)).await,
+            Next::Refused(refusal) => {
+                matches!(Box::pin(refuse(&session, &shared, &mut timer, None, refusal)).await, End::Close)
+            }
             Next::Closed => false,
         };
         if linger {
@@ -57,7 +59,7 @@ pub async fn serve(session: Rc<Session>, wire: Wire) {
 struct Shared {
     wire: Wire,
     decoder: Decoder,
-    limits: Limits,
+    settings: Settings,
     /// The client waits for `100 Continue`.
     owes_continue: bool,
     tunnel: Tunnel,
@@ -74,11 +76,11 @@ enum Tunnel {
 }
 
 impl Shared {
-    fn new(wire: Wire, limits: Limits) -> Self {
+    fn new(wire: Wire, settings: Settings) -> Self {
         Self {
             wire,
-            decoder: Decoder::new(Framing::None, limits),
-            limits,
+            decoder: Decoder::new(Framing::None, settings),
+            settings,
             owes_continue: false,
             tunnel: Tunnel::No,
             dropped: false,
@@ -150,10 +152,10 @@ async fn next_head(session: &Session, shared: &RefCell<Shared>, timer: &mut Time
     let mut first_byte = None;
     std::future::poll_fn(|cx| {
         let shared = &mut *shared.borrow_mut();
-        shared.limits = session.h1_limits();
+        shared.settings = session.http1();
         // Answers to requests that were pipelined are written by their own exchange; nothing is left here.
         loop {
-            match parse::take_head(&mut shared.wire.input, &mut scanned, shared.limits) {
+            match parse::take_head(&mut shared.wire.input, &mut scanned, shared.settings) {
                 Ok(Some(head)) => return Poll::Ready(Next::Head(head)),
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
@@ -199,11 +201,14 @@ async fn serve_one(
     head: Bytes,
     last: bool,
 ) -> End {
-    let limits = shared.borrow().limits;
-    let parsed = match parse::request(&head, limits).and_then(|parsed| accept_version(session, parsed)) {
+    let settings = shared.borrow().settings;
+    let mut parsed = match parse::request(&head, settings).and_then(|parsed| accept_version(session, parsed)) {
         Ok(parsed) => parsed,
-        Err(refusal) => return if refuse(session, shared, timer, refusal).await { End::Close } else { End::Abort },
+        Err(refusal) => return refuse(session, shared, timer, None, refusal).await,
     };
+    if let Some(refusal) = parsed.bad_host.take() {
+        return refuse(session, shared, timer, Some(parsed.head), refusal).await;
+    }
     let mut request = parsed.head;
     let tunnel = request.upgrade.is_some();
     let bodyless = parsed.framing == Framing::None && !tunnel;
@@ -213,8 +218,8 @@ async fn serve_one(
     }
     {
         let shared = &mut *shared.borrow_mut();
-        shared.decoder = Decoder::new(parsed.framing, limits);
-        shared.owes_continue = parsed.expect_continue && !passed_on && shared.wire.input.is_empty();
+        shared.decoder = Decoder::new(parsed.framing, settings);
+        shared.owes_continue = parsed.expect_continue && !passed_on;
         shared.tunnel = if tunnel { Tunnel::Asked } else { Tunnel::No };
         shared.dropped = bodyless;
     }
@@ -246,25 +251,33 @@ fn accept_version(session: &Session, mut parsed: ParsedRequest) -> Result<Parsed
         if parsed.head.authority.is_empty() {
             parsed.head.authority = session.manager().default_host_for_http_10.clone();
             if parsed.head.authority.is_empty() {
-                return Err(Refusal::new(Cause::InvalidHost, "no Host"));
+                parsed.bad_host = Some(Refusal::new(Cause::MissingHost, "no Host"));
             }
         }
     }
     Ok(parsed)
 }
 
-/// Answers what cannot be served; `true` if the answer was sent.
-async fn refuse(session: &Rc<Session>, shared: &Rc<RefCell<Shared>>, timer: &mut Timer, refusal: Refusal) -> bool {
+/// Answers what cannot be served; `head` is what could be read of it.
+async fn refuse(
+    session: &Rc<Session>,
+    shared: &Rc<RefCell<Shared>>,
+    timer: &mut Timer,
+    head: Option<RequestHead>,
+    refusal: Refusal,
+) -> End {
     shared.borrow_mut().wire.input.clear();
     shared.borrow_mut().dropped = true;
     let meter = Meter::new(true, Instant::now());
-    let on = ResponseOn { version: Version::HTTP_11, head: false, connect: false, keep_alive: false };
+    let head = head.unwrap_or_else(exchange::unread_head);
+    let version = head.version;
+    let on = ResponseOn { version, head: head.method == Method::HEAD, connect: false, keep_alive: false };
     let mut sink = H1Sink::new(session.clone(), shared.clone(), meter.clone(), on);
-    let mut stream = session.stream(exchange::unread_head());
+    let mut stream = session.stream(head);
     stream.termination_details = Some(refusal.detail.into());
     let reply = LocalReply::new(refusal.cause).body(refusal.cause.explain());
     exchange::refuse(stream, reply, &mut sink, &meter, timer).await;
-    !matches!(sink.finish(), End::Abort)
+    sink.finish()
 }
 
 /// Closes our side, then waits a moment for the client to close its own.
@@ -318,13 +331,25 @@ struct H1Sink {
     on: ResponseOn,
     encoder: Option<Encoder>,
     keep_alive: bool,
+    /// The connection is to be closed, whatever the client wants.
+    closing: bool,
     ended: bool,
     aborted: bool,
 }
 
 impl H1Sink {
     fn new(session: Rc<Session>, shared: Rc<RefCell<Shared>>, meter: Rc<Meter>, on: ResponseOn) -> Self {
-        Self { session, shared, meter, on, encoder: None, keep_alive: false, ended: false, aborted: false }
+        Self {
+            session,
+            shared,
+            meter,
+            on,
+            encoder: None,
+            keep_alive: false,
+            closing: false,
+            ended: false,
+            aborted: false,
+        }
     }
 
     /// What becomes of the connection.
@@ -371,11 +396,11 @@ impl Sink for H1Sink {
         }
         let unread = shared.dropped && !shared.decoder.is_done();
         let mut on = self.on;
-        on.keep_alive &= !unread && !self.session.is_draining();
+        on.keep_alive &= !unread && !self.closing && !self.session.is_draining();
         let asked = shared.tunnel == Tunnel::Asked;
         if asked && head.upgrade.is_some() {
             shared.tunnel = Tunnel::Open;
-            shared.decoder = Decoder::new(Framing::UntilClose, shared.limits);
+            shared.decoder = Decoder::new(Framing::UntilClose, shared.settings);
         } else if asked {
             // What follows a CONNECT that was not granted may be the tunnel's.
             on.keep_alive &= !on.connect;
@@ -385,8 +410,12 @@ impl Sink for H1Sink {
         shared.owes_continue = false;
         let (framing, keep_alive) = write::response(&mut shared.wire, head, body, on);
         self.keep_alive = keep_alive;
-        self.encoder = Some(Encoder::new(framing));
+        self.encoder = Some(Encoder::new(framing, shared.settings));
         Ok(())
+    }
+
+    fn close(&mut self) {
+        self.closing = true;
     }
 
     fn has_room(&self) -> bool {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::client::Connection;
 use super::framing::{Decoder, Framing, Step};
-use super::{Limits, parse};
+use super::{Settings, parse};
 use crate::body::{Body, Frame};
 use crate::cause::Cause;
 use crate::http::RequestHead;
@@ -19,10 +19,14 @@ use crate::io::{Io, Socket};
 fn parsed(head: &str) -> Result<parse::ParsedRequest, Cause> {
     let mut input = BytesMut::from(head.as_bytes());
     let mut scanned = 0;
-    let limits = Limits { head_bytes: 4096, headers: 20 };
-    let head = parse::take_head(&mut input, &mut scanned, limits).map_err(|refusal| refusal.cause)?;
+    let settings = Settings { head_bytes: 4096, headers: 20, ..Settings::default() };
+    let head = parse::take_head(&mut input, &mut scanned, settings).map_err(|refusal| refusal.cause)?;
     let head = head.expect("the test's head is whole");
-    parse::request(&head, limits).map_err(|refusal| refusal.cause)
+    let parsed = parse::request(&head, settings).map_err(|refusal| refusal.cause)?;
+    match parsed.bad_host {
+        Some(refusal) => Err(refusal.cause),
+        None => Ok(parsed),
+    }
 }
 
 /// (what it is, head, why it is refused)
@@ -74,18 +78,19 @@ const REFUSED: &[(&str, &str, Cause)] = &[
     ("NUL in Host", "GET / HTTP/1.1\r\nhost: a\0b\r\n\r\n", Cause::InvalidHeader),
     ("bare LF", "GET / HTTP/1.1\nhost: a\n\n", Cause::DownstreamProtocolError),
     ("bare LF after a header", "GET / HTTP/1.1\r\nhost: a\n\r\n", Cause::DownstreamProtocolError),
-    ("no Host", "GET / HTTP/1.1\r\nx: a\r\n\r\n", Cause::InvalidHost),
+    ("no Host", "GET / HTTP/1.1\r\nx: a\r\n\r\n", Cause::MissingHost),
     ("empty Host", "GET / HTTP/1.1\r\nhost:\r\n\r\n", Cause::InvalidHost),
     ("two Hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n", Cause::InvalidHost),
     ("Host with space", "GET / HTTP/1.1\r\nhost: a b\r\n\r\n", Cause::InvalidHost),
     ("Host with user", "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n", Cause::InvalidHost),
     ("Host with path", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n", Cause::InvalidHost),
     ("Host with bad port", "GET / HTTP/1.1\r\nhost: a:b\r\n\r\n", Cause::InvalidHost),
-    ("absolute form without Host", "GET http://a/ HTTP/1.1\r\nx: a\r\n\r\n", Cause::InvalidHost),
+    ("absolute form without Host", "GET http://a/ HTTP/1.1\r\nx: a\r\n\r\n", Cause::MissingHost),
     ("absolute form with user", "GET http://u@a/ HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidHost),
-    ("fragment", "GET /admin#x HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidPath),
-    ("relative path", "GET admin HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidPath),
-    ("asterisk for GET", "GET * HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidPath),
+    ("unknown method", "BREW / HTTP/1.1\r\nhost: a\r\n\r\n", Cause::UnknownMethod),
+    ("high bytes in the path", "GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidTarget),
+    ("relative path", "GET admin HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidTarget),
+    ("asterisk for GET", "GET * HTTP/1.1\r\nhost: a\r\n\r\n", Cause::InvalidTarget),
     ("HTTP/2.0", "GET / HTTP/2.0\r\nhost: a\r\n\r\n", Cause::DownstreamProtocolError),
     ("HTTP/1.2", "GET / HTTP/1.2\r\nhost: a\r\n\r\n", Cause::DownstreamProtocolError),
     ("lower-case http", "GET / http/1.1\r\nhost: a\r\n\r\n", Cause::DownstreamProtocolError),
@@ -115,10 +120,10 @@ fn every_refused_head_of_the_corpus_has_its_cause() {
 #[test]
 fn limits_on_bytes_and_count_are_431() {
     let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(20));
-    assert_eq!(parsed(&many).unwrap_err(), Cause::HeadersTooLarge);
+    assert_eq!(parsed(&many).unwrap_err(), Cause::TooManyHeaders);
     let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(5000));
     assert_eq!(parsed(&long).unwrap_err(), Cause::HeadersTooLarge);
-    assert_eq!(Cause::HeadersTooLarge.status(), 431);
+    assert_eq!((Cause::HeadersTooLarge.status(), Cause::TooManyHeaders.status()), (431, 431));
 }
 
 #[test]
@@ -132,6 +137,7 @@ fn hop_by_hop_and_nominated_headers_are_taken_out() {
     let mut names: Vec<_> = parsed.head.headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["te", "x-kept"]);
+    assert_eq!(parsed.head.headers["te"], "trailers");
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn upgrades_are_seen_only_with_connection_upgrade_and_without_a_body() {
 
 /// Decodes a chunked body given in pieces: payload and number of trailers, or the refusal.
 fn chunked(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize)>, Cause> {
-    let mut decoder = Decoder::new(Framing::Chunked, Limits::default());
+    let mut decoder = Decoder::new(Framing::Chunked, Settings { trailers: true, ..Settings::default() });
     let mut input = BytesMut::new();
     let (mut payload, mut trailers) = (Vec::new(), 0);
     for piece in pieces {
@@ -202,9 +208,9 @@ proptest! {
     #[test]
     fn no_bytes_make_the_parsers_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut input = BytesMut::from(&bytes[..]);
-        if let Ok(Some(head)) = parse::take_head(&mut input, &mut 0, Limits::default()) {
-            let _ = parse::request(&head, Limits::default());
-            let _ = parse::response(&head, &Method::GET, Limits::default());
+        if let Ok(Some(head)) = parse::take_head(&mut input, &mut 0, Settings::default()) {
+            let _ = parse::request(&head, Settings::default());
+            let _ = parse::response(&head, &Method::GET, Settings::default());
         }
         let _ = chunked(&[&bytes]);
     }
@@ -213,9 +219,9 @@ proptest! {
     fn near_heads_do_not_make_the_parser_panic(lines in prop::collection::vec("[ -~\\t\u{80}-\u{ff}]{0,30}", 0..8)) {
         let head = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
         let head = Bytes::from(head);
-        let _ = parse::request(&head, Limits::default());
+        let _ = parse::request(&head, Settings::default());
         let head = Bytes::from(format!("HTTP/1.1 200 OK\r\n{}\r\n\r\n", lines.join("\r\n")));
-        let _ = parse::response(&head, &Method::GET, Limits::default());
+        let _ = parse::response(&head, &Method::GET, Settings::default());
     }
 
     #[test]
@@ -247,10 +253,10 @@ proptest! {
         let cut = cut.min(whole.len() - 1);
         let mut input = BytesMut::from(&whole[..cut]);
         let mut scanned = 0;
-        let mut head = parse::take_head(&mut input, &mut scanned, Limits::default()).unwrap();
+        let mut head = parse::take_head(&mut input, &mut scanned, Settings::default()).unwrap();
         input.extend_from_slice(&whole[cut..]);
         if head.is_none() {
-            head = parse::take_head(&mut input, &mut scanned, Limits::default()).unwrap();
+            head = parse::take_head(&mut input, &mut scanned, Settings::default()).unwrap();
         }
         prop_assert_eq!(head.as_deref(), Some(&whole[..whole.len() - 4]));
         prop_assert_eq!(&input[..], b"rest");
@@ -274,7 +280,7 @@ type Back = Rc<RefCell<Vec<Option<Connection>>>>;
 /// A connection to a peer that the test plays, and what it is given back to.
 fn client() -> (Connection, DuplexStream, Back) {
     let (ours, peer) = tokio::io::duplex(64 * 1024);
-    (Connection::new(Io::plain(Socket::Duplex(ours)), Limits::default()), peer, Back::default())
+    (Connection::new(Io::plain(Socket::Duplex(ours)), Settings::default()), peer, Back::default())
 }
 
 fn done(back: &Back) -> super::client::Done {

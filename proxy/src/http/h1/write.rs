@@ -92,6 +92,12 @@ pub struct ResponseOn {
     pub keep_alive: bool,
 }
 
+/// Says what a GET would have got where a response to HEAD tells no length.
+fn would_be_chunked(head: &ResponseHead, status: StatusCode, on: ResponseOn) -> bool {
+    let may = !status.is_informational() && status != StatusCode::NO_CONTENT && status != StatusCode::NOT_MODIFIED;
+    on.head && may && on.version == Version::HTTP_11 && !head.headers.contains_key(header::CONTENT_LENGTH)
+}
+
 /// Appends a response's head; gives how its body is framed and whether the connection can stay open.
 pub fn response(wire: &mut Wire, head: &ResponseHead, body: &Body, on: ResponseOn) -> (Framing, bool) {
     let upgraded = head.upgrade.is_some();
@@ -109,7 +115,7 @@ pub fn response(wire: &mut Wire, head: &ResponseHead, body: &Body, on: ResponseO
     tail.reserve(512);
     status_line(tail, on.version, status);
     headers(tail, &head.headers, on.head || status == StatusCode::NOT_MODIFIED);
-    framing(tail, framed);
+    framing(tail, if would_be_chunked(head, status, on) { Framing::Chunked } else { framed });
     match &head.upgrade {
         Some(protocol) if !on.connect => {
             tail.put(b"connection: upgrade\r\n");

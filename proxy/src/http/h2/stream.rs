@@ -73,7 +73,7 @@ fn inform(respond: &Respond, head: ResponseHead) {
 fn request_head(session: &Session, parts: http::request::Parts) -> Result<RequestHead, Cause> {
     let mut headers = parts.headers;
     if headers.len() > session.manager().max_headers_count {
-        return Err(Cause::HeadersTooLarge);
+        return Err(Cause::TooManyHeaders);
     }
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     if headers.values().any(|value| edge(value.as_bytes().first()) || edge(value.as_bytes().last())) {
@@ -229,6 +229,8 @@ impl Sink for H2Sink {
         self.ended = end;
         Ok(())
     }
+
+    fn close(&mut self) {}
 
     fn has_room(&self) -> bool {
         self.pending.is_empty() && !self.end

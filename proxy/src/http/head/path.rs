@@ -28,6 +28,9 @@ pub enum Outcome {
 pub fn normalize(path: &str, rules: Rules) -> Outcome {
     let end = path.find('?').unwrap_or(path.len());
     let (only, query) = path.split_at(end);
+    if rules.normalize && has_escaped_zero(only) {
+        return Outcome::Reject;
+    }
     let mut form = only.to_owned();
     let mut unescaped = false;
     if has_escaped_slash(only) {
@@ -62,6 +65,11 @@ fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {
 fn has_escaped_slash(path: &str) -> bool {
     let bytes = path.as_bytes();
     memchr::memchr_iter(b'%', bytes).any(|at| matches!(escape_at(bytes, at), Some(b'/' | b'\\')))
+}
+
+/// A zero byte ends a path for some of its readers, and not for others.
+fn has_escaped_zero(path: &str) -> bool {
+    path.contains("%00")
 }
 
 /// Replaces escapes that `choose` gives a character for.

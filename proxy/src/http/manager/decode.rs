@@ -17,6 +17,7 @@ use super::{Codec, ForwardClientCert, Http2Options, HttpConnectionManager, Serve
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
 use crate::http::filters;
+use crate::http::h1::Settings;
 use crate::route::{RouteConfiguration, RouteHandle};
 use crate::text::Text;
 
@@ -57,6 +58,8 @@ impl HttpConnectionManager {
         if message.set_current_client_cert_details.as_ref().is_some_and(|details| details.chain) {
             return Err(ConfigError::new("set_current_client_cert_details.chain", "is not implemented"));
         }
+        let head_bytes = message.max_request_headers_kb.unwrap_or(60) as usize * 1024;
+        let headers = common.max_headers_count.unwrap_or(100) as usize;
         let times = Times::decode(&message, &common)?;
         let details = message.set_current_client_cert_details.unwrap_or_default();
         Ok(Arc::new(Self {
@@ -105,8 +108,18 @@ impl HttpConnectionManager {
             max_stream_duration: times.stream,
             max_connection_duration: times.connection,
             max_requests_per_connection: common.max_requests_per_connection.unwrap_or(0),
-            max_request_headers_bytes: message.max_request_headers_kb.unwrap_or(60) as usize * 1024,
-            max_headers_count: common.max_headers_count.unwrap_or(100) as usize,
+            max_request_headers_bytes: head_bytes,
+            max_headers_count: headers,
+            http1: Settings {
+                head_bytes,
+                headers,
+                trailers: http1.enable_trailers,
+                custom_methods: http1.allow_custom_methods,
+            },
+            keep_after_bad_request: http1
+                .override_stream_error_on_invalid_http_message
+                .or(message.stream_error_on_invalid_http_message)
+                .unwrap_or(false),
             underscores_action: common.headers_with_underscores_action,
             http2: Http2Options::decode(message.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
             drain_timeout: times.drain,

@@ -50,11 +50,13 @@ impl Name {
 
     /// Its value in a request; several lines are joined with commas.
     pub fn in_request<'a>(&self, head: &'a RequestHead) -> Option<Cow<'a, str>> {
+        // CONNECT has no path, and a request that could not be read has none of them.
+        let some = |text: &'a str| Some(Cow::Borrowed(text)).filter(|text| !text.is_empty());
         match self {
-            Self::Authority => Some(Cow::Borrowed(head.authority.as_str())),
-            Self::Path => Some(Cow::Borrowed(head.path.as_str())),
+            Self::Authority => some(head.authority.as_str()),
+            Self::Path => some(head.path.as_str()),
             Self::Method => Some(Cow::Borrowed(head.method.as_str())),
-            Self::Scheme => Some(Cow::Borrowed(head.scheme.as_str())),
+            Self::Scheme => some(head.scheme.as_str()),
             Self::Protocol => head.upgrade.as_ref().map(|text| Cow::Borrowed(text.as_str())),
             Self::Status => None,
             Self::Header(name) => joined(&head.headers, name),
@@ -169,12 +171,27 @@ impl HeaderMatcher {
 
     /// Whether the request matches.
     pub fn matches_request(&self, head: &RequestHead) -> bool {
-        self.matches_value(self.name.in_request(head).as_deref())
+        match &self.name {
+            Name::Header(name) => self.matches_lines(&head.headers, name),
+            other => self.matches_value(other.in_request(head).as_deref()),
+        }
     }
 
     /// Whether the response matches.
     pub fn matches_response(&self, head: &ResponseHead) -> bool {
-        self.matches_value(self.name.in_response(head).as_deref())
+        match &self.name {
+            Name::Header(name) => self.matches_lines(&head.headers, name),
+            other => self.matches_value(other.in_response(head).as_deref()),
+        }
+    }
+
+    /// Each line counts for itself, so that a value which a policy looks for cannot hide behind another.
+    fn matches_lines(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        let mut lines = headers.get_all(name).iter().peekable();
+        if lines.peek().is_none() {
+            return self.matches_value(None);
+        }
+        lines.any(|line| self.is_matched(&String::from_utf8_lossy(line.as_bytes()))) != self.invert
     }
 
     /// Whether the value of its header matches; `None` is an absent header.
@@ -185,11 +202,14 @@ impl HeaderMatcher {
             None => return matches!(self.kind, Kind::Present(present) if present == self.invert),
             Some(value) => value,
         };
-        let matched = match &self.kind {
+        self.is_matched(value) != self.invert
+    }
+
+    fn is_matched(&self, value: &str) -> bool {
+        match &self.kind {
             Kind::Present(present) => *present,
             Kind::Range(start, end) => value.parse::<i64>().is_ok_and(|value| value >= *start && value < *end),
             Kind::Text(matcher) => matcher.matches(value),
-        };
-        matched != self.invert
+        }
     }
 }

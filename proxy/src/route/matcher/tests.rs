@@ -71,7 +71,12 @@ fn every_header_matcher_decides_about_present_and_absent_headers() {
         );
     }
     let twice = [("x", "a"), ("x", "b")];
-    assert!(matches("{prefix: /, headers: [{name: x, exact_match: 'a,b'}]}", "/", &twice), "lines are joined");
+    let lines = [("exact: a", true), ("exact: b", true), ("exact: 'a,b'", false), ("exact: c", false)];
+    for (rule, want) in lines {
+        let one = |more: &str| format!("{{prefix: /, headers: [{{name: x, string_match: {{{rule}}}{more}}}]}}");
+        assert_eq!(matches(&one(""), "/", &twice), want, "{rule} on two lines");
+        assert_eq!(matches(&one(", invert_match: true"), "/", &twice), !want, "not {rule} on two lines");
+    }
     assert!(matches("{prefix: /, headers: [{name: ':method', exact_match: GET}]}", "/", &[]));
     assert!(matches("{prefix: /, headers: [{name: ':authority', exact_match: h}]}", "/", &[]));
 }
@@ -79,7 +84,8 @@ fn every_header_matcher_decides_about_present_and_absent_headers() {
 #[test]
 fn query_cookie_grpc_and_fraction_decide_too() {
     let table = [
-        ("query_parameters: [{name: a, string_match: {exact: 'x y'}}]", "/?a=x%20y", true),
+        ("query_parameters: [{name: a, string_match: {exact: 'x%20y'}}]", "/?a=x%20y", true),
+        ("query_parameters: [{name: a, string_match: {exact: 'x y'}}]", "/?a=x%20y", false),
         ("query_parameters: [{name: a, present_match: true}]", "/?b&a", true),
         ("query_parameters: [{name: a, present_match: true}]", "/?b", false),
         ("query_parameters: [{name: a, present_match: false}]", "/", true),

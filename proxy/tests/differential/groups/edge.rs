@@ -5,6 +5,7 @@ use super::Group;
 /// The groups of this file.
 pub fn groups() -> Vec<Group> {
     let mut groups = vec![framing(), http_10(), upgrades(), server_appended(), server_passed(), strict_http()];
+    groups.extend(trailers());
     groups.extend(trust());
     groups.extend(normalization());
     groups
@@ -145,6 +146,24 @@ fn framing() -> Group {
         .get("spaces", "/", &["x-spaces:   a  b  "])
         .get("cookies", "/", &["cookie: a=1", "cookie: b=2"])
         .get("latin", "/", &["x-latin: \u{e9}"])
+}
+
+/// Trailers are read by the one side and written by the other only where each is told to.
+fn trailers() -> Vec<Group> {
+    [("trailers both", true, "trailing"), ("trailers down", true, "echo"), ("trailers up", false, "trailing")]
+        .into_iter()
+        .map(|(name, down, up)| {
+            Group::new(name)
+                .hcm(&format!("http_protocol_options: {{enable_trailers: {down}}}"))
+                .routes(&format!("{{match: {{prefix: /}}, route: {{cluster: {up}}}}}"))
+                .request(
+                    "both ways",
+                    "POST / HTTP/1.1",
+                    &["transfer-encoding: chunked", "te: trailers", "x-do: trailers"],
+                    "3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n",
+                )
+        })
+        .collect()
 }
 
 /// What RFC 9112 wants refused; where Envoy takes it, we are stricter on purpose.
