@@ -1,12 +1,19 @@
-//! Ferromesh beside its peers: real processes on the loopback, driven and measured.
+//! Ferromesh among real programs: a real Kubernetes to run on, images to run there, and real peers to be compared with.
 //!
 //! ```text
-//! bench: certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
+//! cluster: tools (built once, cached) -> namespaces: control plane, nodes -> kubectl, Helm, tests; gone at the end
+//! image:   binaries -> one archive each, the same bytes every time -> nodes of a cluster, or a registry
+//! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
 //! ```
 //!
 //! # Invariants
-//! * Traffic stays on the loopback, is bounded, and stops by itself.
+//! * Traffic stays on the loopback and in namespaces that were made here, is bounded, and stops by itself.
 //! * Only processes that were started here are ended here.
+//! * Nothing is left behind, whatever way the end comes.
 
 pub mod bench;
+pub mod cluster;
+pub mod image;
 pub mod process;
+pub mod progress;
+pub mod tools;

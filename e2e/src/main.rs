@@ -1,17 +1,21 @@
-//! `ferromesh-e2e`: comparisons with real peers.
+//! `ferromesh-e2e`: a test cluster, images, comparisons with real peers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use ferromesh_e2e::bench::{self, Plan, relay, report};
+use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
+use ferromesh_e2e::progress::Progress;
+use ferromesh_e2e::tools::{self, Tool, Toolbox};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Ferromesh beside its peers.
+/// Ferromesh on a real Kubernetes, and beside its peers.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -20,6 +24,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// A real Kubernetes cluster on this machine: no Docker, no registry, no trace afterwards.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// The programs that clusters are made of.
+    #[command(subcommand)]
+    Tools(ToolsCommand),
     /// Compare CPU, latency and memory of a sidecar pair with Envoy (FERROMESH_ENVOY), nginx and a bare relay.
     #[command(
         after_help = "Example:\n  cargo build --profile dist -p ferromesh-proxy && cargo run --release -p ferromesh-e2e -- bench"
@@ -61,14 +71,51 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum ToolsCommand {
+    /// Build what is missing, into the cache that all work trees share.
+    Build {
+        /// Only these.
+        tools: Vec<Tool>,
+    },
+    /// Where each is, and whether it is built.
+    List,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Side {
     Client,
     Server,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Cluster(command) => cluster::run(command),
+        Command::Tools(ToolsCommand::Build { tools }) => {
+            let wanted = if tools.is_empty() { Tool::ALL.to_vec() } else { tools };
+            for folder in Toolbox::with(&wanted, &Progress::to_stderr())?.folders() {
+                println!("{}", folder.display());
+            }
+            Ok(())
+        }
+        Command::Tools(ToolsCommand::List) => {
+            for tool in Tool::ALL {
+                let folder = tools::folder_of(tool)?;
+                let state = if folder.is_dir() { "built" } else { "not built" };
+                println!("{:<10} {:<8} {state:<10} {}", tool.name(), tool.version(), folder.display());
+            }
+            Ok(())
+        }
         Command::Relay { listen, upstream, side, certificates } => {
             let side = match side {
                 Side::Client => relay::Side::Client,

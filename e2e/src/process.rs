@@ -1,6 +1,6 @@
 //! Child processes: found, started, awaited, measured, ended.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,11 +49,7 @@ impl Process {
             }
             let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
-                let mut log = String::new();
-                let _ = std::fs::File::open(&self.log).and_then(|mut file| file.read_to_string(&mut log));
-                let tail: Vec<&str> = log.lines().rev().take(8).collect();
-                let tail: Vec<&str> = tail.into_iter().rev().collect();
-                bail!("{} does not listen at {address} ({ended:?}):\n{}", self.name, tail.join("\n"));
+                bail!("{} does not listen at {address} ({ended:?}):\n{}", self.name, tail(&self.log, 8));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -85,6 +81,23 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The last lines of a file, however large it is; nothing if it is not there.
+pub fn tail(file: &Path, lines: usize) -> String {
+    const MOST: u64 = 64 * 1024;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(file)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut bytes = Vec::new();
+        file.take(MOST).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
 }
 
 /// A process and its children.

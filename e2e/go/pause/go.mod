@@ -1,0 +1,3 @@
+module ferromesh.local/e2e/pause
+
+go 1.26
