@@ -3,6 +3,9 @@
 //! Envoy's `.proto` files are read from the `envoy-types` package, which carries them; `cargo metadata`
 //! tells where it lies. The few messages that package lacks stand in `mesh/`.
 
+#[path = "build/tables.rs"]
+mod tables;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -32,17 +35,21 @@ const OWN: [&str; 7] = [
     "istio/metadata_exchange.proto",
 ];
 
+/// Google's well-known types that an `Any` may hold, also where no message has a field of them.
+const WELL_KNOWN: [&str; 2] = ["google/protobuf/empty.proto", "google/protobuf/field_mask.proto"];
+
 /// Folders of Envoy's tree that nothing in a mesh names.
 const LEFT_OUT: [&str; 3] =
     ["envoy/extensions/config/", "envoy/service/cluster/v2", "envoy/config/retry/omit_canary_hosts"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=mesh");
     let protos = envoy_protos();
     let own = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("mesh");
 
-    let mut names: Vec<String> = OWN.iter().map(ToString::to_string).collect();
+    let mut names: Vec<String> = OWN.iter().chain(&WELL_KNOWN).map(ToString::to_string).collect();
     collect(&protos.join("data-plane-api"), &protos.join("data-plane-api"), &mut names);
     collect(&protos.join("xds"), &protos.join("xds"), &mut names);
     names.retain(|name| !LEFT_OUT.iter().any(|out| name.starts_with(out)));
@@ -62,10 +69,11 @@ fn main() {
     let set = compiler.file_descriptor_set();
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    // For the tests, which compare with prost-reflect.
     fs::write(out.join("descriptors.bin"), set.encode_to_vec()).expect("OUT_DIR is writable");
 
     let pool = prost_reflect::DescriptorPool::from_file_descriptor_set(set.clone()).expect("protox checked the set");
-    fs::write(out.join("fields.rs"), field_table(&pool)).expect("OUT_DIR is writable");
+    fs::write(out.join("tables.bin"), tables::encode(&pool)).expect("OUT_DIR is writable");
 
     let mut config = prost_build::Config::new();
     config
@@ -81,39 +89,6 @@ fn main() {
         .build_transport(false)
         .compile_fds_with_config(set, config)
         .expect("the protocol definitions compile to Rust");
-}
-
-/// Rust source of every message's fields, sorted by message name and by field number: what a reader of encoded
-/// messages needs, without the memory of a descriptor pool.
-fn field_table(pool: &prost_reflect::DescriptorPool) -> String {
-    let mut messages: Vec<_> = pool.all_messages().collect();
-    messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
-    let mut source = String::from("pub(super) static MESSAGES: &[Message] = &[\n");
-    for message in messages {
-        let mut fields: Vec<_> = message.fields().collect();
-        fields.sort_by_key(prost_reflect::FieldDescriptor::number);
-        source.push_str(&format!(
-            "Message{{name:{:?},is_map_entry:{},fields:&[",
-            message.full_name(),
-            message.is_map_entry()
-        ));
-        for field in fields {
-            let inner = match field.kind() {
-                prost_reflect::Kind::Message(inner) => inner.full_name().to_owned(),
-                _ => String::new(),
-            };
-            source.push_str(&format!(
-                "Field{{number:{},name:{:?},message:{:?},is_list:{}}},",
-                field.number(),
-                field.name(),
-                inner,
-                field.is_list(),
-            ));
-        }
-        source.push_str("]},\n");
-    }
-    source.push_str("];\n");
-    source
 }
 
 /// The folder of `.proto` files in the `envoy-types` package.

@@ -1,18 +1,24 @@
 //! The contract between controller and proxy: Envoy's xDS v3 messages, and Istio's certificate service.
 //!
 //! ```text
-//! .proto files (envoy-types, mesh/) --build.rs--> messages, gRPC stubs, descriptors
-//! YAML / JSON <--json--> messages <--any--> bytes on the wire
+//! .proto files (envoy-types, mesh/) --build.rs--> messages, gRPC stubs, table of fields
+//! YAML / JSON <--json--> bytes on the wire <--prost--> messages
+//!                          │ any    type and shared bytes
+//!                          └ merge  bytes + patch
 //! ```
 //!
 //! # Invariants
-//! * Generated code only, but for [`Any`] (its payload is shared, not copied) and [`json`].
+//! * Generated code, and what is true of every message: [`Any`] (its payload is shared, not copied), [`json`],
+//!   [`merge`](mod@merge), [`fields`].
 //! * No meaning is given to a message here: the controller writes them, the proxy reads them.
 //! * A type URL that is not known is kept and named, never dropped.
+//! * Descriptors take no memory: [`fields`] reads a table in the program's read-only data.
 
 pub mod any;
 pub mod fields;
 pub mod json;
+pub mod merge;
+pub mod wire;
 
 pub use any::{Any, UnpackError};
 pub use prost;

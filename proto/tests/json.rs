@@ -214,3 +214,102 @@ fn a_payload_read_as_another_type_is_refused_by_name() {
     assert!(error.contains("Listener") && error.contains("Cluster"), "{error}");
     assert!(any_from_json(json!({ "name": "a" })).unwrap_err().to_string().contains("@type"));
 }
+
+fn fault(message: &str, value: serde_json::Value) -> String {
+    ferromesh_proto::json::encode(message, &value).expect_err("is refused").to_string()
+}
+
+#[test]
+fn a_mistake_is_named_with_its_path() {
+    let routes = "envoy.config.route.v3.RouteConfiguration";
+    let hosts = |route: serde_json::Value| json!({ "virtual_hosts": [{ "name": "a" }, { "routes": [route] }] });
+    let at = "envoy.config.route.v3.RouteConfiguration: virtual_hosts[1].routes[0]";
+    assert_eq!(
+        fault(routes, hosts(json!({ "match": { "prefux": "/" } }))),
+        format!("{at}.match.prefux: no such field in envoy.config.route.v3.RouteMatch")
+    );
+    assert_eq!(
+        fault(routes, hosts(json!({ "route": { "cluster": "a", "weighted_clusters": {} } }))),
+        format!("{at}.route: only one of cluster and weighted_clusters may be set")
+    );
+    assert_eq!(
+        fault(routes, hosts(json!({ "route": { "timeout": "soon" } }))),
+        format!("{at}.route.timeout: expected a duration like 1.5s, found the string \"soon\"")
+    );
+    assert_eq!(
+        fault(routes, hosts(json!({ "typed_per_filter_config": { "envoy.cors": { "a": 1 } } }))),
+        format!("{at}.typed_per_filter_config[\"envoy.cors\"]: @type is missing")
+    );
+    let cluster = "envoy.config.cluster.v3.Cluster";
+    assert_eq!(
+        fault(cluster, json!({ "name": "a", "lb_policy": "ROUND_ROBBIN" })),
+        "envoy.config.cluster.v3.Cluster: lb_policy: \"ROUND_ROBBIN\" is not one of \
+         envoy.config.cluster.v3.Cluster.LbPolicy: ROUND_ROBIN, LEAST_REQUEST, RING_HASH, RANDOM, MAGLEV, \
+         CLUSTER_PROVIDED, LOAD_BALANCING_POLICY_CONFIG"
+    );
+    assert!(
+        fault(cluster, json!({ "alt_stat_name": "a", "altStatName": "b" })).ends_with("alt_stat_name: is set twice")
+    );
+    assert!(fault(cluster, json!({ "name": 7 })).ends_with("name: expected a string, found 7"));
+    assert!(fault(cluster, json!([])).contains("expected an object"));
+    let deep = (0..200).fold(json!({}), |inner, _| json!({ "or_match": { "rules": [inner] } }));
+    assert!(fault("envoy.config.tap.v3.MatchPredicate", deep).contains("too deeply"));
+}
+
+#[test]
+fn numbers_and_bytes_are_read_in_every_form_that_json_gives_them() {
+    let wrapped = |kind: &str, value: serde_json::Value| {
+        let any = any_from_json(json!({ "@type": format!("t/google.protobuf.{kind}"), "value": value })).unwrap();
+        any_to_json(&any, false)
+    };
+    for value in [json!("12"), json!(12), json!(12.0), json!("1.2e1")] {
+        assert_eq!(wrapped("Int64Value", value.clone()), json!("12"), "{value}");
+        assert_eq!(wrapped("UInt32Value", value.clone()), json!(12), "{value}");
+    }
+    assert_eq!(wrapped("UInt64Value", json!("18446744073709551615")), json!("18446744073709551615"));
+    for value in ["NaN", "Infinity", "-Infinity"] {
+        assert_eq!(wrapped("DoubleValue", json!(value)), json!(value));
+        assert_eq!(wrapped("FloatValue", json!(value)), json!(value));
+    }
+    for value in ["+/8=", "+/8", "-_8=", "-_8"] {
+        assert_eq!(wrapped("BytesValue", json!(value)), json!("+/8="), "{value}");
+    }
+    assert_eq!(wrapped("FloatValue", json!(0.1)), json!(0.1));
+    assert_eq!(wrapped("Duration", json!("-0.5s")), json!("-0.500s"));
+    assert_eq!(wrapped("Timestamp", json!("2026-01-31T13:00:00.5+01:00")), json!("2026-01-31T12:00:00.500Z"));
+    assert_eq!(wrapped("FieldMask", json!("a.fooBar,b")), json!("a.fooBar,b"));
+    for (kind, value) in [
+        ("Int64Value", json!(1.5)),
+        ("Int64Value", json!("9223372036854775808")),
+        ("UInt32Value", json!(-1)),
+        ("DoubleValue", json!("nan")),
+        ("FloatValue", json!(1e39)),
+        ("BytesValue", json!("+_8=")),
+        ("BoolValue", json!("true")),
+        ("Duration", json!("1")),
+        ("Duration", json!("315576000001s")),
+        ("Duration", json!("1.0000000001s")),
+        ("Timestamp", json!("yesterday")),
+        ("FieldMask", json!("foo_bar")),
+    ] {
+        let read = any_from_json(json!({ "@type": format!("t/google.protobuf.{kind}"), "value": value }));
+        assert!(read.is_err(), "{kind} {value}");
+    }
+}
+
+#[test]
+fn a_type_that_is_named_inside_of_a_struct_is_data() {
+    let node =
+        json!({ "id": "a", "metadata": { "rule": { "@type": "type.googleapis.com/acme.Thing", "depth": 2.0 } } });
+    let read: ferromesh_proto::envoy::config::core::v3::Node = from_json(node.clone()).unwrap();
+    assert_eq!(to_json(&read), node);
+}
+
+#[test]
+fn null_is_nothing_except_where_it_is_a_value() {
+    let cluster: Cluster = from_json(json!({ "name": "a", "alt_stat_name": null, "load_assignment": null })).unwrap();
+    assert_eq!(cluster, Cluster { name: "a".into(), ..Default::default() });
+    let any = any_from_json(json!({ "@type": "google.protobuf.ListValue", "value": [null, 1.0] })).unwrap();
+    assert_eq!(any_to_json(&any, false), json!([null, 1.0]));
+    assert!(fault("envoy.config.route.v3.VirtualHost", json!({ "domains": [null] })).contains("domains[0]"));
+}

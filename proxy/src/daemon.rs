@@ -21,9 +21,6 @@ const BAD_ARGUMENTS: u8 = 2;
 /// Could not run.
 const FAILED: u8 = 3;
 
-/// How long decoded descriptors stay in memory at most.
-const DESCRIPTORS_KEPT: Duration = Duration::from_secs(30);
-
 /// Runs the daemon to its end.
 pub fn run(args: &Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -78,13 +75,6 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         Ok(proxy) => proxy,
         Err(error) => return fail(BAD_BOOTSTRAP, &error.to_string()),
     };
-    tokio::task::spawn_local(async {
-        // JSON is for the bootstrap, admin pages and typed structs: between them its descriptors need not stay.
-        loop {
-            ferromesh_proto::json::release();
-            tokio::time::sleep(DESCRIPTORS_KEPT).await;
-        }
-    });
     tokio::select! {
         () = proxy.ended() => {}
         _ = signals.next() => {

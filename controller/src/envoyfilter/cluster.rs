@@ -1,5 +1,6 @@
 //! Clusters, extension configs and a bootstrap go in and come out patched: `CLUSTER`, `EXTENSION_CONFIG`, `BOOTSTRAP`.
 
+use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
@@ -34,7 +35,7 @@ fn merge_cluster(cluster: &mut Cluster, patch: &Patch) -> Result<usize, String> 
     let mut value: Cluster = patch.typed()?;
     let lists = Lists::from(patch.operation);
     let Some(socket) = value.transport_socket.take() else {
-        return merge_into(cluster, patch.dynamic()?, lists).map(|()| 1);
+        return merge_into(cluster, patch.packed()?, lists).map(|()| 1);
     };
     let own = cluster.transport_socket.iter_mut();
     let sockets =
@@ -46,11 +47,9 @@ fn merge_cluster(cluster: &mut Cluster, patch: &Patch) -> Result<usize, String> 
             merged = true;
         }
     }
-    let mut dynamic = patch.dynamic()?.clone();
-    if merged {
-        dynamic.clear_field_by_name("transport_socket");
-    }
-    merge_into(cluster, &dynamic, lists).map(|()| 1)
+    // What is merged already stands no more in the typed value.
+    let rest = if merged { Any::pack(&value) } else { patch.packed()?.clone() };
+    merge_into(cluster, &rest, lists).map(|()| 1)
 }
 
 /// The clusters that patches add.
@@ -104,7 +103,7 @@ pub fn patch_bootstrap(run: &mut Run<'_>, contexts: &[Context], bootstrap: &mut 
         for Numbered { number, patch, .. } in run.patches(ApplyTo::Bootstrap, *context) {
             if !run.has_applied(number) {
                 let merged =
-                    patch.dynamic().and_then(|value| merge_into(bootstrap, value, Lists::from(patch.operation)));
+                    patch.packed().and_then(|value| merge_into(bootstrap, value, Lists::from(patch.operation)));
                 run.result(number, merged.map(|()| 1));
             }
         }

@@ -87,7 +87,7 @@ fn merge_patch<M>(target: &mut M, patch: &Patch) -> Result<usize, String>
 where
     M: prost::Message + prost::Name + Default,
 {
-    merge_into(target, patch.dynamic()?, Lists::from(patch.operation)).map(|()| 1)
+    merge_into(target, patch.packed()?, Lists::from(patch.operation)).map(|()| 1)
 }
 
 fn patch_listener_filters(run: &mut Run<'_>, subject: &mut PatchListener, context: Context) {
@@ -172,7 +172,7 @@ fn merge_chain(chain: &mut FilterChain, patch: &Patch) -> Result<usize, String> 
         (Some(own), Some(other)) => merge_socket(own, other, lists)?,
         _ => None,
     };
-    merge_into(chain, patch.dynamic()?, lists)?;
+    merge_into(chain, patch.packed()?, lists)?;
     if socket.is_some() {
         chain.transport_socket = socket;
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferromesh_proto::Any;
 use ferromesh_proto::json::{self, JsonError};
 use prost::{Message, Name};
-use prost_reflect::DynamicMessage;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -104,7 +104,7 @@ pub struct Patch {
     /// `match.cluster`.
     pub cluster: Option<ClusterMatch>,
     /// The value, of the message that `apply_to` means.
-    pub value: Option<DynamicMessage>,
+    pub value: Option<Any>,
     /// Why this patch cannot be used at all.
     pub broken: Option<String>,
 }
@@ -115,15 +115,14 @@ impl Patch {
     /// # Errors
     /// If there is none.
     pub fn typed<M: Message + Default>(&self) -> Result<M, String> {
-        let value = self.value.as_ref().ok_or_else(|| format!("{} needs patch.value", self.operation))?;
-        M::decode(value.encode_to_vec().as_slice()).map_err(|error| error.to_string())
+        M::decode(self.packed()?.value.clone()).map_err(|error| error.to_string())
     }
 
     /// The value, for a merge.
     ///
     /// # Errors
     /// If there is none.
-    pub fn dynamic(&self) -> Result<&DynamicMessage, String> {
+    pub fn packed(&self) -> Result<&Any, String> {
         self.value.as_ref().ok_or_else(|| format!("{} needs patch.value", self.operation))
     }
 
@@ -303,15 +302,10 @@ fn allowed(apply_to: ApplyTo, operation: Operation) -> bool {
     }
 }
 
-fn read(apply_to: ApplyTo, mut value: Value) -> Result<DynamicMessage, JsonError> {
+fn read(apply_to: ApplyTo, mut value: Value) -> Result<Any, JsonError> {
     resolve_typed_structs(&mut value);
     let message = apply_to.message();
-    let descriptor = json::descriptor(&message).ok_or_else(|| JsonError::UnknownType(message.clone()))?;
-    let Value::Object(fields) = &mut value else {
-        return Err(JsonError::Field { message, reason: "expected an object".to_owned() });
-    };
-    fields.insert("@type".to_owned(), Value::String(message));
-    Ok(DynamicMessage::decode(descriptor, json::any_from_json(value)?.value)?)
+    Ok(Any { value: json::encode(&message, &value)?.into(), type_url: message })
 }
 
 /// Replaces, at any depth, a `TypedStruct` that names a known message by that message; others are passed as given.
@@ -334,7 +328,9 @@ fn typed_struct(object: &serde_json::Map<String, Value>) -> Option<serde_json::M
         return None;
     }
     let type_url = object.get("type_url").or_else(|| object.get("typeUrl"))?.as_str()?;
-    json::descriptor(type_url)?;
+    if !json::is_known(type_url) {
+        return None;
+    }
     let mut inner = match object.get("value") {
         Some(Value::Object(fields)) => fields.clone(),
         Some(_) => return None,

@@ -26,7 +26,7 @@ pub fn patch_routes(run: &mut Run<'_>, context: Context, config: &mut RouteConfi
         if !fits(run, number, patch, context, config) {
             continue;
         }
-        let result = patch.dynamic().and_then(|value| merge_into(config, value, Lists::from(patch.operation)));
+        let result = patch.packed().and_then(|value| merge_into(config, value, Lists::from(patch.operation)));
         run.result(number, result.map(|()| 1));
     }
     let mut hosts = std::mem::take(&mut config.virtual_hosts);
@@ -72,7 +72,7 @@ fn patch_host(run: &mut Run<'_>, context: Context, config: &RouteConfiguration, 
             run.applied(number, 1);
             return false;
         }
-        let result = patch.dynamic().and_then(|value| merge_into(host, value, Lists::from(patch.operation)));
+        let result = patch.packed().and_then(|value| merge_into(host, value, Lists::from(patch.operation)));
         run.result(number, result.map(|()| 1));
     }
     for Numbered { number, patch, .. } in run.patches(ApplyTo::HttpRoute, context) {
@@ -90,7 +90,7 @@ fn patch_route_list(routes: &mut Vec<Route>, patch: &Patch) -> Result<usize, Str
     if patch.is_merge() {
         let mut count = 0;
         for route in routes.iter_mut().filter(|route| matches(route)) {
-            merge_into(route, patch.dynamic()?, Lists::from(patch.operation))?;
+            merge_into(route, patch.packed()?, Lists::from(patch.operation))?;
             count += 1;
         }
         return Ok(count);

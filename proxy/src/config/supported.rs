@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use ferromesh_proto::fields::{self, Field, Message};
-use ferromesh_proto::prost::encoding::{self, WireType};
+use ferromesh_proto::wire::{Parts, Payload};
 use ferromesh_proto::{Any, json};
 
 use super::ConfigError;
@@ -143,7 +143,7 @@ fn check_any(any: &Any, optional: bool) -> Result<(), ConfigError> {
         Err(_) if optional => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(message) = fields::message(&any.type_url).filter(|found| implemented().contains_key(found.name)) else {
+    let Some(message) = fields::message(&any.type_url).filter(|found| implemented().contains_key(found.name())) else {
         return if optional {
             Ok(())
         } else {
@@ -153,94 +153,56 @@ fn check_any(any: &Any, optional: bool) -> Result<(), ConfigError> {
     check_message(message, &any.value)
 }
 
-fn check_message(message: &Message, bytes: &[u8]) -> Result<(), ConfigError> {
-    if message.is_map_entry {
+fn check_message(message: Message, bytes: &[u8]) -> Result<(), ConfigError> {
+    if message.is_map_entry() {
         return check_fields(message, bytes, None);
     }
-    if message.name.starts_with("google.protobuf.") {
+    if message.name().starts_with("google.protobuf.") {
         return Ok(());
     }
-    match implemented().get(message.name) {
-        None => Err(ConfigError::new("", format!("message {} is not implemented", message.name))),
+    match implemented().get(message.name()) {
+        None => Err(ConfigError::new("", format!("message {} is not implemented", message.name()))),
         Some(Supported::All) => check_fields(message, bytes, None),
         Some(Supported::Named(names)) => check_fields(message, bytes, Some(names)),
     }
 }
 
-fn check_fields(message: &Message, bytes: &[u8], names: Option<&HashSet<&'static str>>) -> Result<(), ConfigError> {
-    let optional = message.name.ends_with(".HttpFilter") && is_optional(message, bytes);
+fn check_fields(message: Message, bytes: &[u8], names: Option<&HashSet<&'static str>>) -> Result<(), ConfigError> {
+    let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
     let mut seen: HashMap<u32, usize> = HashMap::new();
-    for field in Wire(bytes) {
-        let (tag, payload) = field?;
-        let Some(known) = message.field(tag) else {
-            return Err(ConfigError::new("", format!("field number {tag} of {} is unknown", message.name)));
+    for part in Parts::of(bytes) {
+        let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
+        let Some(known) = message.field(part.number) else {
+            let number = part.number;
+            return Err(ConfigError::new("", format!("field number {number} of {} is unknown", message.name())));
         };
-        if names.is_some_and(|names| !names.contains(known.name)) {
-            return Err(ConfigError::new(known.name, "is not implemented"));
+        if names.is_some_and(|names| !names.contains(known.name())) {
+            return Err(ConfigError::new(known.name(), "is not implemented"));
         }
-        let index = seen.entry(tag).or_default();
-        if let (Some(payload), false) = (payload, known.message.is_empty()) {
-            check_inner(known.message, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
+        let index = seen.entry(part.number).or_default();
+        if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
+            check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
         }
         *index += 1;
     }
     Ok(())
 }
 
-fn check_inner(inner: &str, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
-    if inner == "google.protobuf.Any" {
+fn check_inner(inner: Message, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
+    if inner.name() == "google.protobuf.Any" {
         let any = ferromesh_proto::prost::Message::decode(payload)
             .map_err(|error| ConfigError::new("", error.to_string()))?;
         return check_any(&any, optional);
     }
-    match fields::message(inner) {
-        Some(message) => check_message(message, payload),
-        None => Err(ConfigError::new("", format!("message {inner} is not implemented"))),
-    }
+    check_message(inner, payload)
 }
 
-fn segment(field: &Field, index: usize) -> String {
-    if field.is_list { format!("{}[{index}]", field.name) } else { field.name.to_owned() }
+fn segment(field: Field, index: usize) -> String {
+    if field.is_list() { format!("{}[{index}]", field.name()) } else { field.name().to_owned() }
 }
 
 /// Whether an `HttpFilter` says that it may be skipped where it is unknown.
-fn is_optional(message: &Message, bytes: &[u8]) -> bool {
-    let tag = message.fields.iter().find(|field| field.name == "is_optional").map(|field| field.number);
-    Wire(bytes).filter_map(Result::ok).any(|(found, _)| Some(found) == tag)
-}
-
-/// The fields of an encoded message: tag, and the bytes of length-delimited ones.
-struct Wire<'a>(&'a [u8]);
-
-impl<'a> Iterator for Wire<'a> {
-    type Item = Result<(u32, Option<&'a [u8]>), ConfigError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let item = self.field();
-        if item.is_err() {
-            self.0 = &[];
-        }
-        Some(item)
-    }
-}
-
-impl<'a> Wire<'a> {
-    fn field(&mut self) -> Result<(u32, Option<&'a [u8]>), ConfigError> {
-        let broken = |error: ferromesh_proto::prost::DecodeError| ConfigError::new("", error.to_string());
-        let (tag, wire_type) = encoding::decode_key(&mut self.0).map_err(broken)?;
-        if wire_type == WireType::LengthDelimited {
-            let length = encoding::decode_varint(&mut self.0).map_err(broken)?;
-            let (payload, rest) = usize::try_from(length)
-                .ok()
-                .and_then(|length| self.0.split_at_checked(length))
-                .ok_or_else(|| ConfigError::new("", "the message ends inside a field"))?;
-            self.0 = rest;
-            return Ok((tag, Some(payload)));
-        }
-        encoding::skip_field(wire_type, tag, &mut self.0, encoding::DecodeContext::default()).map_err(broken)?;
-        Ok((tag, None))
-    }
+fn is_optional(message: Message, bytes: &[u8]) -> bool {
+    let number = message.named("is_optional").map(Field::number);
+    Parts::of(bytes).filter_map(Result::ok).any(|part| Some(part.number) == number)
 }
