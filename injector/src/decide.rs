@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 
 use ferromesh_api::labels::{INJECTION, REVISION, SIDECAR_INJECT};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::settings::Mesh;
 
 /// Namespaces of Kubernetes itself, whose pods are never injected.
 pub const NEVER_INJECTED_NAMESPACES: [&str; 4] =
@@ -31,6 +34,15 @@ pub struct Namespace<'a> {
     pub name: &'a str,
     /// Its labels.
     pub labels: &'a BTreeMap<String, String>,
+}
+
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+
+impl<'a> Namespace<'a> {
+    /// One whose labels are not known: whoever asks has looked at them (the webhook's selectors), or cannot (a file).
+    pub fn unlabelled(name: &'a str) -> Self {
+        Self { name, labels: &NO_LABELS }
+    }
 }
 
 /// Whether a pod gets a sidecar.
@@ -61,6 +73,8 @@ pub enum Reason {
     OtherRevision(String),
     /// The pod's value is neither `true` nor `false`.
     BadValue(String),
+    /// The pod's labels are of `neverInjectSelector`.
+    NeverSelected,
 }
 
 /// Decides for the control plane that is called `revision` (see [`DEFAULT_REVISION`]).
@@ -69,6 +83,41 @@ pub fn decide(pod: Pod<'_>, namespace: Namespace<'_>, revision: &str) -> Decisio
         Ok(()) => Decision::Inject,
         Err(reason) => Decision::Skip(reason),
     }
+}
+
+/// Decides for a pod that was brought here because its namespace or its labels ask for it (by the webhook's selectors,
+/// or by a file on the command line): the checks behind the selectors only.
+pub fn of_pod(pod: &k8s_openapi::api::core::v1::Pod, namespace: Namespace<'_>, mesh: &Mesh) -> Decision {
+    let metadata = &pod.metadata;
+    let labels = metadata.labels.as_ref().unwrap_or(&NO_LABELS);
+    let annotations = metadata.annotations.as_ref().unwrap_or(&NO_LABELS);
+    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    if let Err(reason) = allowed(Pod { labels, annotations, host_network }, namespace) {
+        return Decision::Skip(reason);
+    }
+    let said = labels.get(SIDECAR_INJECT).or_else(|| annotations.get(SIDECAR_INJECT)).is_some_and(|v| !v.is_empty());
+    let never = mesh.settings.never_inject_selector.iter().any(|selector| selects(selector, labels));
+    if never && !said { Decision::Skip(Reason::NeverSelected) } else { Decision::Inject }
+}
+
+/// Whether a selector that says something is met (Kubernetes' label selectors).
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let equal = selector.match_labels.iter().flatten().collect::<Vec<_>>();
+    let expressions = selector.match_expressions.iter().flatten().collect::<Vec<_>>();
+    if equal.is_empty() && expressions.is_empty() {
+        return false;
+    }
+    let one_of = |key: &String, values: &Option<Vec<String>>| {
+        labels.get(key).is_some_and(|value| values.iter().flatten().any(|known| known == value))
+    };
+    equal.iter().all(|(key, value)| labels.get(*key) == Some(*value))
+        && expressions.iter().all(|rule| match rule.operator.as_str() {
+            "In" => one_of(&rule.key, &rule.values),
+            "NotIn" => !one_of(&rule.key, &rule.values),
+            "Exists" => labels.contains_key(&rule.key),
+            "DoesNotExist" => !labels.contains_key(&rule.key),
+            _ => false,
+        })
 }
 
 /// Whether one of the webhooks of `revision` would be called for the pod.

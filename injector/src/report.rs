@@ -18,6 +18,7 @@ impl Reason {
             Self::NotAsked => "not_asked",
             Self::OtherRevision(_) => "other_revision",
             Self::BadValue(_) => "bad_value",
+            Self::NeverSelected => "never_selected",
         }
     }
 }
@@ -48,6 +49,9 @@ impl fmt::Display for Reason {
                     f,
                     "the control plane of revision {asked:?} is asked for it ({REVISION} or {INJECTION}), not this one"
                 )
+            }
+            Self::NeverSelected => {
+                write!(f, "the injector's neverInjectSelector has its labels; label the pod {SIDECAR_INJECT}: \"true\"")
             }
             Self::BadValue(value) => write!(f, "{SIDECAR_INJECT} is {value:?}; write \"true\" or \"false\""),
         }
