@@ -29,6 +29,8 @@ pub(super) fn container(context: &Context<'_>) -> Option<Container> {
         args: Some(args),
         env: env(context),
         resources: Some(resources(context)),
+        // The reason that it says last is then seen by `kubectl describe pod`.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(if by_node { container::unprivileged(context) } else { redirects(context) }),
         ..Default::default()
     })
