@@ -196,20 +196,24 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Result<PodSettings, Vec<B
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
 
-/// Checks the mesh's own lists by the rules of the annotations of the same meaning.
-pub(crate) fn check_lists(settings: &crate::Settings) -> Result<(), (&'static str, String)> {
-    type Check = fn(&str) -> Result<String, String>;
-    let lists: [(&'static str, &str, Check); 6] = [
-        ("includeOutboundIpRanges", &settings.include_outbound_ip_ranges, parse::ranges_or_all),
-        ("excludeOutboundIpRanges", &settings.exclude_outbound_ip_ranges, parse::ranges),
-        ("includeInboundPorts", &settings.include_inbound_ports, parse::ports_or_all),
-        ("excludeInboundPorts", &settings.exclude_inbound_ports, parse::ports),
-        ("includeOutboundPorts", &settings.include_outbound_ports, parse::ports),
-        ("excludeOutboundPorts", &settings.exclude_outbound_ports, parse::ports),
-    ];
-    lists.into_iter().try_for_each(|(field, text, check)| {
-        check(text).map(drop).map_err(|reason| (field, format!("{text:?} {reason}")))
-    })
+/// What a list of the mesh's settings may have; the rules are those of the annotations of the same meaning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum List {
+    RangesOrAll,
+    Ranges,
+    PortsOrAll,
+    Ports,
+}
+
+/// Checks a list; the error shows it.
+pub(crate) fn check_list(kind: List, text: &str) -> Result<(), String> {
+    let checked = match kind {
+        List::RangesOrAll => parse::ranges_or_all(text),
+        List::Ranges => parse::ranges(text),
+        List::PortsOrAll => parse::ports_or_all(text),
+        List::Ports => parse::ports(text),
+    };
+    checked.map(drop).map_err(|reason| format!("{text:?} {reason}"))
 }
 
 struct Reader<'a> {

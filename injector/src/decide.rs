@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::settings::Mesh;
 
+pub use crate::settings::DEFAULT_REVISION;
+
 /// Namespaces of Kubernetes itself, whose pods are never injected.
 pub const NEVER_INJECTED_NAMESPACES: [&str; 4] =
     ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
-/// The revision of a control plane that was given no name.
-pub const DEFAULT_REVISION: &str = "default";
 
 /// What the decision needs to know of a pod.
 #[derive(Debug, Clone, Copy)]

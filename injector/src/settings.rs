@@ -8,7 +8,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::DEFAULT_REVISION;
+use crate::annotations::{List, check_list};
+
+/// The revision of a control plane that was given no name.
+pub const DEFAULT_REVISION: &str = "default";
 
 /// Who puts the redirect rules into a pod's network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -143,6 +146,19 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    fn lists(&self) -> [(&'static str, List, &str); 6] {
+        [
+            ("includeOutboundIpRanges", List::RangesOrAll, &self.include_outbound_ip_ranges),
+            ("excludeOutboundIpRanges", List::Ranges, &self.exclude_outbound_ip_ranges),
+            ("includeInboundPorts", List::PortsOrAll, &self.include_inbound_ports),
+            ("excludeInboundPorts", List::Ports, &self.exclude_inbound_ports),
+            ("includeOutboundPorts", List::Ports, &self.include_outbound_ports),
+            ("excludeOutboundPorts", List::Ports, &self.exclude_outbound_ports),
+        ]
+    }
+}
+
 /// Requests and limits of CPU and memory.
 pub(crate) fn requirements(requests: (&str, &str), limits: Option<(&str, &str)>) -> ResourceRequirements {
     let map = |(cpu, memory): (&str, &str)| {
@@ -178,8 +194,10 @@ impl Mesh {
     pub fn read(settings: &str, mesh_config: &str) -> Result<Self, BadSettings> {
         let settings: Settings = yaml("settings", settings)?;
         let mesh_config: MeshConfig = yaml("MeshConfig", mesh_config)?;
-        crate::annotations::check_lists(&settings)
-            .map_err(|(field, reason)| BadSettings { file: "settings", reason: format!("{field}: {reason}") })?;
+        for (field, list, text) in settings.lists() {
+            check_list(list, text)
+                .map_err(|reason| BadSettings { file: "settings", reason: format!("{field}: {reason}") })?;
+        }
         Ok(Self { settings, mesh_config })
     }
 

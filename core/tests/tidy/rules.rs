@@ -14,7 +14,7 @@ const FORBIDDEN_WORDS: [&str; 4] =
     [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("/wo", "rk/"), concat!("sub", "agent")];
 
 /// Which crate's manifest may not name which dependency, and why. A `-` at the end stands for every name that begins so.
-const FORBIDDEN_DEPENDENCIES: [(&str, &str, &str); 8] = [
+const FORBIDDEN_DEPENDENCIES: [(&str, &str, &str); 9] = [
     ("proxy", "kube", "the proxy knows only xDS"),
     ("proxy", "kube-", "the proxy knows only xDS"),
     ("proxy", "ferromesh-api", "the proxy knows only xDS"),
@@ -23,6 +23,7 @@ const FORBIDDEN_DEPENDENCIES: [(&str, &str, &str); 8] = [
     ("core", "ferromesh-proto", "core knows no mesh message"),
     ("proto", "ferromesh-core", "proto holds messages only"),
     ("injector", "ferromesh-controller", "the injector stands alone"),
+    ("redirect", "ferromesh-core", "the init program is small and starts at once"),
 ];
 
 /// Every rule on every source, in the order of the files.
