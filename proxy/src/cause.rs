@@ -85,7 +85,9 @@ causes! {
     /// The head of a request took too long.
     RequestHeaderTimeout => 408, "DT", "request_header_timeout", "The client did not send its whole request head in time.";
     /// max_stream_duration passed.
-    MaxDurationTimeout => 504, "DT", "max_duration_timeout", "The stream lasted longer than max_stream_duration.";
+    MaxDurationTimeout => 504, "", "max_duration_timeout", "The stream lasted longer than max_stream_duration.";
+    /// A try's longest life passed.
+    UpstreamMaxStreamDuration => 504, "UMSDR", "upstream_max_stream_duration_reached", "The exchange with the endpoint lasted longer than the cluster's max_stream_duration.";
     /// Retries were used up.
     UpstreamRetryLimitExceeded => 503, "URX", "upstream_retry_limit_exceeded", "Every try failed; the last one's answer was given.";
     /// The client went away.
@@ -130,12 +132,16 @@ causes! {
     PayloadTooLarge => 413, "", "request_payload_too_large", "The request's body is beyond the limit.";
     /// Upgrade that the route does not allow.
     UpgradeFailed => 403, "", "upgrade_failed", "The request asks for an upgrade that is not configured (upgrade_configs).";
+    /// An answer to a WebSocket handshake that neither grants nor refuses it.
+    WebsocketHandshake => 502, "", "websocket_handshake_unsuccessful", "The endpoint answered a WebSocket handshake with success, but not with 101; check that it speaks WebSocket.";
     /// Response headers beyond the limits.
     ResponseHeadersTooLarge => 502, "UPE", "upstream_reset_before_response_started{protocol_error,headers_too_large}", "The endpoint's response headers are beyond the limit.";
     /// Local rate limit.
     RateLimited => 429, "RL", "local_rate_limited", "The local rate limit's bucket is empty.";
     /// Authorization says no.
     RbacDenied => 403, "", "rbac_access_denied", "No policy allows this request, or one denies it.";
+    /// An injected delay.
+    FaultDelay => 0, "DI", "fault_filter_delay", "The fault filter delayed this request.";
     /// An injected abort.
     FaultAbort => 503, "FI", "fault_filter_abort", "The fault filter aborted this request.";
     /// A health check answered by the proxy.
@@ -152,6 +158,8 @@ causes! {
     DownstreamTlsFailure => 0, "", "downstream_tls_error", "The client's TLS handshake failed; check its certificate and this port's mTLS mode.";
     /// No filter chain matches.
     NoFilterChain => 0, "NR", "filter_chain_not_found", "No filter chain of the listener matches this connection; under STRICT mTLS plain text is refused.";
+    /// A TCP connection lasted longer than max_downstream_connection_duration.
+    TcpMaxDuration => 0, "DT", "max_downstream_connection_duration", "The connection lasted longer than max_downstream_connection_duration.";
     /// The TCP connection was idle too long.
     TcpIdleTimeout => 0, "", "tcp_session_idle_timeout", "No bytes moved on this connection for idle_timeout.";
 }

@@ -1,7 +1,8 @@
 //! What all threads of one proxy share: stores of configuration, metrics, the node.
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ferromesh_proto::envoy::config::core::v3 as core;
 
@@ -21,6 +22,7 @@ pub struct Local {
     pub cluster: String,
     /// Region, zone, sub-zone.
     pub locality: core::Locality,
+    address: OnceLock<IpAddr>,
 }
 
 /// Shared by the workers and the admin thread of one proxy. Everything in it is atomics and snapshots.
@@ -50,8 +52,30 @@ pub struct Context {
 impl Local {
     /// From the bootstrap's node.
     pub fn new(node: core::Node) -> Self {
-        Self { cluster: node.cluster.clone(), locality: node.locality.clone().unwrap_or_default(), node }
+        let locality = node.locality.clone().unwrap_or_default();
+        Self { cluster: node.cluster.clone(), locality, node, address: OnceLock::new() }
     }
+
+    /// The proxy's own address, as Envoy's: the first of the node's `INSTANCE_IPS`, else the one that packets to
+    /// elsewhere would carry, else the loopback.
+    pub fn address(&self) -> IpAddr {
+        *self.address.get_or_init(|| self.instance_ip().or_else(outgoing).unwrap_or(Ipv4Addr::LOCALHOST.into()))
+    }
+
+    fn instance_ip(&self) -> Option<IpAddr> {
+        use ferromesh_proto::prost_types::value::Kind;
+        match self.node.metadata.as_ref()?.fields.get("INSTANCE_IPS")?.kind.as_ref()? {
+            Kind::StringValue(all) => all.split(',').next()?.trim().parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Asks the kernel's routes; a datagram socket that is connected sends nothing.
+fn outgoing() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 impl Context {

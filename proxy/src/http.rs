@@ -15,6 +15,7 @@ use crate::text::Text;
 
 pub mod exchange;
 pub mod filters;
+mod grpc_timeout;
 pub mod h1;
 pub mod h2;
 mod head;

@@ -140,10 +140,8 @@ pub struct Forward {
     pub idle_timeout: Option<Duration>,
     /// Longest life of the stream, over the manager's; `Some(0)` is off.
     pub max_stream_duration: Option<Duration>,
-    /// Honour `grpc-timeout` up to this; `Some(0)` without bound.
-    pub grpc_timeout_max: Option<Duration>,
-    /// Taken off a `grpc-timeout`.
-    pub grpc_timeout_offset: Option<Duration>,
+    /// Whether and how `grpc-timeout` is heeded.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// Path rewrite.
     pub path_rewrite: Option<PathRewrite>,
     /// Authority rewrite.
@@ -166,6 +164,17 @@ pub struct Forward {
     pub include_vh_rate_limits: bool,
     /// Upgrades allowed or not here, over the manager's: (type in lower case, enabled, is CONNECT terminated).
     pub upgrades: Vec<(Text, bool, bool)>,
+}
+
+/// How a client's `grpc-timeout` is heeded.
+#[derive(Debug, Clone)]
+pub struct GrpcTimeout {
+    /// Up to this; zero is without bound.
+    pub max: Duration,
+    /// What is taken off.
+    pub offset: Option<Duration>,
+    /// It bounds the stream (`max_stream_duration`), else the wait for the answer (`max_grpc_timeout`).
+    pub of_stream: bool,
 }
 
 /// How a path is rewritten.

@@ -139,6 +139,8 @@ pub struct Upstream {
     pub local: Option<SocketAddr>,
     /// TLS facts of its connection.
     pub tls: Option<Rc<TlsInfo>>,
+    /// HTTP version of its connection.
+    pub version: Option<http::Version>,
     /// Why TLS or the connect failed.
     pub transport_failure: Option<String>,
     /// Tries made, 1 for the first.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::parse::Compiled;
 use super::{Info, Rendered, TimeFormat};
 use crate::cluster::HostAddress;
@@ -329,7 +331,8 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "PROTOCOL" => |info| info.request.map(|head| Cow::Borrowed(protocol(head.version))),
         "RESPONSE_CODE_DETAILS" => |info| some(info.details).map(without_spaces),
         "CONNECTION_TERMINATION_DETAILS" => |info| info.termination_details.map(Cow::Borrowed),
-        "RESPONSE_FLAGS" => |info| response_flags(info),
+        // Never missing, so that it is a hyphen in headers and JSON too.
+        "RESPONSE_FLAGS" => |info| Some(response_flags(info).unwrap_or(Cow::Borrowed("-"))),
         "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => |info| {
             Some(match &info.upstream.host.as_ref()?.address {
                 HostAddress::Tcp(address) => Cow::Owned(address.to_string()),
@@ -339,11 +342,8 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "UPSTREAM_HOST_NAME" | "UPSTREAM_HOST_NAME_WITHOUT_PORT" => {
             |info| some(&info.upstream.host.as_ref()?.hostname).map(Cow::Borrowed)
         }
-        "UPSTREAM_CLUSTER" => |info| match &info.upstream.cluster {
-            Some(cluster) => some(&cluster.config.stat_name).map(Cow::Borrowed),
-            None => info.upstream.cluster_name.as_deref().map(Cow::Borrowed),
-        },
-        "UPSTREAM_CLUSTER_RAW" => |info| info.upstream.cluster_name.as_deref().map(Cow::Borrowed),
+        "UPSTREAM_CLUSTER" => |info| some(&info.upstream.cluster.as_ref()?.config.stat_name).map(Cow::Borrowed),
+        "UPSTREAM_CLUSTER_RAW" => |info| some(&info.upstream.cluster.as_ref()?.config.name).map(Cow::Borrowed),
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => |info| info.upstream.transport_failure.as_deref().map(without_spaces),
         "REQUESTED_SERVER_NAME" => |info| info.connection.server_name.as_deref().map(Cow::Borrowed),
         "ROUTE_NAME" => |info| info.route_name.and_then(some).map(Cow::Borrowed),
@@ -401,25 +401,29 @@ pub const GRPC_NAMES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// The gRPC status of the response: of its trailers, else of its head.
+/// The gRPC status of the response: of its trailers, else of its head, else what its HTTP status stands for. `None` if
+/// the request is not a gRPC one.
 pub fn grpc_status(info: &Info<'_>) -> Option<u32> {
+    info.request.filter(|head| head.is_grpc())?;
     let of = |headers: &http::HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse().ok();
-    info.trailers.and_then(of).or_else(|| of(&info.response?.headers))
+    let told = info.trailers.and_then(of).or_else(|| of(&info.response?.headers));
+    let implied = || http::StatusCode::from_u16(info.status?).ok().map(crate::http::local_reply::grpc_status);
+    told.or_else(implied)
 }
 
 /// The response flags, separated by commas; `None` if there are none.
 pub fn response_flags<'a>(info: &Info<'a>) -> Option<Cow<'a, str>> {
-    let mut flags = info.causes.iter().map(|cause| cause.flag()).filter(|flag| !flag.is_empty());
-    let first = flags.next()?;
-    let mut all = Cow::Borrowed(first);
-    for flag in flags {
-        if !all.split(',').any(|found| found == flag) {
-            let text = all.to_mut();
-            text.push(',');
-            text.push_str(flag);
+    let mut flags: SmallVec<[&'static str; 4]> = SmallVec::new();
+    for flag in info.causes.iter().map(|cause| cause.flag()) {
+        if !flag.is_empty() && !flags.contains(&flag) {
+            flags.push(flag);
         }
     }
-    Some(all)
+    match flags.as_slice() {
+        [] => None,
+        [one] => Some(Cow::Borrowed(one)),
+        several => Some(Cow::Owned(several.join(","))),
+    }
 }
 
 /// The name of an HTTP version.

@@ -53,7 +53,11 @@ impl Exchange {
         let headers: HeaderMap =
             [(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))].into_iter().collect();
         let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None };
-        let upstream = Upstream { cluster_name: Some("outbound|80||x".into()), attempts: 2, ..Upstream::default() };
+        let upstream = Upstream {
+            cluster: Some(crate::cluster::tests::cluster("{name: 'outbound|80||x', alt_stat_name: x}")),
+            attempts: 2,
+            ..Upstream::default()
+        };
         Self { connection: connection(), request, response, upstream }
     }
 
@@ -109,7 +113,7 @@ fn every_operator_gives_its_value() {
         ("%RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %RESPONSE_FLAGS%", "200 via_upstream UF,URX"),
         ("%CONNECTION_TERMINATION_DETAILS% %UPSTREAM_TRANSPORT_FAILURE_REASON%", "- -"),
         ("%BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESPONSE_DURATION%", "3 5 12 -"),
-        ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW%", "- outbound|80||x outbound|80||x"),
+        ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER% %UPSTREAM_CLUSTER_RAW%", "- x outbound|80||x"),
         ("%UPSTREAM_REQUEST_ATTEMPT_COUNT% %UPSTREAM_LOCAL_ADDRESS%", "2 -"),
         ("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "10.0.0.1:1234 10.0.0.1"),
         ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_PORT%", "10.0.0.9:1234 8080"),

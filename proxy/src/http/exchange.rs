@@ -21,6 +21,9 @@ use crate::stream::Stream;
 
 pub use super::timer::Timer;
 
+/// gRPC's status of a call whose time is over.
+const DEADLINE_EXCEEDED: u32 = 4;
+
 /// What a request's body tells about itself while it is read, and how long the exchange may take.
 #[derive(Debug)]
 pub struct Meter {
@@ -34,6 +37,8 @@ pub struct Meter {
     pub idle: Cell<Option<Duration>>,
     /// Longest time in all.
     pub duration: Cell<Option<Duration>>,
+    /// The client ended the tunnel, before the upstream did.
+    pub left: Cell<bool>,
     /// Causes of failure that the codec saw (client gone, bad framing).
     pub failure: Cell<Option<Cause>>,
 }
@@ -47,6 +52,7 @@ impl Meter {
             complete: Cell::new(complete.then_some(now)),
             idle: Cell::new(None),
             duration: Cell::new(None),
+            left: Cell::new(false),
             failure: Cell::new(None),
         })
     }
@@ -125,6 +131,8 @@ pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &
                 stream.note(error.cause);
                 stream.termination_details = Some(error.detail.into());
                 sink.abort(error.cause);
+            } else if let Some(cause) = end_of_tunnel(&stream, meter) {
+                stream.note(cause);
             }
         }
         Err(cause) => {
@@ -133,6 +141,16 @@ pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &
         }
     }
     finish(&mut stream, meter, passed.get());
+}
+
+/// Who ended a tunnel over HTTP/1, where an end is that of the connection.
+fn end_of_tunnel(stream: &Stream, meter: &Meter) -> Option<Cause> {
+    stream.response.as_ref()?.upgrade.as_ref()?;
+    if meter.left.get() {
+        return Some(Cause::DownstreamRemoteDisconnect);
+    }
+    let plain = stream.upstream.version.is_some_and(|version| version < http::Version::HTTP_2);
+    plain.then_some(Cause::UpstreamTerminationAfterResponse)
 }
 
 /// Answers a request whose head could not be read, and logs it.
@@ -205,6 +223,7 @@ fn timeout_reply(cause: Cause, complete: bool) -> LocalReply {
     };
     let mut reply = LocalReply::new(cause).body(text);
     reply.status = Some(status);
+    reply.grpc_status = (cause == Cause::MaxDurationTimeout).then_some(DEADLINE_EXCEEDED);
     reply
 }
 

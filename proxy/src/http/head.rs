@@ -16,6 +16,8 @@ mod joined;
 mod path;
 mod xfcc;
 
+pub(super) use forwarded::append_for as append_forwarded_for;
+
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::exchange::Meter;
 use super::filters::Flow;
-use super::{LocalReply, Response, head, local_reply, router};
+use super::{LocalReply, Response, grpc_timeout, head, local_reply, router};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::format::Info;
@@ -24,6 +24,7 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
         return reply(stream, *refused, 0);
     }
     stream.route = select_route(stream);
+    select_cluster(stream);
     set_limits(stream, meter);
     let filters = stream.manager.filters.clone();
     for entry in filters.iter() {
@@ -66,8 +67,8 @@ fn back(stream: &mut Stream, response: &mut Response, passed: usize) {
 }
 
 /// The route's own limits go before the manager's.
-fn set_limits(stream: &Stream, meter: &Meter) {
-    let Some(route) = &stream.route else { return };
+fn set_limits(stream: &mut Stream, meter: &Meter) {
+    let Some(route) = stream.route.clone() else { return };
     if let Action::Forward(forward) = &route.route().action {
         if let Some(idle) = forward.idle_timeout {
             meter.idle.set(Some(idle).filter(|idle| !idle.is_zero()));
@@ -75,11 +76,25 @@ fn set_limits(stream: &Stream, meter: &Meter) {
         if let Some(longest) = forward.max_stream_duration {
             meter.duration.set(Some(longest).filter(|longest| !longest.is_zero()));
         }
+        if let Some(rule) = forward.grpc_timeout.as_ref().filter(|rule| rule.of_stream)
+            && let Some(asked) = grpc_timeout::asked(&stream.request.headers)
+        {
+            let limit = grpc_timeout::bounded(asked, rule);
+            meter.duration.set(Some(limit).filter(|limit| !limit.is_zero()));
+            grpc_timeout::tell(&mut stream.request.headers, limit);
+        }
     }
 }
 
 fn select_route(stream: &Stream) -> Option<SelectedRoute> {
     stream.manager.routes.load()?.route(&MatchInput::of(stream, fastrand::u64(..)))
+}
+
+/// Notes the cluster of the route: filters and logs see it, whoever answers.
+fn select_cluster(stream: &mut Stream) {
+    stream.upstream.cluster_name = stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request));
+    let name = stream.upstream.cluster_name.as_ref();
+    stream.upstream.cluster = name.and_then(|name| stream.worker.context.clusters.get(name));
 }
 
 async fn act(stream: &mut Stream, body: Body) -> Response {

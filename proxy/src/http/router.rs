@@ -39,6 +39,7 @@ use retry::Ended;
 const REPLAY_LIMIT: usize = 64 * 1024;
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
@@ -68,17 +69,17 @@ async fn exchange(
     forward: &Forward,
     body: Body,
 ) -> Result<Response, Box<LocalReply>> {
-    let name = route.cluster_name(&stream.request).unwrap_or_default();
-    stream.upstream.cluster_name = Some(name.clone());
-    let Some(cluster) = stream.worker.context.clusters.get(&name) else {
+    let Some(cluster) = stream.upstream.cluster.clone() else {
         let mut reply = LocalReply::new(Cause::ClusterNotFound);
         reply.status = Some(forward.cluster_not_found);
         return Err(Box::new(reply));
     };
-    stream.upstream.cluster = Some(cluster.clone());
     let is_tunnel = stream.request.upgrade.is_some();
-    let plan = plan::decide(&stream.request, forward, route.virtual_host(), stream.internal);
-    plan::finish_headers(&mut stream.request.headers, &plan);
+    let mut plan = plan::decide(&stream.request, forward, route.virtual_host(), stream.internal);
+    plan.stream = plan.stream.or(cluster.config.max_stream_duration);
+    plan::finish_headers(&mut stream.request.headers);
+    plan::set_expected(&mut stream.request.headers, &plan, Duration::ZERO);
+    stream.upstream.attempts = 1;
     let (hash, cookie) = hash::hash(&forward.hash, &stream.request, stream.remote, fastrand::u64(..));
     finish_request(stream, route, forward);
     // A server that says GOAWAY gets what it has not processed again, on its next connection.
@@ -95,6 +96,7 @@ async fn exchange(
         hash,
         previous: Vec::new(),
         timer: Timer::default(),
+        begun: crate::upstream::now(),
         retries: 0,
         free: 0,
         permit: None,
@@ -111,11 +113,10 @@ async fn exchange(
 fn finish_request(stream: &mut Stream, route: &SelectedRoute, forward: &Forward) {
     route.apply_request_headers(stream);
     let of_share = route.weighted().and_then(|share| share.host_rewrite.as_ref());
-    let host = match of_share {
-        Some(host) => Some(host.clone()),
-        None => rewrite_host(&forward.host_rewrite, &stream.request, "").map(|host| Text::from(&*host)),
-    };
-    if let Some(host) = host {
+    if let Some(host) = of_share {
+        stream.request.authority = host.clone();
+    } else if let Some(host) = rewrite_host(&forward.host_rewrite, &stream.request, "") {
+        let host = Text::from(&*host);
         set_authority(&mut stream.request, host, forward.append_x_forwarded_host);
     }
     if let Some(rewrite) = &forward.path_rewrite {
@@ -128,8 +129,11 @@ fn finish_request(stream: &mut Stream, route: &SelectedRoute, forward: &Forward)
 }
 
 fn set_authority(head: &mut RequestHead, authority: Text, forwarded: bool) {
-    if forwarded && let Ok(original) = HeaderValue::from_bytes(head.authority.as_bytes()) {
-        head.headers.append(FORWARDED_HOST, original);
+    if let Ok(original) = HeaderValue::from_bytes(head.authority.as_bytes()) {
+        if forwarded {
+            head.headers.append(FORWARDED_HOST, original.clone());
+        }
+        head.headers.insert(ORIGINAL_HOST, original);
     }
     head.authority = authority;
 }
@@ -150,6 +154,8 @@ struct Tries<'a> {
     hash: Option<u64>,
     previous: Vec<Arc<Host>>,
     timer: Timer,
+    /// When the last try began.
+    begun: Instant,
     retries: u32,
     /// Repetitions that needed no policy.
     free: u32,
@@ -161,15 +167,15 @@ struct Tries<'a> {
 
 impl Tries<'_> {
     async fn run(&mut self, stream: &mut Stream) -> Result<Response, Box<LocalReply>> {
-        let sent = Instant::now();
         loop {
             let host = self.pick(stream)?;
             let ended = self.one(stream, &host).await;
             self.count(&host, &ended);
             if self.is_free(&stream.request, &ended) {
+                stream.upstream.attempts += 1;
                 continue;
             }
-            if self.wants_another(&ended) {
+            if self.wants_another(stream, &ended) {
                 drop(ended);
                 self.previous.push(host);
                 self.pause(stream).await?;
@@ -182,7 +188,7 @@ impl Tries<'_> {
                 stream.causes.push(cause);
             }
             return match ended {
-                Try::Answer(head, body, active) => Ok(self.answer(stream, host, head, body, active, sent)),
+                Try::Answer(head, body, active) => Ok(self.answer(stream, host, head, body, active)),
                 Try::Failed(error) => Err(self.failure(stream, error)),
             };
         }
@@ -206,8 +212,10 @@ impl Tries<'_> {
 
     /// One try: a connection, the request, the head of its answer, within the limits.
     async fn one(&mut self, stream: &mut Stream, host: &Arc<Host>) -> Try {
-        stream.upstream.attempts += 1;
         let attempts = stream.upstream.attempts;
+        if attempts > 1 {
+            plan::set_expected(&mut stream.request.headers, self.plan, self.elapsed());
+        }
         if self.route.virtual_host().include_request_attempt_count {
             stream.request.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
         }
@@ -222,21 +230,33 @@ impl Tries<'_> {
         let exchange = async {
             let connection = pools.stream(cluster, host, &wanted).await?;
             upstream.local = connection.local;
+            upstream.version = Some(connection.version);
             upstream.tls.clone_from(&connection.tls);
             connection.start(head, body, inform.as_deref()).await
         };
         let begun = crate::upstream::now();
+        self.begun = begun;
         let limits = Limits { plan: self.plan, progress: &self.body.progress, begun };
         let result = within(exchange, &limits, &mut self.timer).await;
         match result {
             Ok((head, body, active)) => Try::Answer(head, body, active),
             Err(error) => {
+                if matches!(error.cause, Cause::MaxPendingRequests | Cause::MaxConnections) {
+                    // It got no connection, so that no host has seen it.
+                    stream.upstream.host = None;
+                }
                 if !error.detail.is_empty() && is_transport(error.cause) {
                     stream.upstream.transport_failure = Some(error.detail.clone());
                 }
                 Try::Failed(error)
             }
         }
+    }
+
+    /// Time since the request is complete; its limits count from then.
+    fn elapsed(&self) -> Duration {
+        let since = self.body.progress.finished.get();
+        since.map_or(Duration::ZERO, |since| crate::upstream::now().saturating_duration_since(since))
     }
 
     /// Counters and outlier detection.
@@ -282,7 +302,7 @@ impl Tries<'_> {
         free
     }
 
-    fn wants_another(&mut self, ended: &Try) -> bool {
+    fn wants_another(&mut self, stream: &mut Stream, ended: &Try) -> bool {
         let Some(policy) = &self.plan.retry else { return false };
         let ended = match ended {
             Try::Answer(head, ..) => Ended::Answer(head),
@@ -311,6 +331,7 @@ impl Tries<'_> {
         };
         self.permit = Some(permit);
         self.retries += 1;
+        stream.upstream.attempts += 1;
         stats.upstream_rq_retry.inc();
         true
     }
@@ -336,21 +357,30 @@ impl Tries<'_> {
         mut head: ResponseHead,
         body: Body,
         active: Active,
-        sent: Instant,
     ) -> Response {
         self.body.settle();
+        if is_failed_websocket(&stream.request, &head) {
+            stream.details = Cause::WebsocketHandshake.details().into();
+            stream.status = Some(head.status.as_u16());
+            self.cluster.stats.count_status(head.status.as_u16());
+            head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(0));
+            return Response { head, body: Body::Empty };
+        }
         self.cluster.stats.count_status(head.status.as_u16());
-        let since = self.body.progress.finished.get().unwrap_or(sent);
-        let service = crate::upstream::now().saturating_duration_since(since);
-        stream.upstream.service_time = Some(service);
         stream.details = "via_upstream".into();
-        let millis = u64::try_from(service.as_millis()).unwrap_or(u64::MAX);
-        head.headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+        stream.status = Some(head.status.as_u16());
+        // An answer that comes before the request is complete has no service time (nor has a tunnel's).
+        if self.body.progress.finished.get().is_some() {
+            let service = self.elapsed();
+            stream.upstream.service_time = Some(service);
+            let millis = u64::try_from(service.as_millis()).unwrap_or(u64::MAX);
+            head.headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+        }
         if matches!(body, Body::Empty) {
             return Response { head, body };
         }
         let body = Watched::new(body, active, self.cluster.clone(), host, &stream.request, &head);
-        let body = body.within(self.plan, self.body.progress.clone());
+        let body = body.within(self.plan, self.body.progress.clone(), self.begun);
         Response { head, body: Body::new(body) }
     }
 
@@ -360,11 +390,11 @@ impl Tries<'_> {
         let mut reply = LocalReply::new(cause);
         if let Some(reason) = reset_reason(cause) {
             let transport = is_transport(cause).then_some(error.detail.as_str()).filter(|detail| !detail.is_empty());
-            let mut text = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+            // Why the connection failed is for logs only: it tells of the network behind the proxy.
+            let which = if self.retries > 0 { "retried and the latest reset reason" } else { "reset reason" };
+            let text = format!("upstream connect error or disconnect/reset before headers. {which}: {reason}");
             let mut details = format!("upstream_reset_before_response_started{{{reason}");
             if let Some(transport) = transport {
-                text.push_str(", transport failure reason: ");
-                text.push_str(transport);
                 details.push('|');
                 details.push_str(transport);
             }
@@ -372,7 +402,12 @@ impl Tries<'_> {
             reply = reply.body(text);
             reply.details = Some(details.replace(char::is_whitespace, "_").into());
         } else if matches!(cause, Cause::ResponseTimeout | Cause::PerTryTimeout) {
-            reply = reply.body("upstream request timeout");
+            reply.status = self.plan.late_status;
+            if reply.status.is_none() {
+                reply = reply.body("upstream request timeout");
+            }
+        } else if cause == Cause::UpstreamMaxStreamDuration {
+            reply = reply.body("upstream max stream duration reached");
         }
         if matches!(cause, Cause::MaxConnections | Cause::MaxPendingRequests | Cause::MaxRequests) {
             reply.headers.insert(OVERLOADED, HeaderValue::from_static("true"));
@@ -383,6 +418,12 @@ impl Tries<'_> {
         }
         Box::new(reply)
     }
+}
+
+/// Whether an answer to a WebSocket handshake is neither its grant nor an error: then nobody can tell what its body is.
+fn is_failed_websocket(request: &RequestHead, head: &ResponseHead) -> bool {
+    let asked = request.upgrade.as_deref().is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+    asked && head.upgrade.is_none() && !head.status.is_client_error() && !head.status.is_server_error()
 }
 
 /// Envoy's word for why there is no answer.
@@ -420,7 +461,8 @@ impl Limits<'_> {
             finished.zip(self.plan.per_try).map(|(since, limit)| (since.max(self.begun) + limit, Cause::PerTryTimeout));
         let idle = self.plan.per_try_idle;
         let idle = idle.map(|limit| (self.progress.moved.get().max(self.begun) + limit, Cause::PerTryTimeout));
-        [whole, per_try, idle].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+        let stream = self.plan.stream.map(|limit| (self.begun + limit, Cause::UpstreamMaxStreamDuration));
+        [whole, per_try, idle, stream].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 }
 

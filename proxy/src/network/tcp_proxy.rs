@@ -199,7 +199,7 @@ impl TcpProxy {
                 self.stats.idle_timeout.inc();
                 Some(Cause::TcpIdleTimeout)
             }
-            () = sleep(self.max_duration) => Some(Cause::MaxDurationTimeout),
+            () = sleep(self.max_duration) => Some(Cause::TcpMaxDuration),
         }
     }
 }

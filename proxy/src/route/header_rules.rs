@@ -149,11 +149,8 @@ impl Mutations {
                     head.headers.remove(name);
                 }
                 Mutation::Set(set) => {
-                    let value = set.value(|| Info {
-                        response: Some(head),
-                        status: Some(head.status.as_u16()),
-                        ..Info::of(stream)
-                    });
+                    // The status is the upstream's, and 0 in answers of our own, as in Envoy.
+                    let value = set.value(|| Info { response: Some(head), ..Info::of(stream) });
                     if let Some(value) = value {
                         set.put(&mut head.headers, value);
                     }

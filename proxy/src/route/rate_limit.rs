@@ -204,7 +204,7 @@ impl Action {
             Self::SourceCluster => {
                 Outcome::Entry("source_cluster".to_owned(), stream.worker.context.local.cluster.clone())
             }
-            Self::DestinationCluster => match stream.route.as_ref().and_then(|route| route.cluster_name(head)) {
+            Self::DestinationCluster => match &stream.upstream.cluster_name {
                 Some(cluster) => Outcome::Entry("destination_cluster".to_owned(), cluster.to_string()),
                 None => Outcome::None,
             },

@@ -22,11 +22,20 @@ pub fn answer(message: Option<&Message>) -> Vec<Fact> {
 /// Facts of the requests that the upstream has got.
 pub fn received(list: &[Received]) -> Vec<Fact> {
     let mut facts = Vec::new();
+    let first = list.first().map(expected).unwrap_or_default();
     for (index, received) in list.iter().enumerate() {
         let earlier = list[..index].iter().filter(|other| other.server == received.server).count();
         let what = format!("{}[{earlier}]", received.server);
         facts.push((format!("{what} line"), received.message.start.clone()));
+        let from = facts.len();
         content(&what, &received.message, &mut facts);
+        // What is left of the time for a further try depends on how fast things went.
+        if let Some((_, value)) = facts[from..].iter_mut().find(|(name, _)| name.ends_with(EXPECTED))
+            && index > 0
+            && expected(received) <= first
+        {
+            *value = "(no more than before)".into();
+        }
     }
     facts
 }
@@ -41,6 +50,12 @@ pub fn log(line: &str) -> (Vec<Fact>, Option<u16>) {
         }
     }
     (facts, client)
+}
+
+const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";
+
+fn expected(received: &Received) -> u64 {
+    received.message.header(EXPECTED).and_then(|value| value.parse().ok()).unwrap_or_default()
 }
 
 fn content(what: &str, message: &Message, facts: &mut Vec<Fact>) {

@@ -69,7 +69,10 @@ fn connection(server: &'static str, mut socket: TcpStream, record: &Record) {
             if socket.write_all(text.as_bytes()).is_err() {
                 return;
             }
-            return echo(&mut socket, &buffer);
+            if !answer.hang_up {
+                echo(&mut socket, &buffer);
+            }
+            return;
         }
         if socket.write_all(&answer.bytes(server, &path, head)).is_err() {
             return;
@@ -87,10 +90,12 @@ fn echo(socket: &mut TcpStream, first: &[u8]) {
     }
 }
 
+#[derive(Default)]
 struct Answer {
     status: u16,
     delay: u64,
     reset: bool,
+    hang_up: bool,
     chunked: bool,
     trailers: bool,
     size: Option<usize>,
@@ -100,8 +105,7 @@ struct Answer {
 impl Answer {
     /// `x-do` is a list of `name=value` with spaces between; `times=n` stops `status`, `delay`, `reset` after n requests.
     fn of(asked: &str, earlier: usize) -> Self {
-        let mut answer =
-            Self { status: 200, delay: 0, reset: false, chunked: false, trailers: false, size: None, headers: vec![] };
+        let mut answer = Self { status: 200, ..Self::default() };
         let mut times = usize::MAX;
         for part in asked.split(' ').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -112,6 +116,7 @@ impl Answer {
                 "size" => answer.size = Some(value.parse().unwrap()),
                 "header" => answer.headers.push(value.replacen(':', ": ", 1)),
                 "reset" => answer.reset = true,
+                "hang-up" => answer.hang_up = true,
                 "chunked" => answer.chunked = true,
                 "trailers" => (answer.chunked, answer.trailers) = (true, true),
                 other => panic!("x-do: {other:?} is not known"),

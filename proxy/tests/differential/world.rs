@@ -63,7 +63,7 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
     drop(running);
     for value in facts.values_mut().flatten().map(|(_, value)| value) {
         *value = ports.hide(value);
-        if let (Kind::Envoy(_), Some(own)) = (&kind, &own) {
+        if let Some(own) = &own {
             *value = value.replace(own, "127.0.0.1");
         }
     }
@@ -123,7 +123,8 @@ fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
     }
 }
 
-/// The machine's address: Envoy puts it into x-forwarded-for where the client's is a loopback one; ours puts the client's.
+/// The machine's address: mirrored requests have it in x-forwarded-for, and Envoy puts it there where the client's is a
+/// loopback one, where ours puts the client's.
 fn own_address() -> Option<String> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;

@@ -42,11 +42,8 @@ struct Alpn {
 
 impl HttpFilter for Alpn {
     fn on_request(&self, stream: &mut Stream, _body: &mut Body) -> Flow {
-        let cluster = stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request));
-        let Some(cluster) = cluster.and_then(|name| stream.worker.context.clusters.get(&name)) else {
-            return Flow::Next;
-        };
-        if is_overridden(&cluster) {
+        let Some(cluster) = &stream.upstream.cluster else { return Flow::Next };
+        if is_overridden(cluster) {
             let http2 = match cluster.config.protocol {
                 UpstreamProtocol::Http2 => true,
                 UpstreamProtocol::UseDownstream => stream.request.version == http::Version::HTTP_2,

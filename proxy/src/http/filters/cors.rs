@@ -117,6 +117,7 @@ impl Cors {
         let optional = [
             (ACCESS_CONTROL_ALLOW_METHODS, &policy.methods),
             (ACCESS_CONTROL_ALLOW_HEADERS, &policy.headers),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, &policy.expose),
             (ACCESS_CONTROL_MAX_AGE, &policy.max_age),
         ];
         for (name, value) in optional {

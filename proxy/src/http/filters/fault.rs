@@ -133,7 +133,7 @@ impl Config {
     }
 
     fn applies(&self, stream: &Stream) -> bool {
-        let cluster = || stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request));
+        let cluster = || stream.upstream.cluster_name.as_ref();
         let node = || stream.request.headers.get("x-envoy-downstream-service-node");
         self.headers.iter().all(|matcher| matcher.matches_request(&stream.request))
             && (self.cluster.is_empty() || cluster().is_some_and(|name| name.as_str() == self.cluster))
@@ -229,9 +229,7 @@ impl HttpFilter for Fault {
             return abort.map_or(Flow::Next, |reply| Flow::Respond(Box::new(reply)));
         };
         self.stats.delays.inc();
-        if abort.is_none() {
-            stream.state.set(Delayed);
-        }
+        stream.causes.push(Cause::FaultDelay);
         let aborts = self.stats.aborts.clone();
         Flow::Wait(Box::pin(async move {
             tokio::time::sleep(delay).await;
@@ -246,7 +244,3 @@ impl HttpFilter for Fault {
         }))
     }
 }
-
-/// The request was delayed (Envoy's flag DI).
-#[derive(Debug, Clone, Copy)]
-pub struct Delayed;

@@ -29,14 +29,14 @@ pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
     Ok(Arc::new(HealthCheck {
         pass_through: required(message.pass_through_mode, "pass_through_mode")?,
         headers: HeaderMatcher::decode_list(&message.headers, "headers")?,
-        cluster: HeaderValue::from_str(&build.context.local.cluster).ok().filter(|name| !name.is_empty()),
+        cluster: HeaderValue::from_str(&build.context.local.cluster).unwrap_or(HeaderValue::from_static("")),
     }))
 }
 
 struct HealthCheck {
     pass_through: bool,
     headers: Vec<HeaderMatcher>,
-    cluster: Option<HeaderValue>,
+    cluster: HeaderValue,
 }
 
 impl HttpFilter for HealthCheck {
@@ -59,10 +59,8 @@ impl HttpFilter for HealthCheck {
     }
 
     fn on_response(&self, stream: &mut Stream, head: &mut ResponseHead, _body: &mut Body) {
-        if stream.state.get::<HealthCheckRequest>().is_some()
-            && let Some(cluster) = &self.cluster
-        {
-            head.headers.insert("x-envoy-upstream-healthchecked-cluster", cluster.clone());
+        if stream.state.get::<HealthCheckRequest>().is_some() {
+            head.headers.insert("x-envoy-upstream-healthchecked-cluster", self.cluster.clone());
         }
     }
 }

@@ -256,13 +256,12 @@ impl HttpFilter for PeerMetadata {
 
 /// Whether the request leaves the mesh, as far as its cluster tells.
 fn is_external(stream: &Stream) -> bool {
-    let Some(name) = stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request)) else { return false };
+    let Some(name) = &stream.upstream.cluster_name else { return false };
     if matches!(name.as_str(), "PassthroughCluster" | "BlackHoleCluster" | "InboundPassthroughCluster") {
         return true;
     }
-    let cluster = stream.worker.context.clusters.get(&name);
-    let external =
-        cluster.as_ref().and_then(|cluster| cluster.config.metadata.get("istio")?.get("external")?.as_bool());
+    let cluster = stream.upstream.cluster.as_ref();
+    let external = cluster.and_then(|cluster| cluster.config.metadata.get("istio")?.get("external")?.as_bool());
     external.unwrap_or(false)
 }
 

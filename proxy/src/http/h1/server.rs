@@ -124,6 +124,7 @@ impl Shared {
             match ready!(self.wire.poll_fill_body(cx, self.decoder.expects())) {
                 Ok(true) => {}
                 Ok(false) if self.tunnel == Tunnel::Open => {
+                    meter.left.set(true);
                     meter.set_complete(true);
                     return Poll::Ready(None);
                 }
@@ -402,8 +403,8 @@ impl Sink for H1Sink {
             shared.tunnel = Tunnel::Open;
             shared.decoder = Decoder::new(Framing::UntilClose, shared.settings);
         } else if asked {
-            // What follows a CONNECT that was not granted may be the tunnel's.
-            on.keep_alive &= !on.connect;
+            // What follows an upgrade that was not granted may be the tunnel's: it is never read as HTTP.
+            on.keep_alive = false;
             shared.tunnel = Tunnel::No;
             self.meter.set_complete(true);
         }

@@ -65,7 +65,8 @@ pub fn request(wire: &mut Wire, head: &RequestHead, body: &Body) -> Framing {
     header(tail, "host", head.authority.as_bytes());
     headers(tail, &head.headers, false);
     if let Some(protocol) = upgrade.filter(|_| !connect) {
-        tail.put(b"connection: upgrade\r\n");
+        // As browsers write it, for servers that heed the case of what has none.
+        tail.put(b"connection: Upgrade\r\n");
         header(tail, "upgrade", protocol.as_bytes());
     }
     framing(tail, framed);
@@ -73,9 +74,10 @@ pub fn request(wire: &mut Wire, head: &RequestHead, body: &Body) -> Framing {
     framed
 }
 
-/// A bodyless request that says so: methods that have a meaning with a body, or a client that sent the length.
+/// A bodyless request that says so: all but the methods that have no meaning with a body, or a client that sent the
+/// length.
 fn needs_length(head: &RequestHead) -> bool {
-    matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+    !matches!(head.method, Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT | Method::TRACE)
         || head.headers.contains_key(header::CONTENT_LENGTH)
 }
 

@@ -52,6 +52,11 @@ pub fn apply(manager: &HttpConnectionManager, connection: &Connection, secure: b
     }
 }
 
+/// Appends an address to X-Forwarded-For.
+pub fn append_for(headers: &mut HeaderMap, address: &str) {
+    append(headers, &FORWARDED_FOR, address, ",");
+}
+
 fn addresses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
 }

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::plan::Plan;
 use super::replay::Progress;
@@ -29,6 +30,7 @@ pub(super) struct Watched {
 struct Limits {
     timeout: Option<std::time::Duration>,
     idle: Option<std::time::Duration>,
+    until: Option<Instant>,
     progress: Rc<Progress>,
     timer: Timer,
 }
@@ -47,11 +49,12 @@ impl Watched {
     }
 
     /// Sets what is left of the request's limits; a try's own ends with the head.
-    pub(super) fn within(mut self, plan: &Plan, progress: Rc<Progress>) -> Self {
-        if plan.timeout.is_some() || plan.per_try_idle.is_some() {
+    pub(super) fn within(mut self, plan: &Plan, progress: Rc<Progress>, begun: Instant) -> Self {
+        if plan.timeout.is_some() || plan.per_try_idle.is_some() || plan.stream.is_some() {
             progress.moved.set(crate::upstream::now());
             let (timeout, idle) = (plan.timeout, plan.per_try_idle);
-            self.limits = Some(Limits { timeout, idle, progress, timer: Timer::default() });
+            let until = plan.stream.map(|limit| begun + limit);
+            self.limits = Some(Limits { timeout, idle, until, progress, timer: Timer::default() });
         }
         self
     }
@@ -111,12 +114,13 @@ impl Limits {
         loop {
             let whole = self.progress.finished.get().zip(self.timeout).map(|(since, limit)| since + limit);
             let idle = self.idle.map(|limit| self.progress.moved.get() + limit);
-            let (deadline, cause) = match (whole, idle) {
-                (Some(whole), Some(idle)) if idle < whole => (idle, Cause::PerTryTimeout),
-                (Some(whole), _) => (whole, Cause::ResponseTimeout),
-                (None, Some(idle)) => (idle, Cause::PerTryTimeout),
-                (None, None) => return Poll::Pending,
-            };
+            let limits = [
+                (whole, Cause::ResponseTimeout),
+                (idle, Cause::PerTryTimeout),
+                (self.until, Cause::UpstreamMaxStreamDuration),
+            ];
+            let first = limits.into_iter().filter_map(|(at, cause)| Some((at?, cause))).min_by_key(|(at, _)| *at);
+            let Some((deadline, cause)) = first else { return Poll::Pending };
             std::task::ready!(self.timer.poll_until(cx, deadline));
             if crate::upstream::now() >= deadline {
                 return Poll::Ready(BodyError::new(cause, "the answer was not whole in time"));

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::plan::shadow_authority;
 use super::replay::Replay;
 use super::wanted;
 use crate::cluster::LbContext;
+use crate::http::RequestHead;
 use crate::route::matcher::hit;
 use crate::route::{ClusterSpecifier, Forward, Mirror, SelectedRoute};
 use crate::stream::Stream;
@@ -34,6 +37,13 @@ pub(super) fn start(
     }
 }
 
+/// A mirrored request is one of the proxy's own.
+fn mark(head: &mut RequestHead, stream: &Stream) {
+    let own = stream.worker.context.local.address().to_string();
+    crate::http::head::append_forwarded_for(&mut head.headers, &own);
+    head.headers.insert("x-envoy-internal", HeaderValue::from_static("true"));
+}
+
 fn one(stream: &Stream, mirror: &Mirror, forward: &Forward, body: &Replay, timeout: Duration) {
     let name: Text = match &mirror.cluster {
         ClusterSpecifier::Name(name) => name.clone(),
@@ -50,6 +60,7 @@ fn one(stream: &Stream, mirror: &Mirror, forward: &Forward, body: &Replay, timeo
         None if !mirror.keep_host => head.authority = shadow_authority(&head.authority).into(),
         None => {}
     }
+    mark(&mut head, stream);
     let Ok(host) = cluster.pick(&LbContext::default()) else { return };
     let wanted = wanted::wanted(stream, &cluster, forward.high_priority);
     let pools = stream.worker.pools.clone();

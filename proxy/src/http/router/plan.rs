@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::http::RequestHead;
+use crate::http::{RequestHead, grpc_timeout};
 use crate::route::decode::retry::parse_retry_on;
 use crate::route::matcher::HeaderMatcher;
 use crate::route::{Forward, RetryPolicy, VirtualHost};
 
 /// Headers that steer the router; they do not go upstream.
-const CONTROL: [HeaderName; 8] = [
+const CONTROL: [HeaderName; 11] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
     HeaderName::from_static("x-envoy-retry-on"),
@@ -21,7 +21,10 @@ const CONTROL: [HeaderName; 8] = [
     HeaderName::from_static("x-envoy-max-retries"),
     HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-upstream-stream-duration-ms"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
 ];
 
 /// The limits and retries of one request.
@@ -33,6 +36,14 @@ pub struct Plan {
     pub per_try: Option<Duration>,
     /// Bytes must move within, each try.
     pub per_try_idle: Option<Duration>,
+    /// What the upstream is told of how long its answer is waited for.
+    pub expected: Option<Duration>,
+    /// The same in `grpc-timeout`.
+    pub tell_grpc: bool,
+    /// Longest life of a try, from its start to the end of its answer.
+    pub stream: Option<Duration>,
+    /// Status in place of 504.
+    pub late_status: Option<StatusCode>,
     /// Retries, if any are allowed.
     pub retry: Option<Arc<RetryPolicy>>,
 }
@@ -40,11 +51,14 @@ pub struct Plan {
 /// Decides. `internal` requests may steer by headers.
 pub fn decide(head: &RequestHead, forward: &Forward, virtual_host: &VirtualHost, internal: bool) -> Plan {
     let retry = forward.retry.as_ref().or(virtual_host.retry_policy.as_ref());
+    let of_grpc = grpc_limit(head, forward);
     let mut plan = Plan {
-        timeout: grpc_timeout(head, forward).unwrap_or(forward.timeout),
+        timeout: of_grpc.map_or(forward.timeout, Some),
         per_try: retry.and_then(|policy| policy.per_try_timeout),
         per_try_idle: retry.and_then(|policy| policy.per_try_idle_timeout),
+        tell_grpc: of_grpc.is_some(),
         retry: retry.cloned(),
+        ..Plan::default()
     };
     if internal {
         by_headers(&head.headers, &mut plan);
@@ -59,9 +73,10 @@ pub fn decide(head: &RequestHead, forward: &Forward, virtual_host: &VirtualHost,
     plan.timeout = plan.timeout.filter(|timeout| !timeout.is_zero());
     // A try cannot last longer than all of them.
     plan.per_try = plan.per_try.filter(|limit| plan.timeout.is_none_or(|timeout| *limit < timeout));
+    plan.expected = plan.per_try.or(plan.timeout);
     if head.upgrade.is_some() {
-        // The request of a tunnel never ends, so its answer has no limit; and it cannot be sent twice.
-        plan = Plan { per_try_idle: None, timeout: None, per_try: None, retry: None };
+        // The request of a tunnel never ends, so its answer has no limit.
+        plan = Plan { timeout: None, per_try: None, per_try_idle: None, ..plan };
     }
     plan
 }
@@ -69,17 +84,19 @@ pub fn decide(head: &RequestHead, forward: &Forward, virtual_host: &VirtualHost,
 fn by_headers(headers: &HeaderMap, plan: &mut Plan) {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let millis = |name| text(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-    let [timeout, per_try, on, grpc_on, max, codes, ..] = &CONTROL;
+    let [timeout, per_try, on, grpc_on, max, codes, names, alternative, stream, ..] = &CONTROL;
     if let Some(limit) = millis(timeout) {
         plan.timeout = Some(limit);
     }
     if let Some(limit) = millis(per_try) {
         plan.per_try = Some(limit);
     }
-    let words: Vec<(u32, Vec<u16>)> = [on, grpc_on].into_iter().filter_map(text).map(parse_retry_on).collect();
-    let codes = text(codes);
+    plan.stream = millis(stream);
+    plan.late_status = headers.contains_key(alternative).then_some(StatusCode::NO_CONTENT);
+    let words: Vec<u32> = [on, grpc_on].into_iter().filter_map(text).map(parse_retry_on).collect();
+    let (codes, names) = (text(codes), text(names));
     let max = text(max).and_then(|text| text.parse().ok());
-    if words.is_empty() && codes.is_none() && max.is_none() {
+    if words.is_empty() && codes.is_none() && names.is_none() && max.is_none() {
         return;
     }
     let mut policy = plan.retry.as_deref().cloned().unwrap_or_else(|| RetryPolicy {
@@ -88,63 +105,40 @@ fn by_headers(headers: &HeaderMap, plan: &mut Plan) {
         max_interval: Duration::from_millis(250),
         ..RetryPolicy::default()
     });
-    for (bits, found) in words {
-        policy.on |= bits;
-        policy.status_codes.extend(found);
-    }
+    policy.on |= words.into_iter().fold(0, |all, bits| all | bits);
     policy
         .status_codes
         .extend(codes.iter().flat_map(|codes| codes.split(',')).filter_map(|code| code.trim().parse::<u16>().ok()));
+    let names = names.iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    policy.retriable_headers.extend(names.filter_map(HeaderMatcher::present).map(Arc::new));
     policy.num_retries = max.unwrap_or(policy.num_retries);
     plan.retry = Some(Arc::new(policy));
 }
 
-/// The limit that a gRPC client asks for, if the route heeds it: `Some(None)` is without limit.
-fn grpc_timeout(head: &RequestHead, forward: &Forward) -> Option<Option<Duration>> {
-    let most = forward.grpc_timeout_max?;
-    if !head.is_grpc() {
-        return None;
-    }
-    let asked = head.headers.get("grpc-timeout").and_then(|value| parse_grpc_timeout(value.as_bytes()));
+/// The limit that a gRPC client asks for, if the route heeds it; zero is without limit.
+fn grpc_limit(head: &RequestHead, forward: &Forward) -> Option<Duration> {
+    let rule = forward.grpc_timeout.as_ref().filter(|rule| !rule.of_stream && head.is_grpc())?;
     // Without the header the client is willing to wait for ever.
-    let mut timeout = asked.unwrap_or_default();
-    if let Some(offset) = forward.grpc_timeout_offset
-        && offset < timeout
-    {
-        timeout -= offset;
-    }
-    if !most.is_zero() && (timeout.is_zero() || timeout > most) {
-        timeout = most;
-    }
-    Some(Some(timeout))
+    Some(grpc_timeout::bounded(grpc_timeout::asked(&head.headers).unwrap_or_default(), rule))
 }
 
-/// `grpc-timeout`: up to 8 digits and a unit (gRPC over HTTP/2, "Requests").
-fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(amount * 3600),
-        b'M' => Duration::from_secs(amount * 60),
-        b'S' => Duration::from_secs(amount),
-        b'm' => Duration::from_millis(amount),
-        b'u' => Duration::from_micros(amount),
-        b'n' => Duration::from_nanos(amount),
-        _ => return None,
-    })
-}
-
-/// Takes the steering headers off and says how long an answer is waited for.
-pub fn finish_headers(headers: &mut HeaderMap, plan: &Plan) {
+/// Takes the steering headers off.
+pub fn finish_headers(headers: &mut HeaderMap) {
     for name in &CONTROL {
         headers.remove(name);
     }
-    if let Some(limit) = plan.per_try.or(plan.timeout) {
-        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(HeaderName::from_static("x-envoy-expected-rq-timeout-ms"), HeaderValue::from(millis));
+}
+
+/// Says how long an answer is waited for; what `elapsed` since the request was complete is gone from the whole limit.
+pub fn set_expected(headers: &mut HeaderMap, plan: &Plan, elapsed: Duration) {
+    let Some(limit) = plan.expected else { return };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let left = plan.timeout.map_or(u64::MAX, |whole| millis(whole).saturating_sub(millis(elapsed)));
+    // Zero would stand for no limit.
+    let millis = millis(limit).min(left).max(1);
+    headers.insert(HeaderName::from_static("x-envoy-expected-rq-timeout-ms"), HeaderValue::from(millis));
+    if plan.tell_grpc {
+        grpc_timeout::tell(headers, Duration::from_millis(millis));
     }
 }
 
@@ -163,27 +157,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_timeouts_are_read_in_every_unit_and_refused_when_malformed() {
-        let table: &[(&[u8], Option<Duration>)] = &[
-            (b"1H", Some(Duration::from_secs(3600))),
-            (b"2M", Some(Duration::from_secs(120))),
-            (b"3S", Some(Duration::from_secs(3))),
-            (b"99999999m", Some(Duration::from_millis(99_999_999))),
-            (b"5u", Some(Duration::from_micros(5))),
-            (b"6n", Some(Duration::from_nanos(6))),
-            (b"99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
-            (b"999999999S", None),
-            (b"S", None),
-            (b"", None),
-            (b"-1S", None),
-            (b"1X", None),
-        ];
-        for (text, wanted) in table {
-            assert_eq!(parse_grpc_timeout(text), *wanted, "{}", String::from_utf8_lossy(text));
-        }
-    }
-
-    #[test]
     fn a_mirror_has_shadow_after_its_host() {
         assert_eq!(shadow_authority("web.example"), "web.example-shadow");
         assert_eq!(shadow_authority("web.example:8080"), "web.example-shadow:8080");
@@ -196,9 +169,27 @@ mod tests {
         for name in &CONTROL {
             headers.insert(name.clone(), HeaderValue::from_static("1"));
         }
-        let plan = Plan { timeout: Some(Duration::from_secs(15)), ..Plan::default() };
-        finish_headers(&mut headers, &plan);
-        assert_eq!(headers.len(), 1);
-        assert_eq!(headers["x-envoy-expected-rq-timeout-ms"], "15000");
+        finish_headers(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
+    fn the_upstream_is_told_what_is_left_of_the_time() {
+        let told = |expected: u64, whole: Option<u64>, elapsed: u64| {
+            let mut headers = HeaderMap::new();
+            let plan = Plan {
+                expected: Some(Duration::from_millis(expected)),
+                timeout: whole.map(Duration::from_millis),
+                ..Plan::default()
+            };
+            set_expected(&mut headers, &plan, Duration::from_millis(elapsed));
+            headers["x-envoy-expected-rq-timeout-ms"].to_str().expect("text").to_owned()
+        };
+        assert_eq!(told(15_000, Some(15_000), 0), "15000");
+        assert_eq!(told(15_000, Some(15_000), 40), "14960");
+        assert_eq!(told(100, Some(15_000), 40), "100", "a try's own limit starts anew");
+        assert_eq!(told(100, Some(1_000), 950), "50");
+        assert_eq!(told(100, Some(1_000), 2_000), "1", "never 0, which is without limit");
+        assert_eq!(told(100, None, 2_000), "100");
     }
 }

@@ -158,6 +158,10 @@ impl BodySource for Try {
             Some(Ok(frame)) => {
                 self.next += 1;
                 kept.remember(frame);
+                if let Frame::Trailers(_) = frame {
+                    kept.ended = true;
+                    self.progress.finished.set(Some(crate::upstream::now()));
+                }
             }
             None => {
                 kept.ended = true;

@@ -108,7 +108,8 @@ fn after_failure(words: u32, cause: Cause, before_request: bool) -> bool {
         | Cause::UpstreamRemoteReset
         | Cause::UpstreamProtocolError
         | Cause::ResponseHeadersTooLarge
-        | Cause::PerTryTimeout => (false, false),
+        | Cause::PerTryTimeout
+        | Cause::UpstreamMaxStreamDuration => (false, false),
         // Overflow, or the client's own fault: another try would make it worse.
         _ => return false,
     };

@@ -11,7 +11,8 @@ use super::{Scope, decode_substitution, header_name, retry};
 use crate::config::{At, ConfigError, duration, required};
 use crate::route::matcher::{metadata, runtime_per_million};
 use crate::route::{
-    ClusterSpecifier, Forward, HashPolicy, HeaderRules, HostRewrite, Mirror, PathRewrite, RateLimit, WeightedCluster,
+    ClusterSpecifier, Forward, GrpcTimeout, HashPolicy, HeaderRules, HostRewrite, Mirror, PathRewrite, RateLimit,
+    WeightedCluster,
 };
 use crate::text::Text;
 
@@ -30,19 +31,18 @@ impl Scope<'_> {
             NotFound::NotFound => StatusCode::NOT_FOUND,
             NotFound::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        // The newer kind of limit stands in place of the older one, set or not.
+        let has_newer = message.max_stream_duration.is_some();
+        let grpc_timeout = grpc_timeout(&message)?;
         let stream = message.max_stream_duration.unwrap_or_default();
-        let grpc_max = duration(stream.grpc_timeout_header_max, "max_stream_duration.grpc_timeout_header_max")?;
-        let grpc_offset =
-            duration(stream.grpc_timeout_header_offset, "max_stream_duration.grpc_timeout_header_offset")?;
         let timeout = duration(message.timeout, "timeout")?.unwrap_or(DEFAULT_TIMEOUT);
         Ok(Forward {
             cluster: self.cluster(required(message.cluster_specifier, "cluster_specifier")?)?,
             cluster_not_found,
-            timeout: (!timeout.is_zero()).then_some(timeout),
+            timeout: (!timeout.is_zero() && !has_newer).then_some(timeout),
             idle_timeout: duration(message.idle_timeout, "idle_timeout")?,
             max_stream_duration: duration(stream.max_stream_duration, "max_stream_duration.max_stream_duration")?,
-            grpc_timeout_max: grpc_max.or(duration(message.max_grpc_timeout, "max_grpc_timeout")?),
-            grpc_timeout_offset: grpc_offset.or(duration(message.grpc_timeout_offset, "grpc_timeout_offset")?),
+            grpc_timeout,
             path_rewrite: path_rewrite(message.prefix_rewrite, message.regex_rewrite.as_ref())?,
             host_rewrite: host_rewrite(message.host_rewrite_specifier)?,
             append_x_forwarded_host: message.append_x_forwarded_host,
@@ -127,6 +127,18 @@ impl Scope<'_> {
         }
         Ok(clusters)
     }
+}
+
+#[allow(deprecated)]
+fn grpc_timeout(message: &route::RouteAction) -> Result<Option<GrpcTimeout>, ConfigError> {
+    let make = |max: Option<Duration>, offset, of_stream| max.map(|max| GrpcTimeout { max, offset, of_stream });
+    if let Some(stream) = &message.max_stream_duration {
+        let max = duration(stream.grpc_timeout_header_max, "max_stream_duration.grpc_timeout_header_max")?;
+        let offset = duration(stream.grpc_timeout_header_offset, "max_stream_duration.grpc_timeout_header_offset")?;
+        return Ok(make(max, offset, true));
+    }
+    let max = duration(message.max_grpc_timeout, "max_grpc_timeout")?;
+    Ok(make(max, duration(message.grpc_timeout_offset, "grpc_timeout_offset")?, false))
 }
 
 fn metadata_match(message: Option<core::Metadata>) -> Option<Arc<serde_json::Map<String, serde_json::Value>>> {

@@ -32,25 +32,15 @@ const WORDS: &[(&str, u32)] = &[
     ("unavailable", retry_on::GRPC_UNAVAILABLE),
 ];
 
-/// The bits of `retry_on` words, and status codes among them; unknown words count for nothing, as in Envoy.
+/// The bits of `retry_on` words; unknown words count for nothing, as in Envoy.
 /// Also for `x-envoy-retry-on` and `x-envoy-retry-grpc-on` headers.
-pub fn parse_retry_on(words: &str) -> (u32, Vec<u16>) {
-    let mut bits = 0;
-    let mut codes = Vec::new();
-    for word in words.split(',').map(str::trim) {
-        if let Some((_, bit)) = WORDS.iter().find(|(known, _)| *known == word) {
-            bits |= bit;
-        } else if let Ok(code) = word.parse::<u16>() {
-            // Istio writes bare status codes among the words.
-            bits |= retry_on::STATUS_CODES;
-            codes.push(code);
-        }
-    }
-    (bits, codes)
+pub fn parse_retry_on(words: &str) -> u32 {
+    let known = |word: &str| WORDS.iter().find(|(known, _)| *known == word).map_or(0, |(_, bit)| *bit);
+    words.split(',').map(str::trim).fold(0, |bits, word| bits | known(word))
 }
 
 pub(super) fn decode(message: route::RetryPolicy) -> Result<RetryPolicy, ConfigError> {
-    let (on, _) = parse_retry_on(&message.retry_on);
+    let on = parse_retry_on(&message.retry_on);
     let back_off = message.retry_back_off.unwrap_or_default();
     let base = duration(back_off.base_interval, "retry_back_off.base_interval")?.unwrap_or(BASE_INTERVAL);
     let max = duration(back_off.max_interval, "retry_back_off.max_interval")?.unwrap_or(base * 10);

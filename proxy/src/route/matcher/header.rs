@@ -157,6 +157,16 @@ impl HeaderMatcher {
         })
     }
 
+    /// One that asks for a header of this name; `None` if it is no name.
+    pub fn present(name: &str) -> Option<Self> {
+        let message = route::HeaderMatcher {
+            name: name.to_owned(),
+            header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::PresentMatch(true)),
+            ..Default::default()
+        };
+        Self::decode(&message).ok()
+    }
+
     /// Decodes a list of matchers; errors name `field` and the place in it.
     ///
     /// # Errors

@@ -4,7 +4,17 @@ use super::Group;
 
 /// The groups of this file.
 pub fn groups() -> Vec<Group> {
-    vec![redirects(), rewrites(), header_rules(), retries(), timeouts()]
+    vec![
+        redirects(),
+        rewrites(),
+        header_rules(),
+        retries(),
+        timeouts(),
+        grpc_timeouts(),
+        tunnels(),
+        bodiless(),
+        steering(),
+    ]
 }
 
 fn redirects() -> Group {
@@ -209,4 +219,144 @@ fn timeouts() -> Group {
         .get("expected by header", "/none", &["x-envoy-expected-rq-timeout-ms: 150"])
         .get("idle", "/idle", &[late])
         .get("stream", "/stream", &[late])
+}
+
+/// How long gRPC clients wait, by both generations of settings.
+fn grpc_timeouts() -> Group {
+    let route = |path: &str, action: &str| format!("{{match: {{path: {path}}}, route: {{cluster: echo, {action}}}}}");
+    let routes = [
+        route("/old", "max_grpc_timeout: 0.4s"),
+        route("/old-any", "max_grpc_timeout: 0s"),
+        route("/old-offset", "max_grpc_timeout: 10s, grpc_timeout_offset: 0.05s"),
+        route("/new", "max_stream_duration: {grpc_timeout_header_max: 0.4s}"),
+        route("/new-any", "max_stream_duration: {max_stream_duration: 10s, grpc_timeout_header_max: 0s}"),
+        route("/new-offset", "max_stream_duration: {grpc_timeout_header_max: 10s, grpc_timeout_header_offset: 0.05s}"),
+        route("/both", "timeout: 0.1s, max_stream_duration: {max_stream_duration: 0.5s}"),
+        route("/plain", "timeout: 0.2s"),
+    ];
+    let (grpc, late) = ("content-type: application/grpc", "x-do: delay=700");
+    let cases: &[(&'static str, &str, &[&str])] = &[
+        ("old", "/old", &[grpc, "grpc-timeout: 100m", late]),
+        ("old beyond", "/old", &[grpc, "grpc-timeout: 9S", late]),
+        ("old without", "/old", &[grpc, late]),
+        ("old any", "/old-any", &[grpc, "grpc-timeout: 200m", late]),
+        ("old any without", "/old-any", &[grpc]),
+        ("old offset", "/old-offset", &[grpc, "grpc-timeout: 5S"]),
+        ("old not grpc", "/old", &["grpc-timeout: 100m"]),
+        ("new", "/new", &[grpc, "grpc-timeout: 100m", late]),
+        ("new beyond", "/new", &[grpc, "grpc-timeout: 9S", late]),
+        ("new without", "/new", &[grpc]),
+        ("new any", "/new-any", &[grpc, "grpc-timeout: 200m", late]),
+        ("new offset beyond", "/new-offset", &[grpc, "grpc-timeout: 20S"]),
+        ("old offset beyond", "/old-offset", &[grpc, "grpc-timeout: 20S"]),
+        ("new offset", "/new-offset", &[grpc, "grpc-timeout: 5S"]),
+        ("new not grpc", "/new", &["grpc-timeout: 100m", "x-do: delay=200"]),
+        ("both", "/both", &["x-do: delay=250"]),
+        ("plain", "/plain", &[grpc, late]),
+    ];
+    let group = Group::new("grpc timeouts").routes(&routes.join(", "));
+    cases.iter().fold(group, |group, (name, path, headers)| group.get(name, path, headers))
+}
+
+/// What becomes of a WebSocket handshake.
+fn tunnels() -> Group {
+    let ask =
+        |answer: &str| ["connection: Upgrade".to_owned(), "upgrade: websocket".to_owned(), format!("x-do: {answer}")];
+    let routes = [
+        "{match: {path: /refused}, route: {cluster: refused}}",
+        "{match: {path: /empty}, route: {cluster: empty}}",
+        "{match: {prefix: /}, route: {cluster: echo, retry_policy: {retry_on: 5xx, retry_back_off: {base_interval: 0.001s}}}}",
+    ];
+    let answers: &[(&'static str, &str)] = &[
+        ("200", "status=200 header=x-own:1"),
+        ("204", "status=204"),
+        ("302", "status=302 header=location:/other"),
+        ("404", "status=404"),
+        ("426", "status=426"),
+        ("hung up", "status=101 hang-up"),
+        ("500 once", "status=500 times=1"),
+        ("503", "status=503"),
+        ("reset", "reset"),
+    ];
+    let mut group =
+        Group::new("tunnels").hcm("upgrade_configs: [{upgrade_type: websocket}]").routes(&routes.join(", "));
+    for (name, answer) in answers {
+        let headers = ask(answer);
+        group = group.get(name, "/", &headers.each_ref().map(String::as_str));
+    }
+    let headers = ask("status=101");
+    let headers = headers.each_ref().map(String::as_str);
+    group.get("refused", "/refused", &headers).get("empty", "/empty", &headers)
+}
+
+/// Which requests without a body say so.
+fn bodiless() -> Group {
+    let group = Group::new("bodiless").routes("{match: {prefix: /}, route: {cluster: echo}}");
+    let methods: &[(&'static str, &str)] = &[
+        ("get", "GET"),
+        ("head", "HEAD"),
+        ("post", "POST"),
+        ("put", "PUT"),
+        ("patch", "PATCH"),
+        ("delete", "DELETE"),
+        ("options", "OPTIONS"),
+        ("trace", "TRACE"),
+        ("report", "REPORT"),
+    ];
+    methods.iter().fold(group, |group, (name, method)| group.request(name, &format!("{method} / HTTP/1.1"), &[], ""))
+}
+
+/// What internal clients ask for by headers.
+fn steering() -> Group {
+    let routes = [
+        "{match: {path: /short}, route: {cluster: echo, timeout: 0.2s}}",
+        "{match: {path: /try}, route: {cluster: echo, retry_policy: {retry_on: 5xx, num_retries: 1, retry_back_off: {base_interval: 0.001s}}}}",
+        "{match: {prefix: /}, route: {cluster: echo}}",
+    ];
+    let late = "x-do: delay=500";
+    let cases: &[(&'static str, &str, &[&str])] = &[
+        ("late as 204", "/short", &[late, "x-envoy-upstream-rq-timeout-alt-response: 1"]),
+        ("timeout", "/", &[late, "x-envoy-upstream-rq-timeout-ms: 150"]),
+        ("try timeout", "/try", &["x-do: delay=500 times=1", "x-envoy-upstream-rq-per-try-timeout-ms: 150"]),
+        ("stream duration", "/", &[late, "x-envoy-upstream-stream-duration-ms: 150"]),
+        ("retry", "/", &["x-do: status=500 times=1", "x-envoy-retry-on: 5xx"]),
+        ("retry thrice", "/", &["x-do: status=500 times=3", "x-envoy-retry-on: 5xx", "x-envoy-max-retries: 3"]),
+        ("more tries", "/try", &["x-do: status=500 times=2", "x-envoy-max-retries: 2"]),
+        (
+            "codes",
+            "/",
+            &[
+                "x-do: status=418 times=1",
+                "x-envoy-retry-on: retriable-status-codes",
+                "x-envoy-retriable-status-codes: 404,418",
+            ],
+        ),
+        ("bare code", "/", &["x-do: status=418 times=1", "x-envoy-retry-on: 418"]),
+        (
+            "header names",
+            "/",
+            &[
+                "x-do: header=x-again:1",
+                "x-envoy-retry-on: retriable-headers",
+                "x-envoy-retriable-header-names: x-other, x-again",
+            ],
+        ),
+        (
+            "grpc",
+            "/",
+            &["content-type: application/grpc", "x-do: header=grpc-status:14", "x-envoy-retry-grpc-on: unavailable"],
+        ),
+        (
+            "grpc other",
+            "/",
+            &["content-type: application/grpc", "x-do: header=grpc-status:13", "x-envoy-retry-grpc-on: unavailable"],
+        ),
+        ("expected", "/", &["x-envoy-expected-rq-timeout-ms: 100"]),
+        ("alternative name", "/", &["x-envoy-upstream-alt-stat-name: other"]),
+        ("not grpc", "/", &["x-do: header=grpc-status:14"]),
+    ];
+    let group = Group::new("steering")
+        .hcm("use_remote_address: true, internal_address_config: {cidr_ranges: [{address_prefix: 127.0.0.0, prefix_len: 8}]}")
+        .routes(&routes.join(", "));
+    cases.iter().fold(group, |group, (name, path, headers)| group.get(name, path, headers))
 }

@@ -130,7 +130,7 @@ async fn a_granted_upgrade_is_a_tunnel_and_bytes_before_the_grant_wait() {
 }
 
 #[tokio::test]
-async fn bytes_after_a_refused_upgrade_stay_http() {
+async fn bytes_after_a_refused_upgrade_are_neither_tunnelled_nor_read_as_http() {
     LocalSet::new()
         .run_until(async {
             let (mut client, upstream) = start("upgrade_configs: [{ upgrade_type: websocket }]").await;
@@ -139,9 +139,11 @@ async fn bytes_after_a_refused_upgrade_stay_http() {
             client.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             let mut server = accept(&upstream).await;
             read_until(&mut server, "\r\n\r\n").await;
-            server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
-            let answer = read_until(&mut client, "hello\r\n").await;
-            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\r\n\r\nnoHTTP/1.1 200 OK"), "{answer}");
+            server.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("\r\n\r\nno"), "{answer}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
             let mut rest = Vec::new();
             server.read_to_end(&mut rest).await.unwrap();
             assert!(rest.is_empty(), "nothing was tunnelled");
