@@ -66,9 +66,6 @@ const AMBIGUOUS: &str = "two readers would read it as different requests, so tha
 /// Envoy answers when the head has come and closes, since the body is still to be read; here the body was in the same
 /// bytes and is read, so that the connection stays good.
 const WHOLE: &str = "a request whose whole body has come is answered without closing the connection";
-/// Known, and not decided: Envoy's way is to be taken unless a reason against it is written here.
-const OPEN: &str = "not decided yet";
-
 const fn known(case: &'static str, what: &'static str, reason: &'static str) -> Difference {
     Difference { case, what: What::Fact(what), reason }
 }

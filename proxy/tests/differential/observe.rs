@@ -31,7 +31,7 @@ pub fn received(list: &[Received]) -> Vec<Fact> {
         content(&what, &received.message, &mut facts);
         // What is left of the time for a further try depends on how fast things went.
         if let Some((_, value)) = facts[from..].iter_mut().find(|(name, _)| name.ends_with(EXPECTED))
-            && index > 0
+            && earlier > 0
             && expected(received) <= first
         {
             *value = "(no more than before)".into();
