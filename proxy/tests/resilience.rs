@@ -5,7 +5,6 @@
 mod dns_server;
 #[path = "support/hosts.rs"]
 mod hosts;
-#[allow(dead_code, reason = "other test programs use what this one does not")]
 #[path = "support/peers.rs"]
 mod peers;
 #[path = "support/proxies.rs"]
