@@ -51,15 +51,25 @@ pub struct Admin {
 /// What an admin page asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Close listeners gracefully (`graceful`: keep connections until their requests end).
-    DrainListeners {
-        /// Tell connections to end instead of cutting them.
-        graceful: bool,
-    },
+    /// Close listeners, as this says.
+    DrainListeners(DrainListeners),
+    /// Open the access logs anew.
+    ReopenLogs,
     /// Exit.
     Quit,
     /// `/healthcheck/fail` and `/healthcheck/ok`.
     HealthCheck(bool),
+}
+
+/// The parameters of `/drain_listeners`; Envoy's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainListeners {
+    /// Connections that come are served until the drain time is over.
+    pub graceful: bool,
+    /// Only listeners whose `traffic_direction` is INBOUND.
+    pub inbound_only: bool,
+    /// With `graceful`: listeners stay open after the drain time.
+    pub skip_exit: bool,
 }
 
 impl Admin {
@@ -146,7 +156,9 @@ mod tests {
 
     #[test]
     fn every_page_that_changes_something_is_listed_as_such() {
-        for path in ["/drain_listeners", "/quitquitquit", "/logging", "/healthcheck/fail", "/healthcheck/ok"] {
+        for path in
+            ["/drain_listeners", "/reopen_logs", "/quitquitquit", "/logging", "/healthcheck/fail", "/healthcheck/ok"]
+        {
             let page = pages::PAGES.iter().find(|page| page.path == path).expect("listed");
             assert!(page.changes, "{path}");
         }

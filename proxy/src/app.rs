@@ -17,11 +17,14 @@ use crate::cluster::DnsSettings;
 use crate::config::{At, ConfigError};
 use crate::context::{Context, Local};
 use crate::identity;
-use crate::workers::Workers;
+use crate::workers::{Drain, Workers};
 use crate::xds::Kind;
 use crate::xds::client::Client;
 use crate::xds::dump::Dump;
 use crate::xds::store::Store;
+
+/// Longest that the end waits for the access logs' last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Commands that may wait for the admin thread.
 const COMMANDS: usize = 16;
@@ -74,6 +77,7 @@ pub enum StartError {
 /// What the handle asks of the admin thread.
 enum Control {
     Drain,
+    ReopenLogs,
     Shutdown,
 }
 
@@ -153,6 +157,11 @@ impl Proxy {
         let _ = self.control.try_send(Control::Drain);
     }
 
+    /// Opens the access logs anew, after they were rotated.
+    pub fn reopen_logs(&self) {
+        let _ = self.control.try_send(Control::ReopenLogs);
+    }
+
     /// Waits until the proxy has ended by itself (`/quitquitquit`).
     pub async fn ended(&self) {
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
@@ -208,25 +217,38 @@ impl Main {
         loop {
             tokio::select! {
                 command = control.recv() => match command {
-                    Some(Control::Drain) => self.drain(&workers, true),
+                    Some(Control::Drain) => self.drain(&workers, Drain::all(self.options.drain_time)),
+                    Some(Control::ReopenLogs) => self.context.access_logs.reopen(),
                     Some(Control::Shutdown) | None => break,
                 },
                 // Without an admin address nobody sends: then this never wakes.
                 Some(command) = command_receiver.recv() => match command {
-                    Command::DrainListeners { graceful } => self.drain(&workers, graceful),
+                    Command::DrainListeners(asked) => self.drain(&workers, Drain {
+                        deadline: self.options.drain_time,
+                        accept: asked.graceful,
+                        inbound_only: asked.inbound_only,
+                        keep_open: asked.skip_exit,
+                    }),
+                    Command::ReopenLogs => self.context.access_logs.reopen(),
                     Command::HealthCheck(passing) => self.context.failing_health_check.store(!passing, Ordering::Relaxed),
-                    Command::Quit => break,
+                    // As SIGTERM: clients that are there get their answers.
+                    Command::Quit => {
+                        self.drain(&workers, Drain::all(self.options.drain_time));
+                        break;
+                    }
                 },
             }
         }
         let when_idle = self.context.is_draining();
         workers.stop(when_idle).await;
+        self.context.access_logs.flush(LAST_LINES);
     }
 
-    /// Connections end with their requests; with `accept`, those that come now are served too.
-    fn drain(&self, workers: &Workers, accept: bool) {
-        self.context.draining.store(true, Ordering::Relaxed);
-        workers.drain(self.options.drain_time, accept);
+    fn drain(&self, workers: &Workers, drain: Drain) {
+        if !drain.inbound_only {
+            self.context.draining.store(true, Ordering::Relaxed);
+        }
+        workers.drain(drain);
     }
 
     /// Everything of the bootstrap, in the order in which it is needed.

@@ -19,6 +19,9 @@ pub struct Args {
     /// Check the bootstrap and exit.
     #[arg(long)]
     pub validate: bool,
+    /// Write the admin address to this file, once it is bound.
+    #[arg(long, value_name = "FILE")]
+    pub admin_address_path: Option<PathBuf>,
     /// Longest time that connections get to end in a drain, in seconds.
     #[arg(long, default_value_t = 45, value_name = "SECONDS")]
     pub drain_time_s: u64,

@@ -81,15 +81,16 @@ fn outgoing() -> Option<IpAddr> {
 impl Context {
     /// Empty stores for the proxy that `local` names.
     pub fn new(local: Local) -> Self {
+        let stats = Arc::<stats::Store>::default();
         Self {
             local,
-            stats: Arc::default(),
+            access_logs: Arc::new(Sinks::new(&stats)),
+            stats,
             clusters: Arc::default(),
             routes: Arc::default(),
             extensions: Arc::default(),
             secrets: Arc::default(),
             dns: DnsSettings::default(),
-            access_logs: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ferromesh_core::runtime::signals::Signals;
 use ferromesh_core::telemetry;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::app::{Options, Proxy, SetLogLevel};
 use crate::args::Args;
 use crate::bootstrap;
@@ -75,13 +77,36 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         Ok(proxy) => proxy,
         Err(error) => return fail(BAD_BOOTSTRAP, &error.to_string()),
     };
-    tokio::select! {
-        () = proxy.ended() => {}
-        _ = signals.next() => {
-            proxy.drain();
-            tokio::select! {
-                () = proxy.shutdown() => {}
-                _ = signals.next() => tracing::warn!("second signal: ending without waiting for connections"),
+    if let (Some(path), Some(address)) = (&args.admin_address_path, proxy.admin_addr())
+        && let Err(error) = std::fs::write(path, address.to_string())
+    {
+        return fail(FAILED, &format!("--admin-address-path {}: {error}", path.display()));
+    }
+    let (mut reopen, mut hang_up) = match (signal(SignalKind::user_defined1()), signal(SignalKind::hangup())) {
+        (Ok(reopen), Ok(hang_up)) => (reopen, hang_up),
+        (Err(error), _) | (_, Err(error)) => return fail(FAILED, &format!("signals: {error}")),
+    };
+    loop {
+        tokio::select! {
+            () = proxy.ended() => return ExitCode::SUCCESS,
+            _ = reopen.recv() => proxy.reopen_logs(),
+            _ = hang_up.recv() => tracing::warn!("SIGHUP is ignored: configuration comes by xDS"),
+            _ = signals.next() => break,
+        }
+    }
+    proxy.drain();
+    let logs = proxy.context().access_logs.clone();
+    let ending = proxy.shutdown();
+    tokio::pin!(ending);
+    loop {
+        tokio::select! {
+            () = &mut ending => break,
+            // Logs are written until the end.
+            _ = reopen.recv() => logs.reopen(),
+            _ = hang_up.recv() => {}
+            _ = signals.next() => {
+                tracing::warn!("second signal: ending without waiting for connections");
+                break;
             }
         }
     }

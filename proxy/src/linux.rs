@@ -7,10 +7,15 @@ use tokio::net::TcpStream;
 /// Where a redirected connection wanted to go (`SO_ORIGINAL_DST`); `None` if it was not redirected.
 #[cfg(target_os = "linux")]
 pub fn original_dst(socket: &TcpStream) -> Option<SocketAddr> {
+    let local = socket.local_addr().ok()?;
     let socket = socket2::SockRef::from(socket);
-    let is_v4 = socket.local_addr().ok()?.is_ipv4();
+    // A socket for both families has IPv4 connections, too.
+    let is_v4 = local.ip().to_canonical().is_ipv4();
     let address = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
-    address.ok()?.as_socket()
+    let address = address.ok()?.as_socket()?;
+    // With connection tracking the kernel has an answer for every connection: this one wanted to go here.
+    let is_here = address.port() == local.port() && address.ip() == local.ip().to_canonical();
+    (!is_here).then_some(address)
 }
 
 /// Where a redirected connection wanted to go; this system has no redirect that tells it.

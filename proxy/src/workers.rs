@@ -24,16 +24,32 @@ const COMMANDS: usize = 65_536;
 enum Command {
     Apply(Arc<Listener>, Vec<TcpListener>),
     Remove(String),
-    /// Connections end within the time; with `accept`, new ones are still served.
-    Drain {
-        deadline: Duration,
-        accept: bool,
-    },
+    Drain(Drain),
     /// Ends the thread once no connection is left, or at once.
     Stop {
         when_idle: bool,
         done: oneshot::Sender<()>,
     },
+}
+
+/// How listeners drain.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// Open connections end within this time.
+    pub deadline: Duration,
+    /// Connections that come are served meanwhile.
+    pub accept: bool,
+    /// Only listeners of inbound traffic.
+    pub inbound_only: bool,
+    /// With `accept`: listeners stay open when the time is over.
+    pub keep_open: bool,
+}
+
+impl Drain {
+    /// Of all listeners, which take connections until the time is over.
+    pub fn all(deadline: Duration) -> Self {
+        Self { deadline, accept: true, inbound_only: false, keep_open: false }
+    }
 }
 
 /// All workers of a proxy. Clones command the same ones.
@@ -128,9 +144,9 @@ impl Workers {
         self.addresses.send_replace(addresses.collect());
     }
 
-    /// Open connections end within `deadline`. With `accept` new ones are served, until [`Self::stop`].
-    pub fn drain(&self, deadline: Duration, accept: bool) {
-        self.commands.iter().for_each(|worker| send(worker, Command::Drain { deadline, accept }));
+    /// Drains listeners; the threads go on until [`Self::stop`].
+    pub fn drain(&self, drain: Drain) {
+        self.commands.iter().for_each(|worker| send(worker, Command::Drain(drain)));
     }
 
     /// Ends the threads: once their connections have ended if `when_idle`, else at once.
@@ -175,15 +191,24 @@ fn run(index: usize, context: Arc<Context>, mut commands: mpsc::Receiver<Command
                     }
                 }
                 Command::Remove(name) => listeners.remove(&name),
-                Command::Drain { deadline, accept } => {
-                    until = Instant::now() + deadline;
-                    if accept { listeners.begin_drain(deadline) } else { listeners.drain(deadline) }
+                Command::Drain(drain) => {
+                    until = Instant::now() + drain.deadline;
+                    listeners.drain(drain.deadline, drain.inbound_only);
+                    if !drain.accept {
+                        listeners.stop_accepting(drain.inbound_only);
+                    } else if !drain.keep_open {
+                        let listeners = listeners.clone();
+                        tokio::task::spawn_local(async move {
+                            tokio::time::sleep(drain.deadline).await;
+                            listeners.stop_accepting(drain.inbound_only);
+                        });
+                    }
                 }
                 Command::Stop { when_idle, done } => {
                     if when_idle {
                         let left = until.saturating_duration_since(Instant::now());
                         let _ = tokio::time::timeout(left, listeners.quiet(QUIET)).await;
-                        listeners.stop_accepting();
+                        listeners.stop_accepting(false);
                         // What the kernel has accepted already is still served; nothing comes after it.
                         let _ = tokio::time::timeout(LAST, listeners.quiet(LAST / 50)).await;
                     }

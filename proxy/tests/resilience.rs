@@ -1,12 +1,22 @@
 //! What keeps traffic going: discovery, balancing, health, breakers, changes of configuration, drains, logs; each
 //! through a running proxy, with real peers.
 
+#[path = "support/ads.rs"]
+mod ads;
 #[path = "support/dns.rs"]
 mod dns_server;
 #[path = "support/hosts.rs"]
 mod hosts;
+#[path = "support/load.rs"]
+mod load;
 #[path = "support/peers.rs"]
 mod peers;
+#[path = "support/pki.rs"]
+mod pki;
+#[path = "support/plane.rs"]
+mod plane;
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/proxies.rs"]
 mod proxies;
 
@@ -14,9 +24,19 @@ mod proxies;
 mod balance;
 #[path = "resilience/breakers.rs"]
 mod breakers;
+#[path = "resilience/changes.rs"]
+mod changes;
 #[path = "resilience/dns.rs"]
 mod dns;
+#[path = "resilience/drains.rs"]
+mod drains;
+#[path = "resilience/gauges.rs"]
+mod gauges;
 #[path = "resilience/health.rs"]
 mod health;
+#[path = "resilience/logs.rs"]
+mod logs;
+#[path = "resilience/original_dst.rs"]
+mod original_dst;
 #[path = "resilience/outliers.rs"]
 mod outliers;

@@ -1,40 +1,61 @@
-//! The files that logs go to, written by one thread over a bounded channel.
+//! The files that logs go to, each written by a thread of its own over a bounded queue: a slow or full disk costs
+//! lines, which are counted, and never a worker's time.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::config::ConfigError;
+use crate::stats::{Counter, Gauge, Store};
 
-/// Lines that may wait for the writer; beyond it they are dropped.
-const QUEUE: usize = 8192;
+/// Lines that may wait for a file's writer; beyond it they are dropped.
+const QUEUE: usize = 4096;
+
+/// Bytes that may wait for a file's writer.
+const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes that are gathered before they are written, while more lines wait.
 const BATCH: usize = 64 * 1024;
 
-/// The log files of a proxy, each opened once.
-#[derive(Debug, Default)]
-pub struct Sinks(Mutex<State>);
+/// The log files of a proxy, each opened once and closed with the last log that goes to it.
+#[derive(Debug)]
+pub struct Sinks {
+    files: Mutex<BTreeMap<String, Weak<Sink>>>,
+    stats: SinkStats,
+}
 
-#[derive(Debug, Default)]
-struct State {
-    sender: Option<SyncSender<Message>>,
-    files: BTreeMap<String, Arc<Sink>>,
+/// Envoy's `filesystem.` counters, and what its file logger does not have: what became of the lines.
+#[derive(Debug, Clone)]
+struct SinkStats {
+    write_buffered: Counter,
+    write_completed: Counter,
+    write_failed: Counter,
+    reopen_failed: Counter,
+    write_total_buffered: Gauge,
+    logs_written: Counter,
+    logs_dropped: Counter,
 }
 
 /// One log file.
 #[derive(Debug)]
 pub struct Sink {
-    path: String,
     sender: SyncSender<Message>,
-    target: Arc<Mutex<Target>>,
-    written: AtomicU64,
-    dropped: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+/// What a file's writer shares with those who log.
+#[derive(Debug)]
+struct Shared {
+    path: String,
+    queued: AtomicUsize,
+    reopen: AtomicBool,
+    stats: SinkStats,
 }
 
 #[derive(Debug)]
@@ -46,90 +67,100 @@ enum Target {
 
 #[derive(Debug)]
 enum Message {
-    Line(Arc<Mutex<Target>>, Vec<u8>),
-    /// Answered when all that came before is written.
+    Line(Vec<u8>),
+    /// Something else is to be done than writing.
+    Wake,
+    /// Answered when all that came before is written, or lost.
     Flush(SyncSender<()>),
 }
 
 impl Sinks {
+    /// No files yet; counts in `stats`.
+    pub fn new(stats: &Arc<Store>) -> Self {
+        let files = stats.root().scope("filesystem");
+        let logs = stats.root().scope("access_logs").scope("file_access_log");
+        let stats = SinkStats {
+            write_buffered: files.counter("write_buffered"),
+            write_completed: files.counter("write_completed"),
+            write_failed: files.counter("write_failed"),
+            reopen_failed: files.counter("reopen_failed"),
+            write_total_buffered: files.gauge("write_total_buffered"),
+            logs_written: logs.counter("logs_written"),
+            logs_dropped: logs.counter("logs_dropped"),
+        };
+        Self { files: Mutex::default(), stats }
+    }
+
     /// The sink of a path; opened if it is new.
     ///
     /// # Errors
     /// If the file cannot be opened for appending, or the writer's thread cannot be made.
     pub fn open(&self, path: &str) -> Result<Arc<Sink>, ConfigError> {
-        let mut state = self.0.lock();
-        if let Some(sink) = state.files.get(path) {
-            return Ok(sink.clone());
+        let mut files = self.files.lock();
+        files.retain(|_, sink| sink.strong_count() > 0);
+        if let Some(sink) = files.get(path).and_then(Weak::upgrade) {
+            return Ok(sink);
         }
         let failed = |error: io::Error| ConfigError::new("", format!("{path}: {error}"));
         let target = Target::open(path).map_err(failed)?;
-        let sender = match &state.sender {
-            Some(sender) => sender.clone(),
-            None => {
-                let (sender, receiver) = sync_channel(QUEUE);
-                std::thread::Builder::new()
-                    .name("access-log".to_owned())
-                    .spawn(move || run(&receiver))
-                    .map_err(failed)?;
-                state.sender.insert(sender).clone()
-            }
-        };
-        let sink = Arc::new(Sink {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared {
             path: path.to_owned(),
-            sender,
-            target: Arc::new(Mutex::new(target)),
-            written: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            queued: AtomicUsize::new(0),
+            reopen: AtomicBool::new(false),
+            stats: self.stats.clone(),
         });
-        state.files.insert(path.to_owned(), sink.clone());
+        let writer = Writer { target, shared: shared.clone(), batch: Vec::new(), lines: 0, is_torn: false };
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(failed)?;
+        let sink = Arc::new(Sink { sender, shared });
+        files.insert(path.to_owned(), Arc::downgrade(&sink));
         Ok(sink)
     }
 
-    /// Opens every file again (after it was rotated); one that fails is left as it is.
-    ///
-    /// # Errors
-    /// The first failure.
-    pub fn reopen(&self) -> io::Result<()> {
-        let sinks: Vec<_> = self.0.lock().files.values().cloned().collect();
-        let mut result = Ok(());
-        for sink in sinks {
-            match Target::open(&sink.path) {
-                Ok(target) => *sink.target.lock() = target,
-                Err(error) if result.is_ok() => result = Err(error),
-                Err(_) => {}
+    /// Lets every file be opened again (after it was rotated), by its writer; one that fails stays as it is.
+    pub fn reopen(&self) {
+        for sink in self.open_sinks() {
+            sink.shared.reopen.store(true, Ordering::Release);
+            // A full queue keeps its writer awake anyway.
+            let _ = sink.sender.try_send(Message::Wake);
+        }
+    }
+
+    /// Waits until all lines so far are written, at most for `limit`. Blocks; not for workers.
+    pub fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        for sink in self.open_sinks() {
+            let (done, wait) = sync_channel(1);
+            if sink.sender.try_send(Message::Flush(done)).is_ok() {
+                let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             }
         }
-        result
     }
 
-    /// Waits until all lines so far are written. Blocks; not for workers.
-    pub fn flush(&self) {
-        let Some(sender) = self.0.lock().sender.clone() else { return };
-        let (done, wait) = sync_channel(1);
-        if sender.send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv();
-        }
-    }
-
-    /// (path, lines accepted, lines dropped) of each file.
-    pub fn counts(&self) -> Vec<(String, u64, u64)> {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        self.0
-            .lock()
-            .files
-            .values()
-            .map(|sink| (sink.path.clone(), count(&sink.written), count(&sink.dropped)))
-            .collect()
+    fn open_sinks(&self) -> Vec<Arc<Sink>> {
+        self.files.lock().values().filter_map(Weak::upgrade).collect()
     }
 }
 
 impl Sink {
     /// Hands a line to the writer, or drops and counts it.
     pub fn write(&self, line: Vec<u8>) {
-        match self.sender.try_send(Message::Line(self.target.clone(), line)) {
-            Ok(()) => self.written.fetch_add(1, Ordering::Relaxed),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.dropped.fetch_add(1, Ordering::Relaxed),
-        };
+        let (shared, size) = (&self.shared, line.len());
+        let fits = shared.queued.load(Ordering::Relaxed) + size <= QUEUED_BYTES;
+        if !fits {
+            return shared.stats.logs_dropped.inc();
+        }
+        shared.queued.fetch_add(size, Ordering::Relaxed);
+        match self.sender.try_send(Message::Line(line)) {
+            Ok(()) => shared.stats.write_buffered.inc(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                shared.queued.fetch_sub(size, Ordering::Relaxed);
+                shared.stats.logs_dropped.inc();
+            }
+        }
     }
 }
 
@@ -139,54 +170,70 @@ impl Target {
         match path {
             "/dev/stdout" => Ok(Self::Stdout),
             "/dev/stderr" => Ok(Self::Stderr),
-            path => OpenOptions::new().create(true).append(true).open(path).map(Self::File),
+            path => open_file(path).map(Self::File),
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::File(file) => file.write_all(bytes),
+            Self::File(file) => file.write(bytes),
             Self::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(bytes)?;
-                out.flush()
+                let written = out.write(bytes)?;
+                out.flush()?;
+                Ok(written)
             }
-            Self::Stderr => io::stderr().lock().write_all(bytes),
+            Self::Stderr => io::stderr().lock().write(bytes),
         }
     }
 }
 
-/// The writer: gathers the lines that wait, writes them file by file, ends when every sender is gone.
-fn run(receiver: &Receiver<Message>) {
-    let mut batch = Batch::default();
-    while let Ok(message) = receiver.recv() {
-        batch.take(message);
-        while batch.size < BATCH {
-            match receiver.try_recv() {
-                Ok(message) => batch.take(message),
-                Err(_) => break,
-            }
-        }
-        batch.write();
-    }
+/// Opens for appending. A pipe that nobody reads is an error, where a plain `open` would wait for a reader.
+fn open_file(path: &str) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)?;
+    // Writing may block: it has a thread for it.
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
-#[derive(Default)]
-struct Batch {
-    files: Vec<(Arc<Mutex<Target>>, Vec<u8>)>,
-    size: usize,
+/// One file's writer: gathers the lines that wait and writes them; ends when every sender is gone.
+struct Writer {
+    target: Target,
+    shared: Arc<Shared>,
+    batch: Vec<u8>,
+    lines: u64,
+    /// The file ends in the middle of a line.
+    is_torn: bool,
 }
 
-impl Batch {
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Line(target, line) => {
-                self.size += line.len();
-                match self.files.iter_mut().find(|(found, _)| Arc::ptr_eq(found, &target)) {
-                    Some((_, bytes)) => bytes.extend_from_slice(&line),
-                    None => self.files.push((target, line)),
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Message>) {
+        while let Ok(message) = receiver.recv() {
+            self.take(message);
+            while self.batch.len() < BATCH {
+                match receiver.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
                 }
             }
+            self.write();
+            if self.shared.reopen.swap(false, Ordering::AcqRel) {
+                self.reopen();
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Line(line) => {
+                self.batch.extend_from_slice(&line);
+                self.lines += 1;
+                self.shared.stats.write_total_buffered.set(self.shared.queued.load(Ordering::Relaxed) as u64);
+            }
+            Message::Wake => {}
             Message::Flush(done) => {
                 self.write();
                 let _ = done.send(());
@@ -194,12 +241,99 @@ impl Batch {
         }
     }
 
-    fn write(&mut self) {
-        self.size = 0;
-        for (target, bytes) in self.files.drain(..) {
-            if let Err(error) = target.lock().write(&bytes) {
-                tracing::warn!(%error, "access log lines were lost");
+    fn reopen(&mut self) {
+        match Target::open(&self.shared.path) {
+            Ok(target) => {
+                self.target = target;
+                self.is_torn = false;
+            }
+            Err(error) => {
+                self.shared.stats.reopen_failed.inc();
+                tracing::warn!(path = %self.shared.path, %error, "the access log cannot be opened again");
             }
         }
+    }
+
+    fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        let stats = &self.shared.stats;
+        match write_whole(&mut self.target, &self.batch, &mut self.is_torn) {
+            Ok(()) => {
+                stats.write_completed.inc();
+                stats.logs_written.add(lines);
+            }
+            Err((error, lost)) => {
+                stats.write_failed.inc();
+                stats.logs_dropped.add(lost.min(lines));
+                stats.logs_written.add(lines.saturating_sub(lost));
+                tracing::warn!(path = %self.shared.path, %error, lost, "access log lines were lost");
+            }
+        }
+        let before = self.shared.queued.fetch_sub(self.batch.len(), Ordering::Relaxed);
+        stats.write_total_buffered.set(before.saturating_sub(self.batch.len()) as u64);
+        self.batch.clear();
+    }
+}
+
+/// Writes all of it, on a line of its own; the error comes with how many lines are lost.
+fn write_whole(target: &mut Target, mut bytes: &[u8], is_torn: &mut bool) -> Result<(), (io::Error, u64)> {
+    let lost = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+    if *is_torn {
+        match target.write(b"\n") {
+            Ok(1..) => *is_torn = false,
+            Ok(0) => return Err((io::ErrorKind::WriteZero.into(), lost(bytes))),
+            Err(error) => return Err((error, lost(bytes))),
+        }
+    }
+    while !bytes.is_empty() {
+        match target.write(bytes) {
+            Ok(0) => return Err((io::ErrorKind::WriteZero.into(), lost(bytes))),
+            Ok(count) => {
+                *is_torn = bytes.get(count - 1) != Some(&b'\n');
+                bytes = bytes.get(count..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((error, lost(bytes))),
+        }
+    }
+    // A format without a line's end has none to tear.
+    *is_torn = false;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_counts_its_lines_as_dropped() {
+        let stats = Arc::<Store>::default();
+        let sinks = Sinks::new(&stats);
+        let full = sinks.open("/dev/full").unwrap();
+        for _ in 0..10 {
+            full.write(b"a line\n".to_vec());
+        }
+        sinks.flush(Duration::from_secs(10));
+        assert_eq!(sinks.stats.logs_dropped.get(), 10);
+        assert_eq!(full.shared.queued.load(Ordering::Relaxed), 0);
+        assert!(sinks.stats.write_failed.get() > 0);
+    }
+
+    #[test]
+    fn a_file_is_closed_with_its_last_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log").display().to_string();
+        let sinks = Sinks::new(&Arc::default());
+        let first = sinks.open(&path).unwrap();
+        assert!(Arc::ptr_eq(&first, &sinks.open(&path).unwrap()));
+        drop(first);
+        assert!(sinks.open_sinks().is_empty());
+        let again = sinks.open(&path).unwrap();
+        again.write(b"one\n".to_vec());
+        sinks.flush(Duration::from_secs(10));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\n");
     }
 }

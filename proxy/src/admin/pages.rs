@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{Admin, Command, json as json_reply, parameter, reply, text};
+use super::{Admin, Command, DrainListeners, json as json_reply, parameter, reply, text};
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::stats::render::{self, Selection};
@@ -37,7 +37,7 @@ pub(super) static PAGES: &[Page] = &[
     get("/clusters", "hosts of each cluster and their state (?format=json)", clusters),
     get("/config_dump", "configuration as it came (?include_eds)", config_dump),
     get("/explain", "what a response flag or response_code_details means (?code=UF)", explain),
-    post("/drain_listeners", "close listeners (?graceful: let requests end)", drain_listeners),
+    post("/drain_listeners", "close listeners (?graceful, ?inboundonly, ?skip_exit)", drain_listeners),
     post("/healthcheck/fail", "make the health_check filter fail", |admin, _| {
         command(admin, Command::HealthCheck(false))
     }),
@@ -48,6 +48,9 @@ pub(super) static PAGES: &[Page] = &[
     post("/logging", "set the log filter (?level=debug, or ?paths=target:level,...)", logging),
     post("/quitquitquit", "exit", |admin, _| command(admin, Command::Quit)),
     get("/ready", "200 LIVE once the first configuration serves", ready),
+    post("/reopen_logs", "open the access logs anew, after they were rotated", |admin, _| {
+        command(admin, Command::ReopenLogs)
+    }),
     get("/server_info", "version, node, uptime", server_info),
     get("/stats", "metrics (?filter=regex, ?usedonly, ?format=json|prometheus)", stats),
     get("/stats/prometheus", "metrics for Prometheus (?filter=regex, ?usedonly)", prometheus),
@@ -101,7 +104,12 @@ fn command(admin: &Admin, command: Command) -> Response<Full<Bytes>> {
 }
 
 fn drain_listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
-    command(admin, Command::DrainListeners { graceful: parameter(query, "graceful").is_some() })
+    let asked = |name| parameter(query, name).is_some();
+    let (graceful, inbound_only, skip_exit) = (asked("graceful"), asked("inboundonly"), asked("skip_exit"));
+    if skip_exit && !graceful {
+        return text(StatusCode::BAD_REQUEST, "skip_exit requires graceful\n");
+    }
+    command(admin, Command::DrainListeners(DrainListeners { graceful, inbound_only, skip_exit }))
 }
 
 fn logging(admin: &Admin, query: &str) -> Response<Full<Bytes>> {

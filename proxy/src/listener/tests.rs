@@ -198,7 +198,8 @@ async fn a_drain_refuses_new_connections_and_ends_old_ones_at_the_deadline() {
             let (_, address) = rig.listeners.addresses().remove(0);
             let mut old = rig.connect("in").await;
             assert!(echoed(&mut old).await);
-            rig.listeners.drain(Duration::from_millis(10));
+            rig.listeners.drain(Duration::from_millis(10), false);
+            rig.listeners.stop_accepting(false);
             rig.listeners.idle().await;
             assert!(!echoed(&mut old).await);
             assert!(TcpStream::connect(address).await.is_err());

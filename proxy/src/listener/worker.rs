@@ -20,6 +20,9 @@ use crate::worker::Worker;
 /// Pause after `accept` failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// `traffic_direction` of inbound listeners.
+const INBOUND: i32 = ferromesh_proto::envoy::config::core::v3::TrafficDirection::Inbound as i32;
+
 /// The listeners of one worker. Lives in its thread, inside a `LocalSet`.
 pub struct Listeners {
     pub(super) worker: Rc<Worker>,
@@ -153,25 +156,23 @@ impl Listeners {
         }
     }
 
-    /// Drains everything: no new connections, and open ones end within `deadline`.
-    pub fn drain(self: &Rc<Self>, deadline: Duration) {
-        self.begin_drain(deadline);
-        self.stop_accepting();
-    }
-
     /// Open connections end within `deadline`. New ones are still served, each for one request, because clients
     /// that were told to close come back until the endpoint is taken away from them; [`Self::stop_accepting`] ends that.
-    pub fn begin_drain(self: &Rc<Self>, deadline: Duration) {
-        let all: Vec<Rc<Active>> = self.active.borrow().values().cloned().collect();
-        for active in all {
+    pub fn drain(self: &Rc<Self>, deadline: Duration, inbound_only: bool) {
+        for active in self.of_direction(inbound_only) {
             active.ended.set(Some(deadline));
             self.drain_groups_within(&active, |_| true, deadline);
         }
     }
 
-    /// No listener takes new connections any more.
-    pub fn stop_accepting(&self) {
-        self.active.borrow().values().for_each(|active| active.stop_accepting());
+    /// Listeners take no new connections any more.
+    pub fn stop_accepting(&self, inbound_only: bool) {
+        self.of_direction(inbound_only).iter().for_each(|active| active.stop_accepting());
+    }
+
+    fn of_direction(&self, inbound_only: bool) -> Vec<Rc<Active>> {
+        let is_meant = |active: &&Rc<Active>| !inbound_only || active.listener().direction == INBOUND;
+        self.active.borrow().values().filter(is_meant).cloned().collect()
     }
 
     /// Comes back when this worker has had no connection for `quiet`.
@@ -269,9 +270,15 @@ impl Listeners {
                 }
             }
         }
-        // Connections that the kernel has already given to this socket would be reset when it closes.
-        while let Some(Ok((socket, peer))) = futures_util::FutureExt::now_or_never(socket.accept()) {
-            self.start(&active, socket, peer);
+        // Connections that the kernel has already given to this socket would be reset when it closes. The runtime may not
+        // know of them yet, so the kernel is asked.
+        let Ok(socket) = socket.into_std() else { return };
+        while let Ok((socket, peer)) = socket.accept() {
+            if socket.set_nonblocking(true).is_ok()
+                && let Ok(socket) = TcpStream::from_std(socket)
+            {
+                self.start(&active, socket, peer);
+            }
         }
     }
 

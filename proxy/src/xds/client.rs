@@ -1,5 +1,6 @@
 //! The ADS stream: connects through the bootstrap's cluster, feeds the session, applies, answers, and starts over.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,55 +105,20 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<AggregatedDiscoveryServiceClient<Channel>, StreamError> {
-        let cluster = self
-            .context
-            .clusters
-            .get(&self.ads.cluster)
-            .ok_or_else(|| StreamError::NoCluster(self.ads.cluster.clone()))?;
-        let host =
-            cluster.pick(&LbContext::default()).map_err(|cause| StreamError::Connect(cause.explain().to_owned()))?;
-        self.secrets_of(&cluster).await;
-        let wanted = Wanted { http2: true, ..Wanted::default() };
-        let upstream = self
-            .pools
-            .connect(&cluster, &host, &wanted)
-            .await
-            .map_err(|error| StreamError::Connect(error.to_string()))?;
-        let (sender, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE * 2)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(upstream.io))
-            .await
-            .map_err(|error| StreamError::Connect(error.to_string()))?;
-        let permit = upstream.permit;
-        tokio::task::spawn_local(async move {
-            let _permit = permit;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "xDS connection");
+    /// Does `work`, while what has become warm is published: static resources do not wait for a control plane.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = self.store.changed() => self.store.publish(),
             }
-        });
-        let authority = self.ads.authority.as_deref().unwrap_or(&self.ads.cluster);
-        let origin = http::Uri::builder()
-            .scheme("http")
-            .authority(authority)
-            .path_and_query("/")
-            .build()
-            .map_err(|_| StreamError::Connect(format!("{authority:?} is not a valid :authority")))?;
-        Ok(AggregatedDiscoveryServiceClient::with_origin(Channel::new(sender), origin)
-            .max_decoding_message_size(MAX_RESPONSE))
+        }
     }
 
-    /// Waits for the secrets that the cluster's TLS names: without them there is nothing to try.
-    async fn secrets_of(&self, cluster: &Cluster) {
-        let mut changes = self.context.secrets.changes();
-        while cluster.config.transports.iter().any(|transport| transport.tls.as_ref().is_some_and(|tls| !tls.is_warm()))
-        {
-            // The sender lives in the context that this holds.
-            let _ = changes.changed().await;
-        }
+    async fn connect(&mut self) -> Result<AggregatedDiscoveryServiceClient<Channel>, StreamError> {
+        let connecting = connect(self.ads.clone(), self.context.clone(), self.pools.clone());
+        self.meanwhile(connecting).await
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -172,7 +138,8 @@ impl Client {
             requests.try_send(request).map_err(|_| StreamError::Stalled)?;
         }
         self.tell_delta_interest(&requests)?;
-        let response = client.delta_aggregated_resources(self.request(ReceiverStream::new(queue))).await;
+        let request = self.request(ReceiverStream::new(queue));
+        let response = self.meanwhile(client.delta_aggregated_resources(request)).await;
         let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
         self.connected();
         loop {
@@ -212,7 +179,8 @@ impl Client {
             requests.try_send(request).map_err(|_| StreamError::Stalled)?;
         }
         self.tell_sotw_interest(&requests)?;
-        let response = client.stream_aggregated_resources(self.request(ReceiverStream::new(queue))).await;
+        let request = self.request(ReceiverStream::new(queue));
+        let response = self.meanwhile(client.stream_aggregated_resources(request)).await;
         let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
         self.connected();
         loop {
@@ -260,5 +228,51 @@ impl Client {
         let errors = errors.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         self.store.publish();
         (versions, errors)
+    }
+}
+
+async fn connect(
+    ads: Ads,
+    context: Arc<Context>,
+    pools: Rc<Pools>,
+) -> Result<AggregatedDiscoveryServiceClient<Channel>, StreamError> {
+    let cluster = context.clusters.get(&ads.cluster).ok_or_else(|| StreamError::NoCluster(ads.cluster.clone()))?;
+    let host = cluster.pick(&LbContext::default()).map_err(|cause| StreamError::Connect(cause.explain().to_owned()))?;
+    secrets_of(&cluster, &context).await;
+    let wanted = Wanted { http2: true, ..Wanted::default() };
+    let upstream =
+        pools.connect(&cluster, &host, &wanted).await.map_err(|error| StreamError::Connect(error.to_string()))?;
+    let (sender, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE * 2)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(upstream.io))
+        .await
+        .map_err(|error| StreamError::Connect(error.to_string()))?;
+    let permit = upstream.permit;
+    tokio::task::spawn_local(async move {
+        let _permit = permit;
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "xDS connection");
+        }
+    });
+    let authority = ads.authority.as_deref().unwrap_or(&ads.cluster);
+    let origin = http::Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query("/")
+        .build()
+        .map_err(|_| StreamError::Connect(format!("{authority:?} is not a valid :authority")))?;
+    Ok(AggregatedDiscoveryServiceClient::with_origin(Channel::new(sender), origin)
+        .max_decoding_message_size(MAX_RESPONSE))
+}
+
+/// Waits for the secrets that the cluster's TLS names: without them there is nothing to try.
+async fn secrets_of(cluster: &Cluster, context: &Context) {
+    let mut changes = context.secrets.changes();
+    while cluster.config.transports.iter().any(|transport| transport.tls.as_ref().is_some_and(|tls| !tls.is_warm())) {
+        // The sender lives in the context that this holds.
+        let _ = changes.changed().await;
     }
 }

@@ -34,6 +34,8 @@ struct TypeState {
     versions: BTreeMap<String, String>,
     /// Version of the last accepted state-of-the-world answer.
     version_info: String,
+    /// Version of the last one that came.
+    last_version: String,
     /// Nonce of the last answer on this stream.
     nonce: String,
     /// Whether a request was sent on this stream.
@@ -198,14 +200,18 @@ impl Session {
         let kind = Kind::of(&response.type_url)?;
         let state = self.types.get_mut(&kind)?;
         state.nonce = response.nonce;
+        state.last_version.clone_from(&response.version_info);
         let mut update = Update::default();
         let mut present = BTreeSet::new();
+        let mut all_named = true;
         for any in response.resources {
             let name = name_of(kind, &any).unwrap_or_default();
+            all_named &= !name.is_empty();
             present.insert(name.clone());
             update.resources.push((name, response.version_info.clone(), any));
         }
-        if kind.is_wildcard() {
+        // A resource so broken that its name is lost may be any of those that seem to be gone.
+        if kind.is_wildcard() && all_named {
             update.removed = state.versions.keys().filter(|name| !present.contains(*name)).cloned().collect();
             state.versions.retain(|name, _| present.contains(name));
         }
@@ -221,10 +227,9 @@ impl Session {
     ) -> DiscoveryRequest {
         let state = self.types.entry(kind).or_default();
         keep_versions(state, update, errors);
-        if errors.is_empty()
-            && let Some((_, version)) = update.first()
-        {
-            state.version_info.clone_from(version);
+        if errors.is_empty() {
+            // An answer without resources is one, too.
+            state.version_info.clone_from(&state.last_version);
         }
         DiscoveryRequest { error_detail: nack(errors), ..self.sotw_request(kind) }
     }

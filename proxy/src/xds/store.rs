@@ -27,6 +27,7 @@ use crate::config::{At, ConfigError, supported};
 use crate::context::Context;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
+use crate::stats::Counter;
 use crate::text::Text;
 use crate::tls::{Origin, SdsSource, Secret};
 use crate::workers::Workers;
@@ -75,7 +76,7 @@ impl Store {
         awaited: &[Kind],
         ready: watch::Sender<bool>,
     ) -> Self {
-        Self {
+        let store = Self {
             secrets: context.secrets.changes(),
             context,
             dump,
@@ -90,7 +91,12 @@ impl Store {
             ready,
             started: Instant::now(),
             dirty: true,
+        };
+        for kind in awaited {
+            // To be seen before the first refusal.
+            store.updates(*kind, "update_rejected");
         }
+        store
     }
 
     /// Takes a resource of the bootstrap.
@@ -108,7 +114,19 @@ impl Store {
         for name in &update.removed {
             self.remove(kind, name);
         }
-        for (name, version, any) in update.resources {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, _, _) in &update.resources {
+            *counts.entry(name.clone()).or_default() += 1;
+        }
+        for (name, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
+            // Nobody can say which one is meant.
+            self.count(kind, false);
+            let error = ConfigError::new("name", format!("{count} resources of this name came in one response"));
+            errors.push((name, error.of_type(&kind.type_url())));
+        }
+        let is_single = |name: &String| !errors.iter().any(|(double, _)| double == name);
+        let resources: Vec<_> = update.resources.into_iter().filter(|(name, _, _)| is_single(name)).collect();
+        for (name, version, any) in resources {
             let result = supported::check(&any).and_then(|()| self.apply_one(kind, &name, &version, &any, false));
             self.count(kind, result.is_ok());
             if let Err(error) = result {
@@ -121,6 +139,11 @@ impl Store {
     }
 
     fn count(&self, kind: Kind, accepted: bool) {
+        let name = if accepted { "update_success" } else { "update_rejected" };
+        self.updates(kind, name).inc();
+    }
+
+    fn updates(&self, kind: Kind, name: &str) -> Counter {
         let manager = match kind {
             Kind::Cluster | Kind::Endpoint => "cluster_manager.cds",
             Kind::Listener => "listener_manager.lds",
@@ -128,8 +151,7 @@ impl Store {
             Kind::Secret => "sds",
             Kind::Extension => "extension_config_discovery",
         };
-        let name = if accepted { "update_success" } else { "update_rejected" };
-        self.context.stats.root().scope(manager).counter(name).inc();
+        self.context.stats.root().scope(manager).counter(name)
     }
 
     fn apply_one(
@@ -260,7 +282,10 @@ impl Store {
                 self.workers.remove(name);
             }
             Kind::Endpoint => {
+                // Clusters that serve keep their hosts, as in Envoy; those that wait need wait no longer.
                 self.assignments.remove(name);
+                let waiting = self.clusters.values().filter(|held| held.value.eds_service_name() == Some(name));
+                waiting.for_each(|held| held.value.stop_warming());
             }
             Kind::Extension => self.context.extensions.remove(name),
             Kind::Secret => self.context.secrets.withdraw(name, "the control plane removed it"),
@@ -367,15 +392,20 @@ fn decode<M: Message + Default>(any: &Any) -> Result<M, ConfigError> {
     M::decode(any.value.clone()).map_err(|error| ConfigError::new("", error.to_string()))
 }
 
-/// The name of a resource, which is field 1 of every kind.
+/// The name of a resource, which is field 1 of every kind; found also where what follows it is broken.
 pub fn name_of(_: Kind, any: &Any) -> Option<String> {
-    #[derive(Clone, PartialEq, ferromesh_proto::prost::Message)]
-    #[prost(prost_path = "ferromesh_proto::prost")]
-    struct Named {
-        #[prost(string, tag = "1")]
-        name: String,
+    use ferromesh_proto::prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
+    let mut bytes = any.value.clone();
+    while !bytes.is_empty() {
+        let (tag, kind) = decode_key(&mut bytes).ok()?;
+        if tag == 1 && kind == WireType::LengthDelimited {
+            let mut name = String::new();
+            string::merge(kind, &mut name, &mut bytes, DecodeContext::default()).ok()?;
+            return Some(name);
+        }
+        skip_field(kind, tag, &mut bytes, DecodeContext::default()).ok()?;
     }
-    Named::decode(any.value.clone()).ok().map(|named| named.name)
+    None
 }
 
 #[cfg(test)]
@@ -394,6 +424,8 @@ mod tests {
         for any in named {
             let kind = Kind::of(&any.type_url).expect("a kind");
             assert_eq!(name_of(kind, &any).as_deref(), Some("x"), "{kind:?}");
+            let broken = Any { value: [any.value.as_ref(), &[0x1a, 50, 1]].concat().into(), ..any };
+            assert_eq!(name_of(kind, &broken).as_deref(), Some("x"), "{kind:?}");
         }
     }
 }

@@ -29,12 +29,17 @@ async fn what_overflows_a_breaker_is_answered_with_its_cause() {
         let gauge = format!("cluster.c.circuit_breakers.default.{open}");
         assert_eq!(serving.stat(&gauge).await, 0);
         let address = serving.address;
-        let held: Vec<_> = (0..fit).map(|_| tokio::spawn(async move { get(address, "/").await })).collect();
         let used = || async {
             serving.stat("cluster.c.upstream_rq_active").await
                 + serving.stat("cluster.c.upstream_rq_pending_active").await
         };
-        eventually("those that fit are on their way", || async { used().await == fit }).await;
+        let mut held = Vec::new();
+        for count in 1..=fit {
+            // One after the other: while the first connection is being made, its request counts as pending, too.
+            held.push(tokio::spawn(async move { get(address, "/").await }));
+            let arrived = || async { used().await == count && host.state.waiting() as u64 >= 1 };
+            eventually("a request that fits is on its way", arrived).await;
+        }
         assert_eq!(serving.stat(&gauge).await, 1, "{gauge}");
         let (status, headers, body) = Client::new(serving.address).get("/").await.unwrap();
         assert_eq!(status, 503);

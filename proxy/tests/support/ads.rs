@@ -1,5 +1,8 @@
 //! A control plane of a test: resources by type and name, served by delta and state-of-the-world ADS.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::Pin;
@@ -79,6 +82,22 @@ impl Ads {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 connections.spawn(connection(socket, ads.clone()));
+            }
+        })
+    }
+
+    pub fn serve_tls(&self, listener: TcpListener, config: Arc<rustls::ServerConfig>) -> JoinHandle<()> {
+        let (ads, acceptor) = (self.clone(), tokio_rustls::TlsAcceptor::from(config));
+        tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let (ads, acceptor) = (ads.clone(), acceptor.clone());
+                connections.spawn(async move {
+                    if let Ok(socket) = acceptor.accept(socket).await {
+                        connection(socket, ads).await;
+                    }
+                });
             }
         })
     }
