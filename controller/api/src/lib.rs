@@ -9,6 +9,7 @@ pub mod annotations;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod conditions;
+pub mod crd;
 pub mod duration;
 pub mod gateway_api;
 pub mod istio;

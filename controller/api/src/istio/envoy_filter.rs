@@ -11,7 +11,7 @@ kubernetes_object! {
 }
 
 /// What an EnvoyFilter says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvoyFilterSpec {
     /// For which workloads; absent is all of the namespace (of the mesh, in a root namespace).
@@ -29,7 +29,7 @@ pub struct EnvoyFilterSpec {
 }
 
 /// One patch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigPatch {
     /// To what kind of thing.
@@ -100,7 +100,7 @@ open_enum! {
 }
 
 /// What is done.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Patch {
     /// How.
@@ -115,7 +115,7 @@ pub struct Patch {
 }
 
 /// Which things are patched: all that is written must fit.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectMatch {
     /// For which traffic.
@@ -139,7 +139,7 @@ pub struct ObjectMatch {
 }
 
 /// Which proxies.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyMatch {
     /// A regular expression for the proxy's version.
@@ -151,7 +151,7 @@ pub struct ProxyMatch {
 }
 
 /// Which listener, and where in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerMatch {
     /// Its name.
@@ -172,7 +172,7 @@ pub struct ListenerMatch {
 }
 
 /// Which filter chain, and which filter in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FilterChainMatch {
     /// Its name.
@@ -196,7 +196,7 @@ pub struct FilterChainMatch {
 }
 
 /// Which network filter, and which HTTP filter in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FilterMatch {
     /// Its name.
@@ -208,7 +208,7 @@ pub struct FilterMatch {
 }
 
 /// Which HTTP filter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubFilterMatch {
     /// Its name.
@@ -217,7 +217,7 @@ pub struct SubFilterMatch {
 }
 
 /// Which route configuration, and where in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteConfigurationMatch {
     /// Its name.
@@ -238,7 +238,7 @@ pub struct RouteConfigurationMatch {
 }
 
 /// Which virtual host, and which route in it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualHostMatch {
     /// Its name.
@@ -258,7 +258,7 @@ open_enum! {
 }
 
 /// Which route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteMatch {
     /// Its name.
@@ -270,7 +270,7 @@ pub struct RouteMatch {
 }
 
 /// Which cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterMatch {
     /// Its name.

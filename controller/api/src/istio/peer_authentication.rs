@@ -12,7 +12,7 @@ kubernetes_object! {
 }
 
 /// What a PeerAuthentication says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerAuthenticationSpec {
     /// For which workloads; absent is all of the namespace (of the mesh, in a root namespace).
@@ -23,6 +23,7 @@ pub struct PeerAuthenticationSpec {
     pub mtls: Option<MutualTls>,
     /// The mode for single ports of the workload (not of the Service). Needs a selector.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, MutualTls>")]
     pub port_level_mtls: BTreeMap<u16, MutualTls>,
 }
 
@@ -34,7 +35,7 @@ impl PeerAuthenticationSpec {
 }
 
 /// A mode.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MutualTls {
     /// The mode.
     #[serde(default)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Workloads that have all of these labels (EnvoyFilter, Sidecar); none written is every workload of the namespace.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadSelector {
     /// The labels.
@@ -14,7 +14,7 @@ pub struct WorkloadSelector {
 }
 
 /// The same as security policies write it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicySelector {
     /// The labels.
@@ -42,7 +42,7 @@ pub fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, Stri
 }
 
 /// An object that a policy is attached to by reference.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyTargetReference {
     /// API group; empty is core.
