@@ -31,8 +31,8 @@ securityContext:
 {{- define "ferromesh.podRights" -}}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 1337
-  runAsGroup: 1337
+  runAsUser: 65532
+  runAsGroup: 65532
   seccompProfile:
     type: RuntimeDefault
 {{- with .Values.image.pullSecrets }}

@@ -24,13 +24,8 @@ struct Names {
 
 /// All of them, in the order of their names.
 pub fn definitions() -> Vec<Value> {
-    let filter = Names {
-        singular: "envoyfilter",
-        list: "EnvoyFilterList",
-        short: &[],
-        versions: &["v1alpha3"],
-        columns: &[],
-    };
+    let filter =
+        Names { singular: "envoyfilter", list: "EnvoyFilterList", short: &[], versions: &["v1alpha3"], columns: &[] };
     let peer = Names {
         singular: "peerauthentication",
         list: "PeerAuthenticationList",
