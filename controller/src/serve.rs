@@ -15,6 +15,7 @@ pub mod resources;
 pub mod session;
 pub mod stream;
 pub mod tls_files;
+mod wire;
 
 pub use crate::kind::{Kind, Kinds};
 pub use client::{Client, ClientError};

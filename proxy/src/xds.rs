@@ -13,6 +13,7 @@ pub mod dump;
 mod routed;
 pub mod session;
 pub mod store;
+mod wire;
 
 use ferromesh_proto::prost::Name;
 

@@ -30,7 +30,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Hub;
 use super::client::Peer;
 use super::session::Limits;
-use super::stream::{self, Delta, Shared, StateOfTheWorld, Timing, Wire};
+use super::stream::{self, Shared, Timing};
+use super::wire::{Delta, StateOfTheWorld, Wire};
 use crate::metrics::Metrics;
 
 /// Largest request: names of 65,536 resources with room to spare.

@@ -5,8 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferromesh_core::runtime::drain;
-use ferromesh_proto::envoy::config::core::v3::Node;
-use ferromesh_proto::envoy::service::discovery::v3 as discovery;
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,8 +12,9 @@ use tonic::Status;
 
 use super::client::Peer;
 use super::hub::{Connection, Registered, World};
-use super::session::{Answer, Due, Limits, Names, Protocol, Push, Request, Session};
-use super::{Client, Hub, Kind, Snapshot};
+use super::session::{Answer, Due, Limits, Push, Session};
+use super::wire::Wire;
+use super::{Client, Hub, Snapshot};
 use crate::metrics::Metrics;
 
 /// Requests taken in one go before the answers to them are made.
@@ -56,91 +55,6 @@ pub(super) struct Shared {
     /// Translations at the same time; those that wait take turns.
     pub(super) translations: Arc<Semaphore>,
     pub(super) drain: drain::Watch,
-}
-
-/// The messages of one of the two ADS methods.
-pub(super) trait Wire: Send + 'static {
-    type Request: Send + 'static;
-    type Response: Send + 'static;
-    const PROTOCOL: Protocol;
-
-    fn node(request: &mut Self::Request) -> Option<Node>;
-    /// `None` for a type that is not served.
-    fn request(request: Self::Request) -> Result<Request, String>;
-    fn response(push: Push) -> Self::Response;
-}
-
-pub(super) struct Delta;
-
-impl Wire for Delta {
-    type Request = discovery::DeltaDiscoveryRequest;
-    type Response = discovery::DeltaDiscoveryResponse;
-    const PROTOCOL: Protocol = Protocol::Delta;
-
-    fn node(request: &mut Self::Request) -> Option<Node> {
-        request.node.take()
-    }
-
-    fn request(request: Self::Request) -> Result<Request, String> {
-        Ok(Request {
-            kind: Kind::from_type_url(&request.type_url).ok_or(request.type_url)?,
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|status| status.message),
-            names: Names::Delta {
-                subscribe: request.resource_names_subscribe,
-                unsubscribe: request.resource_names_unsubscribe,
-                initial_versions: request.initial_resource_versions.into_iter().collect(),
-            },
-        })
-    }
-
-    fn response(push: Push) -> Self::Response {
-        let resource = |resource: super::Resource| discovery::Resource {
-            name: resource.name.to_string(),
-            version: format!("{:016x}", resource.version),
-            resource: Some(resource.any),
-            ..discovery::Resource::default()
-        };
-        discovery::DeltaDiscoveryResponse {
-            system_version_info: push.version,
-            resources: push.resources.into_iter().map(resource).collect(),
-            type_url: push.kind.type_url().to_owned(),
-            removed_resources: push.removed.iter().map(|name| name.to_string()).collect(),
-            nonce: push.nonce,
-            ..discovery::DeltaDiscoveryResponse::default()
-        }
-    }
-}
-
-pub(super) struct StateOfTheWorld;
-
-impl Wire for StateOfTheWorld {
-    type Request = discovery::DiscoveryRequest;
-    type Response = discovery::DiscoveryResponse;
-    const PROTOCOL: Protocol = Protocol::StateOfTheWorld;
-
-    fn node(request: &mut Self::Request) -> Option<Node> {
-        request.node.take()
-    }
-
-    fn request(request: Self::Request) -> Result<Request, String> {
-        Ok(Request {
-            kind: Kind::from_type_url(&request.type_url).ok_or(request.type_url)?,
-            nonce: request.response_nonce,
-            error: request.error_detail.map(|status| status.message),
-            names: Names::StateOfTheWorld(request.resource_names),
-        })
-    }
-
-    fn response(push: Push) -> Self::Response {
-        discovery::DiscoveryResponse {
-            version_info: push.version,
-            resources: push.resources.into_iter().map(|resource| resource.any).collect(),
-            type_url: push.kind.type_url().to_owned(),
-            nonce: push.nonce,
-            ..discovery::DiscoveryResponse::default()
-        }
-    }
 }
 
 /// Serves one stream to its end; an error is for the client.

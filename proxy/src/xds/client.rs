@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ferromesh_core::backoff::Backoff;
 use ferromesh_proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use ferromesh_proto::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,6 +15,7 @@ use tonic::metadata::{MetadataKey, MetadataValue};
 use super::Kind;
 use super::session::{Session, Update};
 use super::store::Store;
+use super::wire::{Delta, Named, StateOfTheWorld, Wire};
 use crate::bootstrap::Ads;
 use crate::cluster::{Cluster, LbContext};
 use crate::context::Context;
@@ -28,9 +28,6 @@ const REQUEST_QUEUE: usize = 1024;
 const MAX_RESPONSE: usize = 256 * 1024 * 1024;
 /// A silent peer is asked for a sign of life this often, and given up after twice that.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// A resource's name, and its version or what is wrong with it.
-type Named = (String, String);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +76,8 @@ impl Client {
         loop {
             let connected = self.context.stats.root().scope("control_plane").gauge("connected_state");
             let started = tokio::time::Instant::now();
-            let result = if self.ads.delta { self.delta_stream().await } else { self.sotw_stream().await };
+            let result =
+                if self.ads.delta { self.stream::<Delta>().await } else { self.stream::<StateOfTheWorld>().await };
             connected.set(0);
             if let Err(error) = &result {
                 tracing::warn!(%error, "xDS stream");
@@ -131,82 +129,43 @@ impl Client {
         request
     }
 
-    async fn delta_stream(&mut self) -> Result<(), StreamError> {
+    /// One stream, from its first request to its end.
+    async fn stream<W: Wire>(&mut self) -> Result<(), StreamError> {
+        let ended = |status: tonic::Status| StreamError::Ended(status.message().to_owned());
         let mut client = self.connect().await?;
-        let (requests, queue) = mpsc::channel::<DeltaDiscoveryRequest>(REQUEST_QUEUE);
-        for request in self.session.open_delta() {
+        let (requests, queue) = mpsc::channel::<W::Request>(REQUEST_QUEUE);
+        for request in W::open(&mut self.session) {
             requests.try_send(request).map_err(|_| StreamError::Stalled)?;
         }
-        self.tell_delta_interest(&requests)?;
+        self.tell_interest::<W>(&requests)?;
         let request = self.request(ReceiverStream::new(queue));
-        let response = self.meanwhile(client.delta_aggregated_resources(request)).await;
-        let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
+        let response = self.meanwhile(W::call(&mut client, request)).await;
+        let mut stream = response.map_err(ended)?.into_inner();
         self.connected();
         loop {
             tokio::select! {
                 message = stream.message() => {
-                    let message = message.map_err(|status| StreamError::Ended(status.message().to_owned()))?;
-                    let Some(message) = message else { return Err(StreamError::Ended("end of stream".into())) };
-                    if let Some((kind, update)) = self.session.on_delta(message) {
+                    let Some(message) = message.map_err(ended)? else {
+                        return Err(StreamError::Ended("end of stream".into()));
+                    };
+                    if let Some((kind, update)) = W::take(&mut self.session, message) {
                         let (versions, errors) = self.apply(kind, update);
-                        let answer = self.session.answer_delta(kind, &versions, &errors);
+                        let answer = W::answer(&mut self.session, kind, &versions, &errors);
                         requests.try_send(answer).map_err(|_| StreamError::Stalled)?;
-                        self.tell_delta_interest(&requests)?;
+                        self.tell_interest::<W>(&requests)?;
                     }
                 }
                 () = self.store.changed() => {
                     self.store.publish();
-                    self.tell_delta_interest(&requests)?;
+                    self.tell_interest::<W>(&requests)?;
                 }
             }
         }
     }
 
-    fn tell_delta_interest(&mut self, requests: &mpsc::Sender<DeltaDiscoveryRequest>) -> Result<(), StreamError> {
+    fn tell_interest<W: Wire>(&mut self, requests: &mpsc::Sender<W::Request>) -> Result<(), StreamError> {
         for (kind, names) in self.store.interest() {
-            if let Some((added, removed)) = self.session.set_interest(kind, names) {
-                let request = self.session.delta_interest(kind, added, removed);
-                requests.try_send(request).map_err(|_| StreamError::Stalled)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn sotw_stream(&mut self) -> Result<(), StreamError> {
-        let mut client = self.connect().await?;
-        let (requests, queue) = mpsc::channel::<DiscoveryRequest>(REQUEST_QUEUE);
-        for request in self.session.open_sotw() {
-            requests.try_send(request).map_err(|_| StreamError::Stalled)?;
-        }
-        self.tell_sotw_interest(&requests)?;
-        let request = self.request(ReceiverStream::new(queue));
-        let response = self.meanwhile(client.stream_aggregated_resources(request)).await;
-        let mut stream = response.map_err(|status| StreamError::Ended(status.message().to_owned()))?.into_inner();
-        self.connected();
-        loop {
-            tokio::select! {
-                message = stream.message() => {
-                    let message = message.map_err(|status| StreamError::Ended(status.message().to_owned()))?;
-                    let Some(message) = message else { return Err(StreamError::Ended("end of stream".into())) };
-                    if let Some((kind, update)) = self.session.on_sotw(message, super::store::name_of) {
-                        let (versions, errors) = self.apply(kind, update);
-                        let answer = self.session.answer_sotw(kind, &versions, &errors);
-                        requests.try_send(answer).map_err(|_| StreamError::Stalled)?;
-                        self.tell_sotw_interest(&requests)?;
-                    }
-                }
-                () = self.store.changed() => {
-                    self.store.publish();
-                    self.tell_sotw_interest(&requests)?;
-                }
-            }
-        }
-    }
-
-    fn tell_sotw_interest(&mut self, requests: &mpsc::Sender<DiscoveryRequest>) -> Result<(), StreamError> {
-        for (kind, names) in self.store.interest() {
-            if self.session.set_interest(kind, names).is_some() {
-                let request = self.session.sotw_request(kind);
+            if let Some(request) = W::interest(&mut self.session, kind, names) {
                 requests.try_send(request).map_err(|_| StreamError::Stalled)?;
             }
         }

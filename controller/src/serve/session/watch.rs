@@ -1,10 +1,14 @@
-//! One resource type on one stream: what the client wants, what it holds, what it has answered.
+//! One resource type on one stream: what the client wants (`subscribe`), what it holds and gets (`respond`), what it has
+//! answered.
+
+mod respond;
+mod subscribe;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Answer, Limits, Protocol, Push, SessionError, Wanted};
-use crate::serve::{Kind, Resource, ResourceSet};
+use super::{Answer, Protocol, Wanted};
+use crate::serve::{Kind, Resource};
 
 /// Bytes of a client's error text that are kept.
 const MAX_DETAIL: usize = 4096;
@@ -178,129 +182,6 @@ impl Watch {
         (Answer::Nack(nack), Some(in_flight))
     }
 
-    /// Delta: says whether names were asked for.
-    pub(super) fn subscribe_delta(
-        &mut self,
-        subscribe: Vec<String>,
-        unsubscribe: &[String],
-        initial_versions: HashMap<String, String>,
-        limits: &Limits,
-    ) -> Result<bool, SessionError> {
-        let first = !std::mem::replace(&mut self.seen, true);
-        if first || !subscribe.is_empty() || !unsubscribe.is_empty() {
-            self.level = None;
-        }
-        self.check(subscribe.iter().chain(initial_versions.keys()), limits)?;
-        if first {
-            self.held
-                .extend(initial_versions.into_iter().map(|(name, version)| (name.into(), parse_version(&version))));
-            self.dirty = !self.held.is_empty();
-            if subscribe.is_empty() && self.kind.is_full_state() {
-                self.want_everything();
-            }
-        }
-        let more = !subscribe.is_empty();
-        self.asked |= more;
-        for name in subscribe {
-            self.named = true;
-            if name == "*" {
-                self.want_everything();
-                continue;
-            }
-            let name = Arc::from(name);
-            if !(first && self.held.contains_key(&name)) {
-                self.requested.insert(Arc::clone(&name));
-            }
-            Arc::make_mut(&mut self.names).insert(name);
-        }
-        for name in unsubscribe {
-            self.unsubscribe(name);
-        }
-        if first && !self.wildcard {
-            let names = Arc::clone(&self.names);
-            self.held.retain(|name, _| names.contains(name));
-        }
-        Ok(more)
-    }
-
-    /// State of the world: says whether names were asked for that were not before.
-    pub(super) fn subscribe_sotw(&mut self, names: Vec<String>, limits: &Limits) -> Result<bool, SessionError> {
-        let first = !std::mem::replace(&mut self.seen, true);
-        self.level = None;
-        self.check(names.iter(), limits)?;
-        self.named |= !names.is_empty();
-        let wildcard = self.kind.is_full_state() && (!self.named || names.iter().any(|name| name == "*"));
-        let names: BTreeSet<Arc<str>> = names.into_iter().filter(|name| name != "*").map(Arc::from).collect();
-        if wildcard && !self.wildcard {
-            self.want_everything();
-        }
-        self.wildcard = wildcard;
-        if first {
-            self.unanswered = wildcard || !names.is_empty();
-        }
-        let added: Vec<_> = names.difference(&self.names).cloned().collect();
-        if names != *self.names {
-            self.requested.retain(|name| names.contains(name));
-            if !wildcard {
-                self.held.retain(|name, _| names.contains(name));
-            }
-            self.names = Arc::new(names);
-        }
-        let more = !added.is_empty();
-        self.asked |= more;
-        if more && self.kind.is_full_state() {
-            self.dirty = true;
-            self.unanswered = true;
-        } else {
-            self.requested.extend(added);
-        }
-        Ok(more)
-    }
-
-    fn check<'a>(&self, names: impl Iterator<Item = &'a String>, limits: &Limits) -> Result<(), SessionError> {
-        let mut count = match self.protocol {
-            Protocol::Delta => self.names.len(),
-            Protocol::StateOfTheWorld => 0,
-        };
-        for name in names {
-            if name.len() > limits.name_bytes {
-                return Err(SessionError::LongName { kind: self.kind, len: name.len(), limit: limits.name_bytes });
-            }
-            count += usize::from(self.protocol == Protocol::StateOfTheWorld || !self.names.contains(name.as_str()));
-        }
-        if count > limits.names {
-            Err(SessionError::TooManyNames { kind: self.kind, limit: limits.names })
-        } else {
-            Ok(())
-        }
-    }
-
-    fn want_everything(&mut self) {
-        // There is no list of all secrets or routes: those are only found by name.
-        if self.kind.is_full_state() {
-            self.wildcard = true;
-            self.dirty = true;
-            self.unanswered = true;
-        }
-    }
-
-    fn unsubscribe(&mut self, name: &str) {
-        if name == "*" {
-            self.wildcard = false;
-            let names = Arc::clone(&self.names);
-            self.held.retain(|name, _| names.contains(name));
-            return;
-        }
-        let Some(name) = Arc::make_mut(&mut self.names).take(name) else { return };
-        if self.wildcard {
-            // Still wanted by `*`: the client has to hear whether it goes on.
-            self.requested.insert(name);
-        } else {
-            self.requested.remove(&name);
-            self.held.remove(&name);
-        }
-    }
-
     /// The world may have changed.
     pub(super) fn touch(&mut self) {
         self.dirty |= self.seen;
@@ -363,145 +244,8 @@ impl Watch {
         })
     }
 
-    pub(super) fn respond(&mut self, scope: Scope, set: &ResourceSet, nonce: String, budget: usize) -> Option<Push> {
-        let level = self.level.take().filter(|level| *level == set.version() && scope == Scope::All);
-        if level.is_some() && self.requested.is_empty() && !self.unanswered && !self.removals {
-            self.dirty = false;
-            self.level = level;
-            return None;
-        }
-        let (mut changed, mut gone) = match scope {
-            Scope::Requested => self.requested_difference(set),
-            Scope::All | Scope::Removals => self.difference(set),
-        };
-        if scope == Scope::All {
-            self.dirty = false;
-        }
-        if scope != Scope::Requested {
-            self.removals = false;
-        }
-        if scope == Scope::All && matches!(self.kind, Kind::Cluster | Kind::Endpoint) {
-            let before = gone.len();
-            gone.retain(|name| self.requested.contains(name) || !self.holds(name));
-            self.removals = gone.len() != before;
-        }
-        let full = self.protocol == Protocol::StateOfTheWorld && self.kind.is_full_state();
-        if changed.is_empty() && !self.unanswered && (gone.is_empty() || (self.protocol != Protocol::Delta && !full)) {
-            self.forget(&gone);
-            self.level = (scope == Scope::All && !self.removals).then(|| set.version());
-            return None;
-        }
-        let added = changed.iter().filter(|r| !self.holds(&r.name)).map(|r| Arc::clone(&r.name)).collect();
-        if full {
-            changed = self.full_set(set);
-        } else if let Some(rest) = split(&changed, budget) {
-            changed.truncate(rest);
-            match scope {
-                Scope::Requested => {}
-                Scope::All => self.dirty = true,
-                Scope::Removals => self.removals = true,
-            }
-        }
-        self.unanswered = false;
-        for resource in &changed {
-            self.requested.remove(&resource.name);
-            self.warming.remove(&resource.name);
-            self.held.insert(Arc::clone(&resource.name), Held::Version(resource.version));
-        }
-        self.forget(&gone);
-        self.level = (scope == Scope::All && !self.removals && !self.dirty).then(|| set.version());
-        self.sent.clone_from(&nonce);
-        self.sent_version = format!("{:016x}", set.version());
-        let version = self.sent_version.clone();
-        let names = changed.iter().map(|resource| Arc::clone(&resource.name)).collect();
-        self.in_flight =
-            Some(InFlight { nonce: nonce.clone(), version: version.clone(), names, added, overdue: false });
-        let removed = if self.protocol == Protocol::Delta { gone } else { Vec::new() };
-        Some(Push { kind: self.kind, nonce, version, resources: changed, removed })
-    }
-
     fn holds(&self, name: &str) -> bool {
         !matches!(self.held.get(name), None | Some(Held::Absent))
-    }
-
-    /// What of `set` the client lacks, and what it holds or asked for that is not in `set`.
-    fn difference(&self, set: &ResourceSet) -> (Vec<Resource>, Vec<Arc<str>>) {
-        let stale = |resource: &&Resource| {
-            self.requested.contains(&resource.name)
-                || self.held.get(&resource.name) != Some(&Held::Version(resource.version))
-        };
-        let changed = if self.wildcard {
-            set.iter().filter(stale).cloned().collect()
-        } else {
-            self.names.iter().filter_map(|name| set.get(name)).filter(stale).cloned().collect()
-        };
-        let mut gone: Vec<Arc<str>> = Vec::new();
-        gone.extend(self.held.keys().filter(|name| self.holds(name) && set.get(name).is_none()).cloned());
-        let untold =
-            |name: &&Arc<str>| (self.requested.contains(*name) || !self.held.contains_key(*name)) && !self.holds(name);
-        gone.extend(self.names.iter().filter(untold).filter(|name| set.get(name).is_none()).cloned());
-        gone.sort_unstable();
-        (changed, gone)
-    }
-
-    fn requested_difference(&self, set: &ResourceSet) -> (Vec<Resource>, Vec<Arc<str>>) {
-        let mut changed = Vec::new();
-        let mut gone = Vec::new();
-        for name in &self.requested {
-            match set.get(name) {
-                Some(resource) => changed.push(resource.clone()),
-                None => gone.push(Arc::clone(name)),
-            }
-        }
-        changed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        gone.sort_unstable();
-        (changed, gone)
-    }
-
-    /// Everything that the client wants, and what is withdrawn later.
-    fn full_set(&mut self, set: &ResourceSet) -> Vec<Resource> {
-        let mut all: Vec<Resource> = if self.wildcard {
-            set.iter().cloned().collect()
-        } else {
-            self.names.iter().filter_map(|name| set.get(name)).cloned().collect()
-        };
-        if self.removals {
-            all.extend(self.last_set.iter().filter(|r| self.holds(&r.name) && set.get(&r.name).is_none()).cloned());
-        }
-        if self.kind == Kind::Cluster {
-            self.last_set.clone_from(&all);
-        }
-        all
-    }
-
-    /// Notes that the client is told that these do not exist.
-    fn forget(&mut self, gone: &[Arc<str>]) {
-        for name in gone {
-            self.requested.remove(name);
-            if self.names.contains(name) {
-                self.held.insert(Arc::clone(name), Held::Absent);
-            } else {
-                self.held.remove(name);
-            }
-        }
-    }
-}
-
-/// How many of `resources` fit into `budget` bytes, if not all.
-fn split(resources: &[Resource], budget: usize) -> Option<usize> {
-    let mut bytes = 0;
-    let fits = |resource: &Resource| {
-        bytes += resource.any.value.len() + resource.name.len();
-        bytes <= budget
-    };
-    let count = resources.iter().map(fits).take_while(|fits| *fits).count().max(1);
-    (count < resources.len()).then_some(count)
-}
-
-fn parse_version(version: &str) -> Held {
-    match u64::from_str_radix(version, 16) {
-        Ok(version) => Held::Version(version),
-        Err(_) => Held::Foreign,
     }
 }
 
