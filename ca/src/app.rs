@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use ferromesh_core::runtime::drain::Drained;
 use ferromesh_core::runtime::signals::Signals;
-use ferromesh_core::runtime::{AdminServer, BUILD, Health, drain};
+use ferromesh_core::runtime::{AdminServer, BUILD, Health, Page};
 use ferromesh_core::telemetry;
+use serde_json::json;
 
 use crate::args::Args;
-use crate::{AuthoritySource, Ca, Config, TokenFolder};
+use crate::{AuthoritySource, Ca, Config, Rotation, TokenFolder};
 
 /// Runs until a signal asks for the end.
 ///
@@ -21,22 +23,42 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let health = Health::new();
     let check = health.check("ca");
     let config = config(&args)?;
-    let admin = AdminServer::start(args.admin.admin_address, health, config.metrics.clone())
+    let metrics = config.metrics.clone();
+    let ca = Ca::start(config).await?;
+    let admin = AdminServer::start_with(args.admin.admin_address, health, metrics, pages(&ca.rotation()))
         .await
         .with_context(|| format!("admin server on {}", args.admin.admin_address))?;
-    let ca = Ca::start(config).await?;
     check.ready();
-    // The CA drains by itself below; this one only hears the signals.
-    let (drain, _watch) = drain::channel();
-    signals.drain_on_first(&drain, args.admin.drain_deadline()).await;
+    tracing::info!(addr = %ca.addr(), admin = %admin.addr(), "started");
+
+    let signal = signals.next().await;
+    let deadline = args.admin.drain_deadline();
+    tracing::info!(signal, ?deadline, "draining");
     check.not_ready("shutting down");
     tokio::select! {
-        () = ca.shutdown() => {}
-        _ = signals.next() => {}
+        drained = ca.shutdown_within(deadline) => if let Drained::TimedOut(left) = drained {
+            tracing::warn!(left, "the drain's time is up with connections open");
+        },
+        signal = signals.next() => tracing::warn!(signal, "second signal: ending at once"),
     }
     admin.shutdown().await;
+    tracing::info!("ended");
     // Sending the last traces blocks.
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await.context("traces")
+}
+
+/// `GET /roots` tells what is trusted and where the rotation stands; `POST /roots/rotate` takes its next step.
+fn pages(rotation: &Rotation) -> Vec<Page> {
+    let (told, stepped) = (rotation.clone(), rotation.clone());
+    let tell = move || Ok(json!({"phase": told.phase(), "bundle": told.trust_bundle_pem()}));
+    let step = move || match stepped.step() {
+        Ok(phase) => Ok(json!({"phase": phase, "bundle": stepped.trust_bundle_pem()})),
+        Err(error) => Err(error.to_string()),
+    };
+    vec![
+        Page { method: http::Method::GET, path: "/roots", answer: Arc::new(tell) },
+        Page { method: http::Method::POST, path: "/roots/rotate", answer: Arc::new(step) },
+    ]
 }
 
 fn config(args: &Args) -> anyhow::Result<Config> {

@@ -56,7 +56,7 @@ pub use authn::{Authenticator, AuthnError, StaticTokens, TokenFolder};
 pub use issuer::IssuerError;
 pub use limit::RateLimit;
 pub use roots::Phase;
-pub use server::{Ca, RunningCa};
+pub use server::{Ca, Rotation, RunningCa};
 pub use store::StoreError;
 
 /// How a CA is set up.

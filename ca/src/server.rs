@@ -28,6 +28,8 @@ use crate::{CaError, Config, Phase};
 const MAX_CONNECTIONS: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// What a connection that was told to close gets for its requests in progress.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(60);
 /// A proxy asks once for each certificate: an idle connection is worth nothing.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(15 * 60);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -97,9 +99,43 @@ impl RunningCa {
         self.authority.rotate_step()
     }
 
+    /// What rotates the root while the CA serves.
+    pub fn rotation(&self) -> Rotation {
+        Rotation(Arc::clone(&self.authority))
+    }
+
     /// Stops listening, lets requests in progress finish (for some seconds at most), and ends.
     pub async fn shutdown(self) {
-        self.drain.drain(DRAIN_DEADLINE).await;
+        self.shutdown_within(DRAIN_DEADLINE).await;
+    }
+
+    /// The same, for `deadline` at most; says what was left.
+    pub async fn shutdown_within(self, deadline: Duration) -> drain::Drained {
+        self.drain.drain(deadline).await
+    }
+}
+
+/// The rotation of the root of a CA that serves elsewhere. Clones are of the same.
+#[derive(Clone)]
+pub struct Rotation(Arc<Authority>);
+
+impl Rotation {
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.0.active().phase()
+    }
+
+    /// All roots that are trusted now, as PEM.
+    pub fn trust_bundle_pem(&self) -> String {
+        self.0.active().bundle_pem().to_owned()
+    }
+
+    /// As [`RunningCa::rotate_step`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn step(&self) -> Result<Phase, CaError> {
+        self.0.rotate_step()
     }
 }
 
@@ -179,7 +215,8 @@ async fn connection(
         result = connection.as_mut() => result,
         () = async { tokio::select! { () = watch.signaled() => {}, () = tokio::time::sleep(MAX_CONNECTION_AGE) => {} } } => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(DRAIN_DEADLINE, connection).await {
+            // How long that may take is known to whoever drains; a connection that is only old gets as long as any.
+            match tokio::time::timeout(CLOSE_DEADLINE, connection).await {
                 Ok(result) => result,
                 Err(_) => return,
             }

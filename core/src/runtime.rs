@@ -6,6 +6,6 @@ pub mod drain;
 pub mod health;
 pub mod signals;
 
-pub use admin::AdminServer;
+pub use admin::{AdminServer, Page};
 pub use build_info::{BUILD, BuildInfo};
 pub use health::{Check, Health};

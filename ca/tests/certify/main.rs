@@ -1,5 +1,8 @@
 //! The running CA over real TLS and gRPC: who gets which certificate, and what a peer says to it.
 
+#[path = "../../../core/tests/support/daemon.rs"]
+mod daemon;
+mod process;
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! A CA with known tokens, and a gRPC client for it over hyper and rustls.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -86,6 +87,36 @@ impl Mesh {
         Self { ca: Ca::start(config).await.unwrap(), metrics }
     }
 
+    pub fn caller(&self) -> Caller {
+        Caller { addr: self.ca.addr(), bundle: self.ca.trust_bundle_pem() }
+    }
+
+    pub async fn request(
+        &self,
+        token: Option<&str>,
+        client: Option<&Identity>,
+        csr: &str,
+        seconds: i64,
+    ) -> Result<Vec<String>, Status> {
+        self.caller().request(token, client, csr, seconds).await
+    }
+
+    pub async fn identity(&self, token: &str) -> Identity {
+        self.caller().certified(Some(token), None).await
+    }
+
+    pub async fn renewed(&self, old: Option<&Identity>) -> Identity {
+        self.caller().renewed(old).await
+    }
+}
+
+/// A workload that knows where the CA is and what it trusts.
+pub struct Caller {
+    pub addr: SocketAddr,
+    pub bundle: String,
+}
+
+impl Caller {
     /// One call of `CreateCertificate`; TLS trusts the CA's bundle, as a workload does.
     pub async fn request(
         &self,
@@ -104,25 +135,24 @@ impl Mesh {
         Ok(grpc.create_certificate(request).await?.into_inner().cert_chain)
     }
 
-    pub async fn identity(&self, token: &str) -> Identity {
-        self.certified(Some(token), None).await
-    }
-
     /// As a workload does: the first time by token, later by the certificate it has.
     pub async fn renewed(&self, old: Option<&Identity>) -> Identity {
         self.certified(old.is_none().then_some("token-web"), old).await
     }
 
-    async fn certified(&self, token: Option<&str>, old: Option<&Identity>) -> Identity {
+    pub async fn certified(&self, token: Option<&str>, old: Option<&Identity>) -> Identity {
         let key = KeyPair::generate().unwrap();
         let pems = self.request(token, old, &csr(&key, &[]), 0).await.unwrap();
         let (trust, chain) = pems.split_last().unwrap();
         Identity { key, chain: certs(chain), trust: certs(std::slice::from_ref(trust)) }
     }
 
-    async fn connect(&self, client: Option<&Identity>) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
+    pub async fn connect(
+        &self,
+        client: Option<&Identity>,
+    ) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
         let mut roots = rustls::RootCertStore::empty();
-        for root in certs(&[self.ca.trust_bundle_pem()]) {
+        for root in certs(std::slice::from_ref(&self.bundle)) {
             roots.add(root)?;
         }
         let builder = rustls::ClientConfig::builder_with_provider(tls::provider())
@@ -135,7 +165,7 @@ impl Mesh {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = tokio::net::TcpStream::connect(self.ca.addr()).await?;
+        let stream = tokio::net::TcpStream::connect(self.addr).await?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = connector.connect("localhost".try_into()?, stream).await?;
         let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
@@ -145,7 +175,7 @@ impl Mesh {
 }
 
 /// One HTTP/2 connection as a tonic transport.
-struct Channel(SendRequest<Body>);
+pub struct Channel(pub SendRequest<Body>);
 
 impl Service<http::Request<Body>> for Channel {
     type Response = http::Response<hyper::body::Incoming>;
