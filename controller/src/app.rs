@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub use crate::admin::Published;
 use crate::admin::{self, Admin};
 use crate::analyze::{Finding, analyze};
-use crate::index::{Event, Index, Problem, View};
+use crate::index::{Event, Index, Problem, Severity, View};
 use crate::metrics::Metrics;
 use crate::serve::debounce::{Batch, Debounce};
 use crate::serve::hub::ProxySync;
@@ -196,7 +196,12 @@ impl Controller {
 
     /// Tells proxies to connect elsewhere, and stops.
     pub async fn shutdown(self) {
-        if let drain::Drained::TimedOut(left) = self.drain.drain(DRAIN).await {
+        self.shutdown_within(DRAIN).await;
+    }
+
+    /// The same; streams get `deadline` to end.
+    pub async fn shutdown_within(self, deadline: Duration) {
+        if let drain::Drained::TimedOut(left) = self.drain.drain(deadline).await {
             tracing::warn!(left, "xDS connections were cut off");
         }
     }
@@ -213,6 +218,22 @@ async fn run_source(source: Box<dyn Source>, events: mpsc::Sender<Event>) {
     let name = source.name();
     if let Err(error) = source.run(events).await {
         tracing::error!(source = name, %error, "a source has ended: what it reported stays as it is");
+    }
+}
+
+/// Logs the problems that are new, and how many of the old ones are gone.
+fn report(before: &[Problem], now: &[Problem]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        let (file, line) = (problem.file.display(), problem.line);
+        match problem.severity {
+            Severity::Error => tracing::error!(%file, line, "{}", problem.message),
+            Severity::Warning => tracing::warn!(%file, line, "{}", problem.message),
+            Severity::Info => tracing::info!(%file, line, "{}", problem.message),
+        }
+    }
+    let mended = before.iter().filter(|problem| !now.contains(problem)).count();
+    if mended > 0 {
+        tracing::info!(mended, left = now.len(), "files were mended");
     }
 }
 
@@ -242,9 +263,11 @@ impl River {
 
     fn take(&mut self, batch: Batch<Event>) {
         let count = batch.events.len();
+        let _span = tracing::info_span!("view", events = count).entered();
         let changes = self.index.apply(batch.events);
         self.unsynced = self.unsynced.saturating_sub(changes.synced);
         let view = Arc::new(self.index.view().clone());
+        report(&self.views.borrow().view.problems, &view.problems);
         self.metrics.view(count, view.services.len());
         let mut changes_status = !changes.is_empty();
         let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);

@@ -35,8 +35,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
         signal = signals.next() => signal,
     };
-    tracing::info!(signal, "stopping");
-    tokio::time::timeout(args.admin.drain_deadline(), controller.shutdown()).await?;
+    let deadline = args.admin.drain_deadline();
+    tracing::info!(signal, ?deadline, "draining");
+    tokio::select! {
+        () = controller.shutdown_within(deadline) => {}
+        signal = signals.next() => tracing::warn!(signal, "second signal: ending at once"),
+    }
+    tracing::info!("ended");
     // Sending the last traces blocks.
     tokio::task::spawn_blocking(|| telemetry.shutdown()).await.context("traces")
 }

@@ -8,6 +8,7 @@ use ferromesh_proto::istio::v1::auth::istio_certificate_service_server::IstioCer
 use ferromesh_proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
+use tracing::Instrument;
 
 use super::ClientCert;
 use super::authority::Authority;
@@ -45,17 +46,24 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let inner = &*self.0;
-        inner.metrics.csr.inc();
-        let client = request.extensions().get::<ClientCert>().and_then(|cert| cert.0.clone());
-        let Config { authenticators, trust_domain, .. } = &inner.config;
-        let caller = authn::caller(request.metadata(), client.as_ref(), authenticators, trust_domain).await;
-        let id = caller.map_err(|error| inner.not_authenticated(&error))?;
-        inner.sign(&id, request.get_ref()).map(Response::new)
+        let span = tracing::info_span!("CreateCertificate", id = tracing::field::Empty, code = tracing::field::Empty);
+        let answer = self.0.answer(&request).instrument(span.clone()).await;
+        span.record("code", answer.as_ref().err().map_or(tonic::Code::Ok, Status::code) as i32);
+        answer.map(Response::new)
     }
 }
 
 impl Inner {
+    async fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<IstioCertificateResponse, Status> {
+        self.metrics.csr.inc();
+        let client = request.extensions().get::<ClientCert>().and_then(|cert| cert.0.clone());
+        let Config { authenticators, trust_domain, .. } = &self.config;
+        let caller = authn::caller(request.metadata(), client.as_ref(), authenticators, trust_domain).await;
+        let id = caller.map_err(|error| self.not_authenticated(&error))?;
+        tracing::Span::current().record("id", id.as_str());
+        self.sign(&id, request.get_ref())
+    }
+
     fn not_authenticated(&self, error: &AuthnError) -> Status {
         self.metrics.authentication_failure.inc();
         tracing::info!(%error, "caller not authenticated");

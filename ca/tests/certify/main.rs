@@ -1,9 +1,12 @@
 //! The running CA over real TLS and gRPC: who gets which certificate, and what a peer says to it.
 
+#[path = "../../../core/tests/support/collector.rs"]
+mod collector;
 #[path = "../../../core/tests/support/daemon.rs"]
 mod daemon;
 mod process;
 mod support;
+mod telemetry;
 
 use std::time::Duration;
 

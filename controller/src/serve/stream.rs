@@ -226,7 +226,9 @@ impl<W: Wire> Running<W> {
         let closed = |_| Status::unavailable("the controller is shutting down; connect again");
         let turn = Arc::clone(&self.shared.translations).acquire_owned().await.map_err(closed)?;
         let connection = Arc::clone(&self.connection);
+        let span = tracing::info_span!("push", proxy = connection.client.name(), kind = %due.kind);
         let work = move || {
+            let _entered = span.enter();
             let _turn = turn;
             let wanted = connection.session.lock().wanted(due.kind);
             let set = snapshot.resources(&connection.client, due.kind, &wanted);

@@ -71,6 +71,24 @@ impl Daemon {
         assert!(sent.success());
     }
 
+    /// The same for one that logs nothing: once it handles the signal itself (Linux tells).
+    pub async fn terminate_when_it_handles_signals(&self) {
+        let status = format!("/proc/{}/status", self.child.id().expect("it runs"));
+        let caught = || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0").trim();
+            // SIGTERM is 15, bits count from signal 1.
+            u64::from_str_radix(mask, 16).unwrap_or(0) & (1 << 14) != 0
+        };
+        let wait = async {
+            while !caught() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("it never handles SIGTERM"));
+        self.terminate();
+    }
+
     /// Kills it where it stands (SIGKILL).
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();

@@ -180,6 +180,9 @@ impl Client {
     fn apply(&mut self, kind: Kind, update: Update) -> (Vec<Named>, Vec<Named>) {
         let versions =
             update.resources.iter().map(|(name, version, _)| (name.clone(), version.clone())).collect::<Vec<_>>();
+        let span =
+            tracing::info_span!("xds", ?kind, resources = update.resources.len(), removed = update.removed.len());
+        let _entered = span.enter();
         let errors = self.store.apply(kind, update);
         for (name, error) in &errors {
             tracing::warn!(resource = %name, %error, "refused");
