@@ -9,6 +9,7 @@ pub mod labels;
 pub mod listeners;
 pub mod mesh;
 pub mod peer_authentication;
+pub mod pods;
 pub mod references;
 pub mod services;
 pub mod table;

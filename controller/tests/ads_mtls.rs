@@ -2,47 +2,19 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/pki.rs"]
+mod pki;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use client::{Fixture, NODE, Stream, World};
 use ferromesh_controller::serve::{Kind, ServerConfig, ServerTls};
-use ferromesh_core::{TrustDomain, tls};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    SanType,
-};
-use rustls_pki_types::ServerName;
+use ferromesh_core::TrustDomain;
+use pki::{Root, root};
 use tonic::Code;
 
-type Root = CertifiedIssuer<'static, KeyPair>;
-
-fn root() -> Root {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// Certificate and key of `names` as PEM.
-fn leaf(root: &Root, names: Vec<SanType>) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.subject_alt_names = names;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    (params.signed_by(&key, root).unwrap().pem(), key.serialize_pem())
-}
-
 async fn server(root: &Root, folder: &Path) -> Fixture {
-    let (cert, key) = leaf(root, vec![SanType::DnsName("controller".try_into().unwrap())]);
-    let write = |name: &str, text: &str| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let files = (write("cert.pem", &cert), write("key.pem", &key), write("roots.pem", &root.pem()));
+    let files = pki::server_files(root, folder);
     let domain = TrustDomain::new("cluster.local").unwrap();
     let tls = ServerTls::from_files(&files.0, &files.1, &files.2, domain).unwrap();
     let world = World::default().with(Kind::Listener, "l", 1);
@@ -51,24 +23,7 @@ async fn server(root: &Root, folder: &Path) -> Fixture {
 
 /// The first answer that a client with this certificate gets.
 async fn ask(server: &Fixture, root: &Root, certificate: Option<(&Root, &str)>) -> Result<String, Option<Code>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(root.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match certificate {
-        Some((issuer, id)) => {
-            let (cert, key) = leaf(issuer, vec![SanType::URI(id.try_into().unwrap())]);
-            let chain = tls::certs_from_pem(cert.as_bytes(), "test").unwrap();
-            config.with_client_auth_cert(chain, tls::key_from_pem(key.as_bytes(), "test").unwrap()).unwrap()
-        }
-        None => config.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("controller").unwrap();
-    let io = connector.connect(name, server.tcp().await).await.map_err(|_| None)?;
+    let io = pki::connect(server.tcp().await, root, certificate).await.map_err(|_| None)?;
     let mut stream = Stream::delta(io, NODE).await.map_err(|_| None)?;
     stream.subscribe(Kind::Listener, &["*"]).await;
     match stream.next().await {

@@ -6,6 +6,8 @@ mod client;
 mod collector;
 #[path = "../../core/tests/support/daemon.rs"]
 mod daemon;
+#[path = "support/pki.rs"]
+mod pki;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -150,4 +152,76 @@ async fn each_view_and_each_push_is_a_span_at_the_collector() {
     assert!(named("view").is_some(), "{spans:?}");
     let push = named("push").unwrap_or_else(|| panic!("{spans:?}"));
     assert!(push.attributes.contains(&("proxy".to_owned(), "web-0.default".to_owned())), "{push:?}");
+}
+
+fn pod(name: &str, account: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: default, labels: {{app: {name}}}}}\n\
+         spec: {{serviceAccountName: {account}, containers: [{{name: app}}]}}\n\
+         status: {{phase: Running, podIP: 10.0.0.1}}\n"
+    )
+}
+
+/// The stream of a proxy with the certificate of service account `web` that says to be this pod.
+async fn as_web(
+    xds: SocketAddr,
+    root: &pki::Root,
+    pod: &str,
+) -> Stream<
+    ferromesh_proto::envoy::service::discovery::v3::DeltaDiscoveryRequest,
+    ferromesh_proto::envoy::service::discovery::v3::DeltaDiscoveryResponse,
+> {
+    let tcp = tokio::net::TcpStream::connect(xds).await.unwrap();
+    let own = (root, "spiffe://cluster.local/ns/default/sa/web");
+    let io = pki::connect(tcp, root, Some(own)).await.unwrap();
+    let node = format!("sidecar~10.0.0.1~{pod}.default~default.svc.cluster.local");
+    let mut stream = Stream::delta(io, &node).await.unwrap();
+    stream.subscribe(Kind::Cluster, &["*"]).await;
+    stream
+}
+
+#[tokio::test]
+async fn a_proxy_gets_the_configuration_of_pods_of_its_own_account_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (yaml, certs) = (folder.path().join("yaml"), folder.path().join("certs"));
+    std::fs::create_dir(&yaml).unwrap();
+    std::fs::create_dir(&certs).unwrap();
+    let file = yaml.join("all.yaml");
+    std::fs::write(&file, SHOP.to_owned() + &pod("web-0", "web") + &pod("admin-0", "admin")).unwrap();
+    let root = pki::root();
+    let (cert, key, roots) = pki::server_files(&root, &certs);
+    let [cert, key, roots] = [&cert, &key, &roots].map(|path| path.to_str().unwrap());
+    let more = ["--tls-cert", cert, "--tls-key", key, "--client-roots", roots];
+    let mut controller = Process::start(&yaml, &more).await;
+
+    let mut own = as_web(controller.xds, &root, "web-0").await;
+    assert!(own.accept().await.contains(SHOP_CLUSTER));
+    let refused = as_web(controller.xds, &root, "admin-0").await.next().await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    assert!(refused.message().contains("pod default/admin-0") && refused.message().contains("\"admin\""), "{refused}");
+    controller.daemon.says(&["a proxy was refused", "default/admin-0"]).await;
+
+    // A pod that has not been heard of is served when it has.
+    let early = as_web(controller.xds, &root, "web-1").await.next().await.unwrap_err();
+    assert_eq!(early.code(), tonic::Code::Unavailable);
+    let three = SHOP.to_owned() + &pod("web-0", "web") + &pod("admin-0", "admin") + &pod("web-1", "web");
+    std::fs::write(&file, &three).unwrap();
+    loop {
+        let mut stream = as_web(controller.xds, &root, "web-1").await;
+        if let Ok(Some(response)) = stream.next().await {
+            assert!(client::text(&response).contains(SHOP_CLUSTER));
+            break;
+        }
+    }
+
+    // Who loses the pod to another account loses the stream; nothing of the new owner's is sent.
+    std::fs::write(&file, three.replace(&pod("web-0", "web"), &pod("web-0", "admin"))).unwrap();
+    let ended = loop {
+        match own.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), tonic::Code::PermissionDenied);
 }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::Compile;
 use crate::envoyfilter::Facts;
 use crate::index::{Changes, View};
+use crate::serve::client::ClientError;
 use crate::serve::hub::Affected;
 use crate::serve::session::Wanted;
 use crate::serve::{Client, Kind, Kinds, Resource, ResourceSet, Snapshot};
@@ -84,6 +85,10 @@ impl Scene {
 }
 
 impl Snapshot for Scene {
+    fn admits(&self, client: &Client) -> Result<(), ClientError> {
+        client.check_pod(self.view.pods.named(&client.id.namespace, &client.id.pod).map(|pod| &**pod))
+    }
+
     fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet {
         let Some(node) = node(client) else { return ResourceSet::default() };
         match self.shared(&node, kind, &wanted.names) {

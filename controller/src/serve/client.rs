@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use ferromesh_core::{NodeId, SpiffeId};
 use ferromesh_proto::envoy::config::core::v3::Node;
 use ferromesh_proto::json::struct_to_json;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
+
+use crate::index::pods::service_account;
 
 /// Longest node id.
 const MAX_NODE_ID: usize = 1024;
@@ -61,6 +64,19 @@ pub enum ClientError {
         /// The service account that it claims.
         service_account: String,
     },
+    /// The pod belongs to someone else.
+    #[error("{identity} may not be pod {pod}: that pod runs as service account {service_account:?}")]
+    Pod {
+        /// Who asks.
+        identity: String,
+        /// The pod that it claims to be, as `<namespace>/<name>`.
+        pod: String,
+        /// The service account of that pod.
+        service_account: String,
+    },
+    /// There is no such pod, or it has not been heard of yet.
+    #[error("pod {0} is not known here (yet); connect again, or create it")]
+    UnknownPod(String),
 }
 
 impl Client {
@@ -96,6 +112,23 @@ impl Client {
             service_account = own;
         }
         Ok(Self { proto, id, metadata, service_account, peer })
+    }
+
+    /// Checks the pod that the proxy says to be against the identity that it proved: who may run as one account of a
+    /// namespace must not read what is meant for another's pods. Without TLS there is nothing to check against.
+    ///
+    /// # Errors
+    /// If the pod runs as another service account, or is not there.
+    pub fn check_pod(&self, pod: Option<&Pod>) -> Result<(), ClientError> {
+        let Some(identity) = &self.peer.identity else { return Ok(()) };
+        let name = || format!("{}/{}", self.id.namespace, self.id.pod);
+        let pod = pod.ok_or_else(|| ClientError::UnknownPod(name()))?;
+        let account = service_account(pod);
+        if identity.service_account() == Some(account) {
+            return Ok(());
+        }
+        let identity = identity.as_str().to_owned();
+        Err(ClientError::Pod { identity, pod: name(), service_account: account.to_owned() })
     }
 
     /// The name that `syncz` shows: `<pod>.<namespace>`.
@@ -145,6 +178,26 @@ mod tests {
         assert!(matches!(other_account, Err(ClientError::Identity { .. })));
         let no_workload = identify(WEB, json!({}), Some("spiffe://cluster.local/somebody"));
         assert!(matches!(no_workload, Err(ClientError::Identity { .. })));
+    }
+
+    #[test]
+    fn a_proxy_may_only_be_a_pod_of_its_own_account() {
+        let pod = |account: Value| serde_json::from_value::<Pod>(json!({"spec": account})).unwrap();
+        let web = pod(json!({"containers": [], "serviceAccountName": "web"}));
+        let (admin, unnamed) = (
+            pod(json!({"containers": [], "serviceAccountName": "admin"})),
+            pod(json!({"containers": [], "serviceAccountName": ""})),
+        );
+        let client = identify(WEB, json!({}), Some(WEB_ID)).unwrap();
+        assert_eq!(client.check_pod(Some(&web)), Ok(()));
+        let error = client.check_pod(Some(&admin)).unwrap_err().to_string();
+        assert_eq!(error, format!("{WEB_ID} may not be pod default/web-0: that pod runs as service account \"admin\""));
+        assert!(matches!(client.check_pod(Some(&unnamed)), Err(ClientError::Pod { .. })));
+        assert_eq!(client.check_pod(None), Err(ClientError::UnknownPod("default/web-0".into())));
+        let default = identify(WEB, json!({}), Some("spiffe://cluster.local/ns/default/sa/default")).unwrap();
+        assert_eq!(default.check_pod(Some(&unnamed)), Ok(()));
+        let unproved = identify(WEB, json!({}), None).unwrap();
+        assert_eq!((unproved.check_pod(Some(&admin)), unproved.check_pod(None)), (Ok(()), Ok(())));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::client::ClientError;
 use super::session::{Protocol, Session, TypeSync, Wanted};
 use super::{Client, Kind, Kinds, ResourceSet};
 
@@ -19,6 +20,15 @@ const HISTORY: usize = 64;
 pub trait Snapshot: Send + Sync + 'static {
     /// The resources of `kind` for `client`: all that apply if the wildcard is wanted, and the named ones that exist.
     fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet;
+
+    /// Whether `client` is what it says to be, as far as this state knows.
+    ///
+    /// # Errors
+    /// Why it may not be served: [`ClientError::UnknownPod`] may mend itself, everything else does not.
+    fn admits(&self, client: &Client) -> Result<(), ClientError> {
+        let _ = client;
+        Ok(())
+    }
 }
 
 /// Which types a step from one view to the next may have changed for a client.

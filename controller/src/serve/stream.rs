@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Status;
 
-use super::client::Peer;
+use super::client::{ClientError, Peer};
 use super::hub::{Connection, Registered, World};
 use super::session::{Answer, Due, Limits, Push, Session};
 use super::wire::Wire;
@@ -123,7 +123,7 @@ impl<W: Wire> Running<W> {
         &mut self,
         requests: &mut (impl Stream<Item = Result<W::Request, Status>> + Unpin),
     ) -> Result<(), Status> {
-        self.look();
+        self.look()?;
         loop {
             if !self.push().await? {
                 return Ok(());
@@ -142,7 +142,7 @@ impl<W: Wire> Running<W> {
                     }
                 }
                 changed = self.world.changed() => match changed {
-                    Ok(()) => self.look(),
+                    Ok(()) => self.look()?,
                     Err(_) => return Err(Status::unavailable("the controller has ended; connect again")),
                 },
                 () = async { sleep_until(alarm.unwrap_or_else(Instant::now)).await }, if alarm.is_some() => self.ring(),
@@ -171,14 +171,26 @@ impl<W: Wire> Running<W> {
         Ok(())
     }
 
-    /// Takes the newest view in.
-    fn look(&mut self) {
-        let Some(world) = self.world.borrow_and_update().clone() else { return };
+    /// Takes the newest view in, if the proxy is in it what it says to be. A proxy whose pod has gone keeps what it has.
+    fn look(&mut self) -> Result<(), Status> {
+        let Some(world) = self.world.borrow_and_update().clone() else { return Ok(()) };
+        match world.snapshot.admits(&self.connection.client) {
+            Ok(()) => {}
+            Err(ClientError::UnknownPod(_)) if self.snapshot.is_some() => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "a proxy was refused");
+                return Err(match error {
+                    ClientError::UnknownPod(_) => Status::unavailable(error.to_string()),
+                    _ => Status::permission_denied(error.to_string()),
+                });
+            }
+        }
         let (kinds, since) = world.after(self.generation, &self.connection.client);
         self.generation = world.generation;
         self.snapshot = Some(Arc::clone(&world.snapshot));
         self.connection.session.lock().on_change(kinds);
         self.changed_since = self.changed_since.or(since);
+        Ok(())
     }
 
     /// Sends what is due; false if the client has gone.

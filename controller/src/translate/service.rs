@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names;
 use super::protocol::Protocol;
-use crate::index::{Key, View, labels};
+use crate::index::{Key, View, labels, pods};
 
 /// How a Service is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +117,7 @@ pub fn is_meshed(pod: &Pod) -> bool {
 /// The SPIFFE IDs that a pod may show: in the trust domain and its aliases.
 pub fn identities<'a>(view: &'a View, pod: &Pod) -> impl Iterator<Item = String> + 'a {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-    let account = account.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let account = pods::service_account(pod).to_owned();
     let domains = std::iter::once(&view.mesh.trust_domain).chain(&view.mesh.trust_domain_aliases);
     domains.map(move |domain| format!("spiffe://{domain}/ns/{namespace}/sa/{account}"))
 }

@@ -77,11 +77,7 @@ impl<'a> Scene<'a> {
     /// Whether the pod that it says to be is there, with the service account that it has. A pod that merely shares a
     /// gateway's account does not get that gateway's secrets under its own name.
     pub(super) fn is_its_pod(&self) -> bool {
-        let account = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-        self.pod.is_some_and(|pod| {
-            let account = account(pod).filter(|account| !account.is_empty());
-            account.as_deref().unwrap_or("default") == self.node.service_account
-        })
+        self.pod.is_some_and(|pod| crate::index::pods::service_account(pod) == self.node.service_account)
     }
 
     pub(super) fn is_laptop(&self) -> bool {
