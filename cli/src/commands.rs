@@ -30,6 +30,20 @@ impl Failure {
     }
 }
 
+/// A namespace that cannot be one is a slip of the keyboard, not an empty result.
+fn check_namespace(namespace: Option<&str>) -> Result<(), Failure> {
+    let is_one = |name: &str| {
+        let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=63).contains(&name.len()) && name.bytes().all(inside) && !name.starts_with('-') && !name.ends_with('-')
+    };
+    match namespace.filter(|name| !is_one(name)) {
+        Some(name) => Err(Failure::usage(anyhow::anyhow!(
+            "{name:?} cannot be a namespace: lower-case letters, digits and hyphens, at most 63 (RFC 1123)"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Runs a command.
 ///
 /// # Errors

@@ -19,9 +19,15 @@ use crate::output::{self, Colour};
 /// # Errors
 /// If the input cannot be read.
 pub async fn run(args: &Analyze) -> Result<Exit, Failure> {
+    super::check_namespace(Some(&args.namespace))?;
     let view = read(args).await.map_err(Failure::usage)?;
     let findings = analyze::analyze(&view, &Translator::new().facts(&view));
-    let problems = view.problems.as_slice();
+    let mut problems = view.problems.as_ref().clone();
+    if args.folder.as_os_str() == "-" {
+        // The file that it was kept in is nobody's business.
+        problems.iter_mut().for_each(|problem| problem.file = "(standard input)".into());
+    }
+    let problems = problems.as_slice();
     let value = json!({ "findings": findings, "problems": problems });
     output::value(args.output, &value, |_| shown(&findings, problems)).map_err(Failure::usage)?;
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error)

@@ -14,6 +14,7 @@ use crate::{Exit, output};
 /// # Errors
 /// If no mesh runs, or it has no such workload.
 pub async fn run(args: &Config) -> Result<Exit, Failure> {
+    super::check_namespace(args.namespace.as_deref())?;
     let value = fetch(args).await?;
     output::value(args.output, &value, |wide| shown(args.part, &value, wide)).map_err(Failure::usage)?;
     Ok(Exit::Ok)

@@ -14,6 +14,15 @@ use crate::{Exit, output};
 /// # Errors
 /// If no mesh runs, or it knows no such kind or object.
 pub async fn run(args: &Get) -> Result<Exit, Failure> {
+    let word =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    if !word(&args.kind) {
+        return Err(Failure::usage(anyhow!(
+            "{:?} is not a kind; write e.g. httproutes (ferromesh get --help)",
+            args.kind
+        )));
+    }
+    super::check_namespace(args.namespace.as_deref())?;
     let objects = fetch(args).await?;
     if let (Some(name), true) = (&args.name, objects.is_empty()) {
         return Err(Failure::usage(anyhow!("{} {name:?} is not there", args.kind)));

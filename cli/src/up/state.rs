@@ -70,7 +70,9 @@ impl MeshState {
         let bytes = std::fs::read(&path).with_context(|| {
             format!("no mesh runs here ({} is not there); start one with: ferromesh up -f FOLDER", path.display())
         })?;
-        serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!("{} is damaged; remove it and start the mesh again: ferromesh up -f FOLDER", path.display())
+        })
     }
 
     /// The pod that a word names: a pod, or the first of a Deployment or gateway.
@@ -86,7 +88,8 @@ impl MeshState {
         let found = self.pods.iter().find(fits);
         found.map(|(key, pod)| (key.as_str(), pod)).with_context(|| {
             let known: Vec<&str> = self.pods.keys().map(String::as_str).collect();
-            format!("no workload {word:?} in this mesh; there are: {}", known.join(", "))
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            format!("no workload {word:?} in this mesh; there are: {known}")
         })
     }
 }

@@ -24,7 +24,7 @@ fn standard_input_is_analyzed() {
     assert_eq!(run(&runtime(), &["analyze", "-f", "-"], good).0, Some(0));
     let (code, stdout, _) = run(&runtime(), &["analyze", "-f", "-"], "kind: [\n");
     assert_eq!(code, Some(1), "{stdout}");
-    assert!(stdout.contains("not valid YAML"), "{stdout}");
+    assert!(stdout.contains("(standard input):1: not valid YAML"), "{stdout}");
 }
 
 #[test]
@@ -38,6 +38,14 @@ fn wrong_input_is_exit_code_2_and_a_missing_mesh_is_3() {
         (&["analyze", "-f", "/nowhere"], 2, "cannot read /nowhere"),
         (&["get", "gateways", "-n", "a", "-A"], 2, "cannot be used with"),
         (&["config", "web", "nothing"], 2, "possible values: listeners"),
+        (&["analyze", "-f", "examples/tutorial", "-n", "Not Good"], 2, "cannot be a namespace"),
+        (&["get", "../metrics"], 2, "is not a kind"),
+        (&["get", "gate ways"], 2, "is not a kind"),
+        (&["get", "gateways", "-n", "under_score"], 2, "cannot be a namespace"),
+        (&["config", "web", "routes", "-n", ""], 2, "cannot be a namespace"),
+        (&["get", "gateways", "-o", "xml"], 2, "possible values: table, wide, json, yaml"),
+        (&["completion", "tcsh"], 2, "possible values: bash"),
+        (&["version", "extra"], 2, "unexpected argument"),
         (&["get", "gateways"], 3, "start one with: ferromesh up -f FOLDER"),
         (&["config", "web", "routes"], 3, "start one with: ferromesh up -f FOLDER"),
     ];
@@ -56,4 +64,62 @@ fn a_mesh_that_died_is_said_to_be_gone() {
     let (code, _, stderr) = run(&runtime, &["get", "gateways"], "");
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.contains("did it end?"), "{stderr}");
+}
+
+#[test]
+fn input_that_is_no_yaml_is_named_with_its_line_and_nothing_hangs_or_panics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).expect("written");
+    write("binary.yaml", b"\xff\xfe\0\x80");
+    write("deep.yaml", "[".repeat(20_000).as_bytes());
+    let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+    for n in 1..12 {
+        bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","));
+    }
+    write("bomb.yaml", bomb.as_bytes());
+    write("good.yaml", b"apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n");
+    std::os::unix::fs::symlink(".", folder.path().join("circle")).expect("a link");
+    let path = folder.path().to_str().expect("UTF-8");
+    let (code, stdout, stderr) = run(&runtime(), &["analyze", "-f", path], "");
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
+    let one_line = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for says in ["binary.yaml: cannot be read", "deep.yaml:1: not valid YAML", "bomb.yaml:"] {
+        assert!(one_line.contains(says), "{says}: {stdout}");
+    }
+    assert!(!one_line.contains("circle"), "{stdout}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
+fn a_pipe_among_the_files_is_passed_over_not_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let (code, stdout, _) = run(&runtime(), &["analyze", "-f", folder.path().to_str().expect("UTF-8")], "");
+    assert_eq!(code, Some(0), "{stdout}");
+}
+
+#[test]
+fn a_damaged_state_file_is_said_to_be_and_how_to_go_on() {
+    let runtime = runtime();
+    std::fs::write(runtime.path().join("ferromesh-mesh.json"), "{{").expect("a file");
+    for args in [&["get", "gateways"][..], &["config", "web", "routes"]] {
+        let (code, _, stderr) = run(&runtime, args, "");
+        assert_eq!(code, Some(3), "{stderr}");
+        assert!(stderr.contains("is damaged; remove it"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_without_a_panic() {
+    let mut child = std::process::Command::new(super::BINARY)
+        .args(["completion", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -154,7 +154,7 @@ impl Reader {
         let root = self.folder.path.clone();
         let mut found = BTreeMap::new();
         let listed = if root.is_dir() {
-            list(&root, 0, &mut found)
+            list(&root, &mut Vec::new(), &mut found)
         } else {
             root.metadata().map(|meta| found.extend([(root.clone(), stamp(&meta))]))
         };
@@ -200,10 +200,18 @@ fn stamp(meta: &std::fs::Metadata) -> Stamp {
     (meta.modified().ok(), meta.len())
 }
 
-/// Finds the YAML and JSON files below a folder; hidden ones are passed over.
-fn list(folder: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+/// Finds the YAML and JSON files below a folder; hidden ones are passed over, and what is no file (a pipe would be waited
+/// for). Links are followed, but not back into a folder of `above`.
+fn list(folder: &Path, above: &mut Vec<PathBuf>, found: &mut BTreeMap<PathBuf, Stamp>) -> std::io::Result<()> {
+    let real = folder.canonicalize()?;
+    if above.contains(&real) || above.len() > DEEPEST {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder)?;
+    above.push(real);
+    for entry in entries {
+        // One that cannot be read any more has gone.
+        let Ok(path) = entry.map(|entry| entry.path()) else { continue };
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         // A file that went away since it was listed, or a link to nothing, is not there.
         let Ok(meta) = path.metadata() else { continue };
@@ -211,14 +219,15 @@ fn list(folder: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Stamp>) -> st
             continue;
         }
         if meta.is_dir() {
-            if depth < DEEPEST
-                && let Err(error) = list(&path, depth + 1, found)
-            {
+            if let Err(error) = list(&path, above, found) {
                 tracing::warn!(%error, path = %path.display(), "a folder cannot be read and is passed over");
             }
-        } else if path.extension().is_some_and(|word| word == "yaml" || word == "yml" || word == "json") {
+        } else if meta.is_file()
+            && path.extension().is_some_and(|word| word == "yaml" || word == "yml" || word == "json")
+        {
             found.insert(path, stamp(&meta));
         }
     }
+    above.pop();
     Ok(())
 }
