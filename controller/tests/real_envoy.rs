@@ -72,7 +72,7 @@ async fn takes_a_change_without_failing_a_request(api: Api, test: &str) {
     let listen = envoy::free_port();
     let server = Fixture::start(world(listen, old)).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut envoy = Envoy::start(&binary, folder.path(), GATEWAY, &json!({}), api, server.port());
+    let mut envoy = Envoy::start(&binary, folder.path(), GATEWAY, &json!({}), api, server.port(), None);
     let synced = |generation| {
         let sync = server.hub.sync();
         sync.len() == 1 && sync[0].generation == generation && sync[0].types.len() == 4 && sync[0].is_synced()

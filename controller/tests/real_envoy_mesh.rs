@@ -1,22 +1,63 @@
-//! A folder of YAML through the whole controller to real Envoys: a gateway and a sidecar, nothing rejected.
+//! A folder of YAML through the whole controller to real Envoys: a gateway and a sidecar, with mTLS between them by
+//! certificates of the CA that the proxy's agent hands to Envoy; nothing rejected.
 
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/envoy.rs"]
 mod envoy;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{PATIENCE, eventually};
 use envoy::{Api, Envoy};
+use ferromesh_ca::{Ca, RunningCa, StaticTokens};
 use ferromesh_controller::app::{Config, Controller};
 use ferromesh_controller::serve::{Address, Kind};
 use ferromesh_controller::source::{Folder, FolderOptions};
+use ferromesh_core::{SpiffeId, TrustDomain};
+use ferromesh_proxy::identity;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 const GATEWAY: &str = "router~127.0.0.1~edge-0.default~default.svc.cluster.local";
 const SIDECAR: &str = "sidecar~127.0.0.1~other-0.default~default.svc.cluster.local";
+
+/// What `ferromesh-proxy --sds-only` runs, in a thread of its own: a certificate from the CA, served on a Unix socket.
+struct Agent {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Agent {
+    fn start(ca: &RunningCa, tokens: &StaticTokens, account: &str, socket: PathBuf) -> Self {
+        let id = SpiffeId::workload(&TrustDomain::default(), "default", account).unwrap();
+        tokens.add(account, id.clone());
+        let config = identity::Config::new(ca.addr(), ca.root_pem(), account, id);
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            tokio::task::LocalSet::new().block_on(&runtime, async {
+                let secrets = Arc::default();
+                let renewal = identity::start(config, Arc::clone(&secrets));
+                tokio::select! {
+                    served = identity::serve_sds(&socket, secrets) => served.unwrap(),
+                    _ = stopped => {}
+                }
+                renewal.abort();
+            });
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
 
 struct Mesh {
     controller: Controller,
@@ -24,6 +65,8 @@ struct Mesh {
     file: std::path::PathBuf,
     gateway: u16,
     proxy: u16,
+    /// Where the sidecar takes in what is for its application.
+    listen: u16,
 }
 
 impl Mesh {
@@ -49,7 +92,7 @@ impl Mesh {
         let controller = Controller::start(config).await.unwrap();
         tokio::time::timeout(PATIENCE, controller.ready()).await.unwrap();
         assert_eq!(**controller.problems(), [], "the fixture is read whole");
-        Self { controller, yaml, file, gateway, proxy }
+        Self { controller, yaml, file, gateway, proxy, listen }
     }
 
     fn xds_port(&self) -> u16 {
@@ -86,9 +129,18 @@ async fn serves_the_folder(api: Api, test: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mesh = Mesh::start(folder.path()).await;
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let metadata = json!({"NAMESPACE": "default", "SERVICE_ACCOUNT": "default", "CLUSTER_ID": "Kubernetes"});
-    let gateway = Envoy::start(&binary, one.path(), GATEWAY, &metadata, api, mesh.xds_port());
-    let sidecar = Envoy::start(&binary, two.path(), SIDECAR, &metadata, api, mesh.xds_port());
+    let tokens = Arc::new(StaticTokens::default());
+    let mut config = ferromesh_ca::Config::new(([127, 0, 0, 1], 0).into(), TrustDomain::default());
+    config.authenticators.push(Arc::clone(&tokens) as _);
+    let ca = Ca::start(config).await.unwrap();
+    let start = |folder: &Path, node: &str, account: &str| {
+        let socket = folder.join("sds.sock");
+        let agent = Agent::start(&ca, &tokens, account, socket.clone());
+        let metadata = json!({"NAMESPACE": "default", "SERVICE_ACCOUNT": account, "CLUSTER_ID": "Kubernetes"});
+        (Envoy::start(&binary, folder, node, &metadata, api, mesh.xds_port(), Some(&socket)), agent)
+    };
+    let (gateway, _edge_agent) = start(one.path(), GATEWAY, "edge");
+    let (sidecar, _other_agent) = start(two.path(), SIDECAR, "other");
     let logs = || gateway.log() + &sidecar.log();
     mesh.synced(2, &[&gateway, &sidecar]).await;
 
@@ -106,6 +158,10 @@ async fn serves_the_folder(api: Api, test: &str) {
     // The application's sidecar lets three pass, from the gateway and from a sibling alike.
     let other = envoy::get(mesh.gateway, "shop.example", "/other").await.unwrap();
     assert!(other.starts_with("HTTP/1.1 200") && other.contains("other\n"), "{other}\n{}", logs());
+    // It came by mTLS: the application sees whose certificate the sidecar saw, and nothing else gets in.
+    assert!(other.contains("URI=spiffe://cluster.local/ns/default/sa/edge"), "{other}\n{}", logs());
+    let plain = envoy::get(mesh.listen, "other.default", "/other").await.unwrap_or_default();
+    assert!(!plain.contains("200 OK"), "STRICT let plaintext in: {plain}");
     let outbound = envoy::get(mesh.proxy, "shop-v1.default", "/").await.unwrap();
     assert!(outbound.starts_with("HTTP/1.1 200") && outbound.contains("shop v1"), "{outbound}\n{}", logs());
     let mut limited = 0;

@@ -34,7 +34,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy with ADS from `xds_port` on loopback.
+    /// Starts Envoy with ADS from `xds_port` on loopback, and the workload's secrets from the socket `sds` if there is one.
     pub fn start(
         binary: &Path,
         folder: &Path,
@@ -42,11 +42,31 @@ impl Envoy {
         metadata: &serde_json::Value,
         api: Api,
         xds_port: u16,
+        sds: Option<&Path>,
     ) -> Self {
         let api = match api {
             Api::Delta => "DELTA_GRPC",
             Api::StateOfTheWorld => "GRPC",
         };
+        let http2 = serde_json::json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }});
+        let cluster = |name: &str, address: serde_json::Value| {
+            serde_json::json!({
+                "name": name, "type": "STATIC", "connect_timeout": "1s", "typed_extension_protocol_options": http2,
+                "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
+                    {"endpoint": {"address": address}},
+                ]}]},
+            })
+        };
+        let mut clusters = vec![cluster(
+            "xds-grpc",
+            serde_json::json!({"socket_address": {"address": "127.0.0.1", "port_value": xds_port}}),
+        )];
+        clusters.extend(
+            sds.map(|path| cluster("sds-grpc", serde_json::json!({"pipe": {"path": path.display().to_string()}}))),
+        );
         let bootstrap = serde_json::json!({
             "node": {"id": node, "cluster": "test", "metadata": metadata},
             "dynamic_resources": {
@@ -57,17 +77,13 @@ impl Envoy {
                 "cds_config": {"ads": {}, "resource_api_version": "V3"},
                 "lds_config": {"ads": {}, "resource_api_version": "V3"},
             },
-            "static_resources": {"clusters": [{
-                "name": "xds-grpc", "type": "STATIC", "connect_timeout": "1s",
-                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http2_protocol_options": {}},
-                }},
-                "load_assignment": {"cluster_name": "xds-grpc", "endpoints": [{"lb_endpoints": [{"endpoint": {
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": xds_port}},
-                }}]}]},
-            }]},
+            "static_resources": {"clusters": clusters},
         });
+        Self::run(binary, folder, &bootstrap)
+    }
+
+    /// Starts Envoy with this bootstrap.
+    pub fn run(binary: &Path, folder: &Path, bootstrap: &serde_json::Value) -> Self {
         let config = folder.join("bootstrap.json");
         std::fs::write(&config, bootstrap.to_string()).unwrap();
         let log = folder.join("envoy.log");
