@@ -36,6 +36,8 @@ pub mod app;
 pub mod args;
 pub mod authn;
 pub mod csr;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod issue;
 pub mod issuer;
 pub mod limit;

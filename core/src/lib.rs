@@ -12,6 +12,8 @@
 
 pub mod args;
 pub mod backoff;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod identity;
 pub mod names;
 pub mod ports;

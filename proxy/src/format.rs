@@ -17,6 +17,8 @@ use crate::route::SelectedRoute;
 use crate::route::matcher::metadata::Dynamic;
 use crate::stream::{Connection, FilterState, Stream, Upstream};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod json;
 mod operator;
 mod parse;

@@ -15,10 +15,12 @@ use crate::text::Text;
 
 pub mod exchange;
 pub mod filters;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod grpc_timeout;
 pub mod h1;
 pub mod h2;
-mod head;
+pub(crate) mod head;
 pub mod local_reply;
 pub mod manager;
 mod respond;

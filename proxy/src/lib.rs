@@ -44,6 +44,8 @@ pub mod config;
 pub mod context;
 pub mod daemon;
 pub mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod grpc;
 pub mod http;
 pub mod identity;

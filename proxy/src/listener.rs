@@ -22,6 +22,8 @@ mod balance;
 mod decode;
 mod filter;
 mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod hello;
 mod matcher;
 mod proxy_header;

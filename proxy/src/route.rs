@@ -320,6 +320,8 @@ pub struct RateLimit {
 }
 
 pub mod decode;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod hash;
 pub mod header_rules;
 pub mod matcher;

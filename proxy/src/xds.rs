@@ -10,6 +10,8 @@
 
 pub mod client;
 pub mod dump;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod routed;
 pub mod session;
 pub mod store;

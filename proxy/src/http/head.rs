@@ -13,7 +13,7 @@ use crate::text::Text;
 
 mod forwarded;
 mod joined;
-mod path;
+pub(crate) mod path;
 mod xfcc;
 
 pub(super) use forwarded::append_for as append_forwarded_for;

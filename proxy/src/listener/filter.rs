@@ -156,7 +156,7 @@ async fn inspect_tls(arrival: &mut Arrival, limit: usize, close_on_error: bool) 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What the first bytes say about HTTP; `None` if more are needed, an empty name if it is not HTTP.
-fn http_version(bytes: &[u8]) -> Option<&'static str> {
+pub(super) fn http_version(bytes: &[u8]) -> Option<&'static str> {
     let common = bytes.len().min(PREFACE.len());
     if bytes[..common] == PREFACE[..common] {
         return (common == PREFACE.len()).then_some("h2c");

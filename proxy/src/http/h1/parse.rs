@@ -76,11 +76,10 @@ const fn too_large() -> Refusal {
 /// If what is there cannot become a head.
 pub fn take_head(input: &mut BytesMut, scanned: &mut usize, settings: Settings) -> Result<Option<Bytes>, Refusal> {
     if *scanned == 0 {
-        // RFC 9112, 2.2: a server should ignore an empty line before a request line.
-        for _ in 0..2 {
-            if input.starts_with(b"\r\n") {
-                let _ = input.split_to(2);
-            }
+        // RFC 9112, 2.2: a server should ignore empty lines before a request line; all of them, so that it does not
+        // matter in which pieces they come.
+        while input.starts_with(b"\r\n") {
+            let _ = input.split_to(2);
         }
         match input.first() {
             None => return Ok(None),
