@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use ferromesh_core::SpiffeId;
 use ferromesh_core::backoff::Backoff;
+use rustls_pki_types::CertificateDer;
 
 use crate::tls::{Origin, Secret, SecretState, SecretStore};
 
@@ -146,7 +147,9 @@ async fn renew(config: &Config, secrets: &SecretStore, problem: &RefCell<Option<
     let mut rng = fastrand::Rng::new();
     let mut version = 0u64;
     loop {
-        match ca_client::fetch(config, held(secrets).as_ref()).await {
+        match ca_client::fetch(config, &ca_client::Held { certificate: held(secrets), roots: held_roots(secrets) })
+            .await
+        {
             Ok(fresh) => {
                 version += 1;
                 let expires = at(fresh.certificate.facts().not_after);
@@ -205,6 +208,13 @@ fn held(secrets: &SecretStore) -> Option<Arc<crate::tls::Certificate>> {
     match secrets.get(WORKLOAD_SECRET) {
         SecretState::Present(Secret::Certificate(certificate)) => Some(certificate),
         _ => None,
+    }
+}
+
+fn held_roots(secrets: &SecretStore) -> Vec<CertificateDer<'static>> {
+    match secrets.get(ROOT_SECRET) {
+        SecretState::Present(Secret::Validation(roots)) => roots.roots().to_vec(),
+        _ => Vec::new(),
     }
 }
 

@@ -22,8 +22,11 @@ enum Event {
     Incomplete,
 }
 
+/// Reads a head: what it says, and how its body is framed.
+type Head<'a> = &'a dyn Fn(&Bytes) -> Result<(String, Framing), ()>;
+
 /// Reads heads by `head` and their bodies, the bytes coming in these pieces.
-fn read(pieces: &[&[u8]], head: &dyn Fn(&Bytes) -> Result<(String, Framing), ()>) -> Vec<Event> {
+fn read(pieces: &[&[u8]], head: Head<'_>) -> Vec<Event> {
     let (mut input, mut events, mut scanned) = (BytesMut::new(), Vec::new(), 0);
     let mut body: Option<(Decoder, Vec<u8>)> = None;
     let mut messages = 0;
@@ -85,7 +88,7 @@ fn checked(headers: &HeaderMap) -> Vec<String> {
     headers.iter().map(line).collect()
 }
 
-fn same_in_pieces(data: &[u8], head: &dyn Fn(&Bytes) -> Result<(String, Framing), ()>) {
+fn same_in_pieces(data: &[u8], head: Head<'_>) {
     let whole = read(&[data], head);
     let bytes: Vec<&[u8]> = data.chunks(1).collect();
     let pieces: Vec<&[u8]> = data.chunks(7).collect();

@@ -27,15 +27,25 @@ pub(super) struct Fresh {
     pub(super) roots: Validation,
 }
 
-/// Asks for a certificate; `held` authenticates as client certificate where the token does not.
-pub(super) async fn fetch(config: &Config, held: Option<&Arc<Certificate>>) -> Result<Fresh, IdentityError> {
+/// What an earlier answer gave.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Authenticates as client certificate where the token does not.
+    pub(super) certificate: Option<Arc<Certificate>>,
+    /// Trusted beside those of the configuration: when the CA changes its root, its own certificate leads to one that came
+    /// with an answer, and that a file which was written before cannot know.
+    pub(super) roots: Vec<CertificateDer<'static>>,
+}
+
+/// Asks for a certificate.
+pub(super) async fn fetch(config: &Config, held: &Held) -> Result<Fresh, IdentityError> {
     let connect_error = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
     tokio::time::timeout(TIMEOUT, exchange(config, held))
         .await
         .unwrap_or_else(|_| Err(connect_error(format!("no answer in {TIMEOUT:?}"))))
 }
 
-async fn exchange(config: &Config, held: Option<&Arc<Certificate>>) -> Result<Fresh, IdentityError> {
+async fn exchange(config: &Config, held: &Held) -> Result<Fresh, IdentityError> {
     let key = KeyPair::generate().map_err(|error| IdentityError::Request(error.to_string()))?;
     let csr = request(&key, config.id.as_ref())?;
     let mut client = connect(config, held).await?;
@@ -45,7 +55,7 @@ async fn exchange(config: &Config, held: Option<&Arc<Certificate>>) -> Result<Fr
         metadata: None,
     };
     let mut request = tonic::Request::new(message);
-    if let Some(token) = token(&config.token, held.is_some())? {
+    if let Some(token) = token(&config.token, held.certificate.is_some())? {
         let mut value: MetadataValue<_> = format!("Bearer {}", token.trim())
             .parse()
             .map_err(|_| IdentityError::Request("the token has characters that a header cannot carry".into()))?;
@@ -117,10 +127,7 @@ fn token(source: &TokenSource, has_certificate: bool) -> Result<Option<String>, 
     }
 }
 
-async fn connect(
-    config: &Config,
-    held: Option<&Arc<Certificate>>,
-) -> Result<IstioCertificateServiceClient<Channel>, IdentityError> {
+async fn connect(config: &Config, held: &Held) -> Result<IstioCertificateServiceClient<Channel>, IdentityError> {
     let failed = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
     let tls = tls_config(config, held)?;
     let socket = TcpStream::connect(config.ca_address).await.map_err(|error| failed(error.to_string()))?;
@@ -142,7 +149,7 @@ async fn connect(
     Ok(client.max_decoding_message_size(MAX_ANSWER))
 }
 
-fn tls_config(config: &Config, held: Option<&Arc<Certificate>>) -> Result<rustls::ClientConfig, IdentityError> {
+fn tls_config(config: &Config, held: &Held) -> Result<rustls::ClientConfig, IdentityError> {
     let failed = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
     let pem = match &config.ca_root {
         Pem::Given(pem) => pem.to_string(),
@@ -158,11 +165,14 @@ fn tls_config(config: &Config, held: Option<&Arc<Certificate>>) -> Result<rustls
     {
         roots.add(root).map_err(|error| failed(error.to_string()))?;
     }
+    for root in &held.roots {
+        roots.add(root.clone()).map_err(|error| failed(error.to_string()))?;
+    }
     let builder = rustls::ClientConfig::builder_with_provider(ferromesh_core::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| failed(error.to_string()))?
         .with_root_certificates(roots);
-    let mut tls = match held {
+    let mut tls = match &held.certificate {
         Some(held) => builder
             .with_client_auth_cert(held.chain().to_vec(), held.key().der().clone_key())
             .map_err(|error| failed(error.to_string()))?,
