@@ -141,6 +141,11 @@ impl Proxy {
         let _ = self.ready.clone().wait_for(|ready| *ready).await;
     }
 
+    /// Tells when the first set of configuration serves.
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
     /// Whether the first set of configuration serves.
     pub fn is_ready(&self) -> bool {
         *self.ready.borrow()

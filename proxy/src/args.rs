@@ -1,15 +1,20 @@
 //! Arguments of `ferromesh-proxy`; Envoy's names where it has them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use ferromesh_core::args::{LogArgs, OtlpArgs};
+
+use crate::agent::{ProxyArgs, RequestArgs, WaitArgs};
 
 /// The data plane of Ferromesh: runs an Envoy v3 bootstrap.
 #[derive(Debug, Parser)]
 #[command(name = "ferromesh-proxy", version, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    /// In a pod.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Bootstrap file: YAML, JSON, or binary (.pb).
     #[arg(short = 'c', long, value_name = "FILE", required_unless_present = "sds_only")]
     pub config_path: Option<PathBuf>,
@@ -28,9 +33,9 @@ pub struct Args {
     /// Fetch the workload's certificate and serve it by SDS on this Unix socket, for an Envoy; no proxy runs.
     #[arg(long, value_name = "SOCKET")]
     pub sds_only: Option<PathBuf>,
-    /// Address of the CA, for the workload's own certificate.
+    /// The CA (`<name or address>:<port>`), for the workload's own certificate.
     #[arg(long, env = "CA_ADDR", value_name = "ADDRESS", requires = "ca_root")]
-    pub ca_address: Option<SocketAddr>,
+    pub ca_address: Option<String>,
     /// Name in the CA's server certificate.
     #[arg(long, default_value = "localhost", value_name = "NAME")]
     pub ca_server_name: String,
@@ -46,6 +51,17 @@ pub struct Args {
     /// Traces of the proxy itself.
     #[command(flatten)]
     pub otlp: OtlpArgs,
+}
+
+/// What the proxy's image runs in a pod.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run as the proxy of this pod.
+    Proxy(ProxyArgs),
+    /// Wait until the proxy of this pod is ready.
+    Wait(WaitArgs),
+    /// Send a request to the proxy of this pod.
+    Request(RequestArgs),
 }
 
 const EXAMPLES: &str = "Examples:\n  ferromesh-proxy -c envoy.yaml --concurrency 2\n  ferromesh-proxy -c envoy.yaml --validate\n  ferromesh-proxy --sds-only /run/sds.sock --ca-address 127.0.0.1:15012 --ca-root root.pem --token-file token\n\nExit codes: 0 ended as asked; 1 the bootstrap cannot be used; 2 wrong arguments; 3 could not run.";

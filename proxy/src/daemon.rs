@@ -5,13 +5,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferromesh_core::args::{LogArgs, LogFormat};
 use ferromesh_core::runtime::signals::Signals;
 use ferromesh_core::telemetry;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::{self, ProxyArgs};
 use crate::app::{Options, Proxy, SetLogLevel};
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::bootstrap;
 use crate::identity::{self, Pem, TokenSource};
 use crate::tls::SecretStore;
@@ -25,18 +27,29 @@ const FAILED: u8 = 3;
 
 /// Runs the daemon to its end.
 pub fn run(args: &Args) -> ExitCode {
+    match &args.command {
+        Some(Command::Wait(wait)) => return agent::wait(wait),
+        Some(Command::Request(request)) => return agent::request(request),
+        Some(Command::Proxy(_)) | None => {}
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &format!("no async runtime: {error}")),
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let telemetry = match telemetry::init(&args.log, &args.otlp, "ferromesh-proxy") {
+        let log = log_args(args);
+        let telemetry = match telemetry::init(&log, &args.otlp, "ferromesh-proxy") {
             Ok(telemetry) => telemetry,
             Err(error) => return fail(BAD_ARGUMENTS, &error.to_string()),
         };
         let log = telemetry.log().clone();
         let set_level = move |level: &str| log.set_level(level).map_err(|error| error.to_string());
+        if let Some(Command::Proxy(pod)) = &args.command {
+            let code = in_pod(pod, Arc::new(set_level)).await;
+            telemetry.shutdown();
+            return code;
+        }
         let code = match (&args.sds_only, &args.config_path) {
             (Some(socket), None) => sds_only(args, socket).await,
             (Some(_), Some(_)) => fail(BAD_ARGUMENTS, "--sds-only runs no proxy: give it or -c FILE, not both"),
@@ -46,6 +59,26 @@ pub fn run(args: &Args) -> ExitCode {
         telemetry.shutdown();
         code
     })
+}
+
+/// In a pod the level of the log is said as pilot-agent says it.
+fn log_args(args: &Args) -> LogArgs {
+    match &args.command {
+        Some(Command::Proxy(pod)) => {
+            let log_format = if pod.log_as_json { LogFormat::Json } else { args.log.log_format };
+            LogArgs { log_level: pod.log_level(), log_format }
+        }
+        _ => args.log.clone(),
+    }
+}
+
+/// The proxy of a pod.
+async fn in_pod(args: &ProxyArgs, set_log_level: SetLogLevel) -> ExitCode {
+    match agent::run(args, Some(set_log_level)).await {
+        Ok(code) => code,
+        Err(error @ agent::AgentError::Variable { .. }) => fail(BAD_ARGUMENTS, &error.to_string()),
+        Err(error) => fail(FAILED, &error.to_string()),
+    }
 }
 
 async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode {
@@ -137,7 +170,7 @@ async fn sds_only(args: &Args, socket: &Path) -> ExitCode {
 
 /// Where the workload's certificate comes from, if the arguments name a CA.
 fn identity(args: &Args) -> Option<identity::Config> {
-    let (ca_address, root) = (args.ca_address?, args.ca_root.clone()?);
+    let (ca_address, root) = (args.ca_address.clone()?, args.ca_root.clone()?);
     Some(identity::Config {
         ca_address,
         ca_server_name: args.ca_server_name.clone(),

@@ -56,8 +56,8 @@ pub enum Pem {
 /// How the workload gets its certificate.
 #[derive(Clone)]
 pub struct Config {
-    /// The CA.
-    pub ca_address: SocketAddr,
+    /// The CA, `<name or address>:<port>`.
+    pub ca_address: String,
     /// DNS name in the CA's server certificate.
     pub ca_server_name: String,
     /// What the CA's server certificate chains to.
@@ -79,7 +79,7 @@ impl Config {
         id: SpiffeId,
     ) -> Self {
         Self {
-            ca_address,
+            ca_address: ca_address.to_string(),
             ca_server_name: "localhost".into(),
             ca_root: Pem::Given(root_pem.into()),
             token: TokenSource::Given(token.into()),
@@ -116,7 +116,7 @@ pub enum IdentityError {
     #[error("the CA at {address}: {reason}")]
     Connect {
         /// Where.
-        address: SocketAddr,
+        address: String,
         /// Why.
         reason: String,
     },

@@ -34,6 +34,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod agent;
 pub mod app;
 pub mod args;
 pub mod body;

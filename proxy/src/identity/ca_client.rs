@@ -39,7 +39,7 @@ pub(super) struct Held {
 
 /// Asks for a certificate.
 pub(super) async fn fetch(config: &Config, held: &Held) -> Result<Fresh, IdentityError> {
-    let connect_error = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
+    let connect_error = |reason: String| IdentityError::Connect { address: config.ca_address.clone(), reason };
     tokio::time::timeout(TIMEOUT, exchange(config, held))
         .await
         .unwrap_or_else(|_| Err(connect_error(format!("no answer in {TIMEOUT:?}"))))
@@ -128,9 +128,9 @@ fn token(source: &TokenSource, has_certificate: bool) -> Result<Option<String>, 
 }
 
 async fn connect(config: &Config, held: &Held) -> Result<IstioCertificateServiceClient<Channel>, IdentityError> {
-    let failed = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
+    let failed = |reason: String| IdentityError::Connect { address: config.ca_address.clone(), reason };
     let tls = tls_config(config, held)?;
-    let socket = TcpStream::connect(config.ca_address).await.map_err(|error| failed(error.to_string()))?;
+    let socket = TcpStream::connect(&config.ca_address).await.map_err(|error| failed(error.to_string()))?;
     let name = ServerName::try_from(config.ca_server_name.clone())
         .map_err(|_| failed(format!("{:?} is not a DNS name", config.ca_server_name)))?;
     let stream = tokio_rustls::TlsConnector::from(Arc::new(tls))
@@ -150,7 +150,7 @@ async fn connect(config: &Config, held: &Held) -> Result<IstioCertificateService
 }
 
 fn tls_config(config: &Config, held: &Held) -> Result<rustls::ClientConfig, IdentityError> {
-    let failed = |reason: String| IdentityError::Connect { address: config.ca_address, reason };
+    let failed = |reason: String| IdentityError::Connect { address: config.ca_address.clone(), reason };
     let pem = match &config.ca_root {
         Pem::Given(pem) => pem.to_string(),
         Pem::File(path) => std::fs::read_to_string(path).map_err(|source| IdentityError::File {

@@ -1,0 +1,496 @@
+//! What the pod says about itself: environment variables (Istio's names), the podinfo mount, arguments. Read once.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ferromesh_core::ports;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::probe::Probers;
+
+/// Where the controller is, unless ProxyConfig says otherwise.
+pub const DEFAULT_DISCOVERY: &str = "ferromesh-controller.ferromesh-system.svc:15012";
+/// Account of the controller, in the namespace of the discovery address.
+pub const CONTROLLER_ACCOUNT: &str = "ferromesh-controller";
+/// Workers where nothing says how many, as Istio's.
+const DEFAULT_CONCURRENCY: usize = 2;
+/// Kubernetes' own grace period, less the time to say goodbye.
+const DEFAULT_GRACE: Duration = Duration::from_secs(28);
+
+/// Kind of proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Beside an application.
+    Sidecar,
+    /// A gateway.
+    Router,
+}
+
+/// Runs as the proxy of a pod, as pilot-agent does.
+#[derive(Debug, Clone, Args)]
+pub struct ProxyArgs {
+    /// Kind of proxy.
+    #[arg(value_enum)]
+    pub role: Role,
+    /// DNS domain of the pod; default: <namespace>.svc.cluster.local.
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// Worker threads; 0: one for each CPU.
+    #[arg(long)]
+    pub concurrency: Option<usize>,
+    /// Level of the proxy's log: trace, debug, info, warning, error, critical, off.
+    #[arg(long = "proxyLogLevel", visible_alias = "proxy-log-level", default_value = "warning")]
+    pub proxy_log_level: String,
+    /// Levels of single components: http:debug,tls:info.
+    #[arg(long = "proxyComponentLogLevel", visible_alias = "proxy-component-log-level", default_value = "")]
+    pub proxy_component_log_level: String,
+    /// Level of the agent's own log: default:info.
+    #[arg(long = "log_output_level", visible_alias = "log-output-level", default_value = "default:info")]
+    pub log_output_level: String,
+    /// Log in JSON.
+    #[arg(long = "log_as_json", visible_alias = "log-as-json")]
+    pub log_as_json: bool,
+}
+
+impl ProxyArgs {
+    /// The levels in the form of our own log filter.
+    pub fn log_level(&self) -> String {
+        let level = |word: &str| match word.trim() {
+            "warning" => "warn".to_owned(),
+            "critical" => "error".to_owned(),
+            "none" => "off".to_owned(),
+            other => other.to_owned(),
+        };
+        let mut filter = level(&self.proxy_log_level);
+        let agent = self.log_output_level.rsplit(':').next().unwrap_or("info");
+        filter.push_str(&format!(",ferromesh_proxy::agent={}", level(agent)));
+        for (component, of) in self.proxy_component_log_level.split(',').filter_map(|pair| pair.split_once(':')) {
+            // Envoy's catch-all component, which Istio's own templates set.
+            if component != "misc" {
+                filter.push_str(&format!(",ferromesh_proxy::{}={}", component.trim(), level(of)));
+            }
+        }
+        filter
+    }
+}
+
+/// Why the proxy of a pod cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A variable is missing or wrong.
+    #[error("environment variable {name}: {reason}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The proxy cannot run.
+    #[error("{0}")]
+    Start(String),
+}
+
+/// ProxyConfig, as far as the proxy itself honours it; the rest is the injector's and the controller's.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ProxyConfig {
+    concurrency: Option<usize>,
+    drain_duration: Option<String>,
+    termination_drain_duration: Option<String>,
+    discovery_address: Option<String>,
+    proxy_admin_port: Option<u16>,
+    status_port: Option<u16>,
+    mesh_id: Option<String>,
+    proxy_metadata: BTreeMap<String, Value>,
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
+}
+
+/// Fields of ProxyConfig that others honour, or that change nothing here.
+const ELSEWHERE: [&str; 9] = [
+    "holdApplicationUntilProxyStarts",
+    "gatewayTopology",
+    "proxyHeaders",
+    "image",
+    "readinessProbe",
+    "binaryPath",
+    "configPath",
+    "serviceCluster",
+    "controlPlaneAuthPolicy",
+];
+
+/// All that the proxy knows of its pod.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Kind of proxy.
+    pub role: Role,
+    /// Pod.
+    pub pod: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its addresses, the first one first.
+    pub ips: Vec<IpAddr>,
+    /// Its DNS domain.
+    pub domain: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Node metadata from ISTIO_META_ and ISTIO_METAJSON_ variables.
+    pub metadata: Map<String, Value>,
+    /// Trust domain.
+    pub trust_domain: String,
+    /// The controller, `<name>:<port>`.
+    pub discovery_address: String,
+    /// The CA, `<name>:<port>`.
+    pub ca_address: String,
+    /// PEM file of the mesh's roots.
+    pub ca_root: PathBuf,
+    /// File with the token for the CA.
+    pub token_file: PathBuf,
+    /// Application probes that come to the status port.
+    pub probers: Probers,
+    /// Where the application's metrics are, if they are to be merged.
+    pub scrape: Option<Scrape>,
+    /// Port of the admin pages.
+    pub admin_port: u16,
+    /// Port of this pod's status.
+    pub status_port: u16,
+    /// What was given and is not honoured.
+    pub warnings: Vec<String>,
+    concurrency: usize,
+    exit_when_idle: bool,
+    minimum_drain: Duration,
+    termination_drain: Duration,
+    grace: Duration,
+}
+
+/// The pod's own `prometheus.io` annotations, before ours took their place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scrape {
+    /// Port.
+    pub port: u16,
+    /// Path.
+    pub path: String,
+}
+
+impl Environment {
+    /// From this process's environment and `/etc/istio/pod`.
+    ///
+    /// # Errors
+    /// Names a variable that is missing or wrong.
+    pub fn read(args: &ProxyArgs) -> Result<Self, AgentError> {
+        let variables: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::of(args, &variables, Path::new("/etc/istio/pod"))
+    }
+
+    /// From these variables and this podinfo folder.
+    ///
+    /// # Errors
+    /// Names a variable that is missing or wrong.
+    pub fn of(args: &ProxyArgs, variables: &BTreeMap<String, String>, podinfo: &Path) -> Result<Self, AgentError> {
+        let config = proxy_config(variables)?;
+        // ProxyConfig's own variables, under the pod's.
+        let mut all: BTreeMap<String, String> = config
+            .proxy_metadata
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect();
+        all.extend(variables.clone());
+        let vars = Variables(&all);
+        let namespace = vars.needed("POD_NAMESPACE")?;
+        let discovery = config.discovery_address.clone().unwrap_or_else(|| DEFAULT_DISCOVERY.to_owned());
+        let control_plane = discovery.split('.').nth(1).unwrap_or("ferromesh-system").to_owned();
+        let labels = podinfo_file(&podinfo.join("labels"));
+        let mut metadata = vars.metadata()?;
+        if let Some(id) = &config.mesh_id {
+            metadata.entry("MESH_ID").or_insert_with(|| id.clone().into());
+        }
+        let file = |name: &str, default: &str| vars.get(name).map_or_else(|| default.into(), PathBuf::from);
+        Ok(Self {
+            role: args.role,
+            pod: vars.needed("POD_NAME")?,
+            service_account: vars.get("SERVICE_ACCOUNT").unwrap_or("default").to_owned(),
+            ips: vars.ips()?,
+            domain: args.domain.clone().unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
+            annotations: podinfo_file(&podinfo.join("annotations")),
+            labels,
+            metadata,
+            trust_domain: vars.get("TRUST_DOMAIN").unwrap_or("cluster.local").to_owned(),
+            ca_address: vars
+                .get("CA_ADDR")
+                .map_or_else(|| format!("ferromesh-ca.{control_plane}.svc:15012"), str::to_owned),
+            discovery_address: discovery,
+            ca_root: file("CA_ROOT_CA", "/var/run/secrets/istio/root-cert.pem"),
+            token_file: file("ISTIO_TOKEN_FILE", "/var/run/secrets/tokens/istio-token"),
+            probers: vars.json("ISTIO_KUBE_APP_PROBERS")?.unwrap_or_default(),
+            scrape: vars.scrape()?,
+            admin_port: config.proxy_admin_port.unwrap_or(ports::PROXY_ADMIN),
+            status_port: config.status_port.unwrap_or(ports::AGENT_STATUS),
+            concurrency: vars.concurrency(args.concurrency.or(config.concurrency))?,
+            exit_when_idle: vars.flag("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")?.unwrap_or(false),
+            minimum_drain: vars.duration("MINIMUM_DRAIN_DURATION")?.unwrap_or(Duration::from_secs(5)),
+            termination_drain: vars.termination_drain(&config)?,
+            grace: vars.seconds("TERMINATION_GRACE_PERIOD_SECONDS")?.map_or(DEFAULT_GRACE, |grace| {
+                grace.saturating_sub(Duration::from_secs(2)).max(Duration::from_secs(1))
+            }),
+            warnings: vars.warnings(&config),
+            namespace,
+        })
+    }
+
+    /// Worker threads.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    /// `sidecar~<ip>~<pod>.<namespace>~<domain>`.
+    pub fn node_id(&self) -> String {
+        let role = match self.role {
+            Role::Sidecar => "sidecar",
+            Role::Router => "router",
+        };
+        format!("{role}~{}~{}.{}~{}", self.ip(), self.pod, self.namespace, self.domain)
+    }
+
+    /// The pod's first address.
+    pub fn ip(&self) -> IpAddr {
+        self.ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Every address of the pod's family.
+    pub fn any(&self) -> IpAddr {
+        match self.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// Where the status port listens.
+    pub fn status_address(&self) -> SocketAddr {
+        SocketAddr::new(self.any(), self.status_port)
+    }
+
+    /// The workload's identity.
+    pub fn spiffe_id(&self) -> String {
+        format!("spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+    }
+
+    /// Name in the CA's certificate.
+    pub fn ca_server_name(&self) -> String {
+        self.ca_address.rsplit_once(':').map_or(self.ca_address.as_str(), |(host, _)| host).to_owned()
+    }
+
+    /// Host and port of the controller.
+    pub fn discovery(&self) -> (&str, u16) {
+        let (host, port) = self.discovery_address.rsplit_once(':').unwrap_or((&self.discovery_address, ""));
+        (host, port.parse().unwrap_or(ports::XDS_TLS))
+    }
+
+    /// Identity of the controller: its account in the namespace of the discovery address.
+    pub fn controller_id(&self) -> String {
+        let namespace = self.discovery_address.split('.').nth(1).unwrap_or("ferromesh-system");
+        format!("spiffe://{}/ns/{namespace}/sa/{CONTROLLER_ACCOUNT}", self.trust_domain)
+    }
+
+    /// The least time between the signal to end and the end.
+    pub fn drain_before_end(&self) -> Duration {
+        if self.exit_when_idle { self.minimum_drain } else { self.termination_drain }
+    }
+
+    /// The longest time that connections get. Without `EXIT_ON_ZERO_ACTIVE_CONNECTIONS` it is Istio's
+    /// `terminationDrainDuration`; with it, what the kubelet's grace period leaves.
+    pub fn longest_drain(&self) -> Duration {
+        if self.exit_when_idle { self.grace } else { self.termination_drain }
+    }
+}
+
+struct Variables<'a>(&'a BTreeMap<String, String>);
+
+impl Variables<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn wrong(name: &str, reason: impl ToString) -> AgentError {
+        AgentError::Variable { name: name.to_owned(), reason: reason.to_string() }
+    }
+
+    fn needed(&self, name: &str) -> Result<String, AgentError> {
+        let value = self.get(name);
+        value.map(str::to_owned).ok_or_else(|| Self::wrong(name, "is missing; the pod's template sets it"))
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, AgentError> {
+        let read = |text: &str| serde_json::from_str(text).map_err(|error| Self::wrong(name, error));
+        self.get(name).map(read).transpose()
+    }
+
+    fn duration(&self, name: &str) -> Result<Option<Duration>, AgentError> {
+        let read = |text: &str| {
+            duration(text).ok_or_else(|| Self::wrong(name, format!("{text:?} is no duration (5s, 1m30s)")))
+        };
+        self.get(name).map(read).transpose()
+    }
+
+    fn seconds(&self, name: &str) -> Result<Option<Duration>, AgentError> {
+        let read = |text: &str| text.parse().map(Duration::from_secs).map_err(|error| Self::wrong(name, error));
+        self.get(name).map(read).transpose()
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, AgentError> {
+        let read = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "t" => Ok(true),
+            "false" | "0" | "f" => Ok(false),
+            _ => Err(Self::wrong(name, format!("{text:?} is neither true nor false"))),
+        };
+        self.get(name).map(read).transpose()
+    }
+
+    /// The pod's addresses: INSTANCE_IPS, with INSTANCE_IP first.
+    fn ips(&self) -> Result<Vec<IpAddr>, AgentError> {
+        let first = self.needed("INSTANCE_IP")?;
+        let mut ips = Vec::new();
+        for (name, text) in
+            [("INSTANCE_IP", first.as_str()), ("INSTANCE_IPS", self.get("INSTANCE_IPS").unwrap_or_default())]
+        {
+            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                let ip = part.parse().map_err(|error| Self::wrong(name, format!("{part:?}: {error}")))?;
+                if !ips.contains(&ip) {
+                    ips.push(ip);
+                }
+            }
+        }
+        Ok(ips)
+    }
+
+    fn metadata(&self) -> Result<Map<String, Value>, AgentError> {
+        let mut metadata = Map::new();
+        for (name, value) in self.0 {
+            if let Some(key) = name.strip_prefix("ISTIO_METAJSON_") {
+                metadata.insert(key.to_owned(), serde_json::from_str(value).map_err(|error| Self::wrong(name, error))?);
+            } else if let Some(key) = name.strip_prefix("ISTIO_META_") {
+                let structured = key == "POD_PORTS";
+                let json = || serde_json::from_str(value.trim()).map_err(|error| Self::wrong(name, error));
+                metadata.insert(key.to_owned(), if structured { json()? } else { value.clone().into() });
+            }
+        }
+        Ok(metadata)
+    }
+
+    fn scrape(&self) -> Result<Option<Scrape>, AgentError> {
+        #[derive(Deserialize)]
+        struct Annotations {
+            #[serde(default)]
+            scrape: String,
+            #[serde(default)]
+            path: String,
+            #[serde(default)]
+            port: String,
+        }
+        let name = "ISTIO_PROMETHEUS_ANNOTATIONS";
+        if self.flag("ENABLE_PROMETHEUS_MERGE")? == Some(false) {
+            return Ok(None);
+        }
+        let Some(found) = self.json::<Annotations>(name)?.filter(|found| found.scrape != "false") else {
+            return Ok(None);
+        };
+        let port = if found.port.is_empty() { Ok(80) } else { found.port.parse() };
+        let port: u16 = port.map_err(|_| Self::wrong(name, format!("port {:?} is no port", found.port)))?;
+        if port == ports::AGENT_STATUS {
+            return Err(Self::wrong(name, "port 15020 is the proxy's own: it would ask itself"));
+        }
+        let path = if found.path.is_empty() { "/metrics".to_owned() } else { found.path };
+        Ok(Some(Scrape { port, path: if path.starts_with('/') { path } else { format!("/{path}") } }))
+    }
+
+    fn concurrency(&self, asked: Option<usize>) -> Result<usize, AgentError> {
+        let name = "ISTIO_CPU_LIMIT";
+        let limit = self.get(name).map(|text| text.parse::<usize>().map_err(|error| Self::wrong(name, error)));
+        let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(match (asked, limit.transpose()?) {
+            (Some(0), _) => cpus(),
+            (Some(count), _) => count,
+            (None, Some(limit)) if limit > 0 => limit,
+            (None, _) => DEFAULT_CONCURRENCY,
+        })
+    }
+
+    fn termination_drain(&self, config: &ProxyConfig) -> Result<Duration, AgentError> {
+        if let Some(seconds) = self.seconds("TERMINATION_DRAIN_DURATION_SECONDS")? {
+            return Ok(seconds);
+        }
+        let Some(text) = &config.termination_drain_duration else { return Ok(Duration::from_secs(5)) };
+        duration(text)
+            .ok_or_else(|| Self::wrong("PROXY_CONFIG", format!("terminationDrainDuration: {text:?} is no duration")))
+    }
+
+    fn warnings(&self, config: &ProxyConfig) -> Vec<String> {
+        let unknown = config.other.keys().filter(|name| !ELSEWHERE.contains(&name.as_str()));
+        let mut warnings: Vec<String> = unknown.map(|name| format!("PROXY_CONFIG: {name} is not honoured")).collect();
+        if config.drain_duration.is_some() {
+            warnings.push("PROXY_CONFIG: drainDuration is not honoured: a changed listener drains for 45 s".into());
+        }
+        if self.get("ISTIO_META_DNS_CAPTURE") == Some("true") {
+            warnings
+                .push("ISTIO_META_DNS_CAPTURE: this proxy has no DNS proxy; DNS must not be redirected to it".into());
+        }
+        warnings
+    }
+}
+
+/// PROXY_CONFIG as JSON or YAML.
+fn proxy_config(variables: &BTreeMap<String, String>) -> Result<ProxyConfig, AgentError> {
+    let text = variables.get("PROXY_CONFIG").map(|text| text.trim()).filter(|text| !text.is_empty());
+    let Some(text) = text else { return Ok(ProxyConfig::default()) };
+    serde_saphyr::from_str(text).map_err(|error| Variables::wrong("PROXY_CONFIG", error.without_snippet()))
+}
+
+/// A duration as Go writes it: `1m30s`, `500ms`, `0s`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = 0f64;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
+        let (number, after) = rest.split_at(digits);
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            "us" | "µs" => 0.000_001,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * seconds;
+        rest = after;
+    }
+    (!text.trim().is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+}
+
+/// A file of the downward API: `key="value"`, a line each. One that is not there is empty.
+fn podinfo_file(path: &Path) -> BTreeMap<String, String> {
+    podinfo(&std::fs::read_to_string(path).unwrap_or_default())
+}
+
+/// Values are quoted as Go quotes strings, which is JSON but for rare control characters.
+pub(super) fn podinfo(text: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| {
+        let (key, quoted) = line.split_once('=')?;
+        let value = serde_json::from_str(quoted).unwrap_or_else(|_| quoted.trim_matches('"').to_owned());
+        Some((key.to_owned(), value))
+    };
+    text.lines().filter_map(pair).collect()
+}
