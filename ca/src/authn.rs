@@ -1,12 +1,18 @@
 //! Who is calling: bearer token or client certificate in, one SPIFFE ID out.
 
+pub(crate) mod jwt;
+mod kubernetes;
+mod pods;
 mod tokens;
+
+use std::net::IpAddr;
 
 use ferromesh_core::identity::{SvidError, spiffe_id_of_der};
 use ferromesh_core::{SpiffeId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use tonic::metadata::MetadataMap;
 
+pub use kubernetes::{AUDIENCE, KubernetesTokens};
 pub use tokens::{StaticTokens, TokenFolder};
 
 /// The longest token that is looked at, in bytes.
@@ -18,11 +24,11 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Its name in logs and errors.
     fn name(&self) -> &'static str;
 
-    /// The identity that the token stands for; `None` if it is not one of this authenticator's.
+    /// The identity that the token stands for, in the hands of `peer`; `None` if it is not one of this authenticator's.
     ///
     /// # Errors
     /// If it is one of its own but not valid, or the authenticator cannot tell now.
-    async fn authenticate(&self, token: &str) -> Result<Option<SpiffeId>, AuthnError>;
+    async fn authenticate(&self, token: &str, peer: Option<IpAddr>) -> Result<Option<SpiffeId>, AuthnError>;
 }
 
 /// Why a caller is nobody.
@@ -37,6 +43,14 @@ pub enum AuthnError {
     /// No authenticator knows the token.
     #[error("the bearer token is not known here; check that it was made for this CA and has not expired")]
     UnknownToken,
+    /// An authenticator knows the token, and refuses it.
+    #[error("{name} refuses the bearer token: {reason}")]
+    Refused {
+        /// The authenticator.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// An authenticator cannot tell now.
     #[error("{name} cannot check tokens now: {reason}")]
     Unavailable {
@@ -66,11 +80,12 @@ pub enum AuthnError {
 pub async fn caller(
     metadata: &MetadataMap,
     client_cert: Option<&CertificateDer<'_>>,
+    peer: Option<IpAddr>,
     authenticators: &[std::sync::Arc<dyn Authenticator>],
     domain: &TrustDomain,
 ) -> Result<SpiffeId, AuthnError> {
     let id = match bearer(metadata)? {
-        Some(token) => by_token(token, authenticators).await?,
+        Some(token) => by_token(token, peer, authenticators).await?,
         None => spiffe_id_of_der(client_cert.ok_or(AuthnError::Missing)?)?,
     };
     if !id.is_member_of(domain) {
@@ -79,9 +94,13 @@ pub async fn caller(
     Ok(id)
 }
 
-async fn by_token(token: &str, authenticators: &[std::sync::Arc<dyn Authenticator>]) -> Result<SpiffeId, AuthnError> {
+async fn by_token(
+    token: &str,
+    peer: Option<IpAddr>,
+    authenticators: &[std::sync::Arc<dyn Authenticator>],
+) -> Result<SpiffeId, AuthnError> {
     for authenticator in authenticators {
-        if let Some(id) = authenticator.authenticate(token).await? {
+        if let Some(id) = authenticator.authenticate(token, peer).await? {
             tracing::debug!(%id, by = authenticator.name(), "authenticated");
             return Ok(id);
         }

@@ -86,6 +86,9 @@ impl Material {
     /// # Errors
     /// If a file is missing or not PEM; the error names it.
     pub fn from_files(folder: &Path) -> Result<Self, IssuerError> {
+        if !folder.join("ca-cert.pem").exists() && folder.join("tls.crt").exists() {
+            return Self::from_tls_secret(folder);
+        }
         let roots = tls::certs_from_file(&folder.join("root-cert.pem"))?;
         let mut chain = tls::certs_from_file(&folder.join("ca-cert.pem"))?;
         chain.truncate(1);
@@ -98,6 +101,17 @@ impl Material {
         tls::key_from_file(&key_path)?;
         let key_pem = std::fs::read_to_string(&key_path)
             .map_err(|source| tls::TlsError::Read { path: key_path.clone(), source })?;
+        Ok(Self { root_pem: pem_of(&roots), chain_pem: pem_of(&chain), key_pem })
+    }
+
+    /// Reads the files of a Secret of type `kubernetes.io/tls` (cert-manager's form): `tls.crt` is the signing
+    /// certificate with those between it and the root, `ca.crt` the root.
+    fn from_tls_secret(folder: &Path) -> Result<Self, IssuerError> {
+        let chain = tls::certs_from_file(&folder.join("tls.crt"))?;
+        let roots = tls::certs_from_file(&folder.join("ca.crt"))?;
+        let path = folder.join("tls.key");
+        tls::key_from_file(&path)?;
+        let key_pem = std::fs::read_to_string(&path).map_err(|source| tls::TlsError::Read { path, source })?;
         Ok(Self { root_pem: pem_of(&roots), chain_pem: pem_of(&chain), key_pem })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! request --server--> authn (who is it?) --> limit --> csr (may it have this key?) --issue--> leaf, chain, roots
-//!                                                       issuer, roots (rotation) <--> store (a folder)
+//!                                                       issuer, roots (rotation) <--> store (a folder or Secret)
 //! ```
 //!
 //! # Invariants
@@ -35,6 +35,7 @@
 pub mod app;
 pub mod args;
 pub mod authn;
+pub mod bundle;
 pub mod csr;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -51,15 +52,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferromesh_core::TrustDomain;
 use ferromesh_core::telemetry::Metrics;
+use ferromesh_core::{SpiffeId, TrustDomain};
 
-pub use authn::{Authenticator, AuthnError, StaticTokens, TokenFolder};
+pub use authn::{Authenticator, AuthnError, KubernetesTokens, StaticTokens, TokenFolder};
 pub use issuer::IssuerError;
 pub use limit::RateLimit;
 pub use roots::Phase;
 pub use server::{Ca, Rotation, RunningCa};
 pub use store::StoreError;
+pub use store::secret::{SecretError, SecretStore};
 
 /// How a CA is set up.
 #[derive(Clone)]
@@ -78,6 +80,9 @@ pub struct Config {
     pub default_ttl: Duration,
     /// The longest lifetime of a leaf; longer requests are cut to it.
     pub max_ttl: Duration,
+    /// DNS names that go into the certificates of these identities: services of the control plane, whose webhooks the
+    /// API server calls by name.
+    pub serving_names: Vec<(SpiffeId, Vec<String>)>,
     /// How many certificates each identity may have.
     pub rate_limit: RateLimit,
     /// Where its metrics are registered.
@@ -85,13 +90,16 @@ pub struct Config {
 }
 
 /// Where the signing key and the root come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum AuthoritySource {
     /// Self-made, and gone with the process.
     Memory,
     /// Self-made at the first start, and kept in this folder from then on.
     Store(PathBuf),
-    /// Given: a folder with Istio's `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`.
+    /// Self-made by the first replica, and kept in a Secret that all share.
+    Secret(SecretStore),
+    /// Given: a folder with Istio's `ca-cert.pem`, `ca-key.pem`, `root-cert.pem` and `cert-chain.pem`,
+    /// or a TLS Secret's `tls.crt`, `tls.key` and `ca.crt`; followed.
     Files(PathBuf),
 }
 
@@ -106,6 +114,7 @@ impl Config {
             dns_names: Vec::new(),
             default_ttl: issue::DEFAULT_TTL,
             max_ttl: issue::MAX_TTL,
+            serving_names: Vec::new(),
             rate_limit: RateLimit::default(),
             metrics: Metrics::new(),
         }
@@ -129,6 +138,12 @@ pub enum CaError {
     /// The folder that keeps them is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The Secret that keeps them is not usable.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Another replica changed the Secret first.
+    #[error("another replica of the CA changed its Secret first; try again")]
+    Raced,
     /// Its own server certificate could not be made.
     #[error("the CA's own server certificate: {0}")]
     Serving(String),

@@ -1,9 +1,10 @@
 //! The running CA: TLS connections in, `CreateCertificate` answers out.
 
 mod authority;
+mod follow;
 mod service;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use self::authority::Authority;
 use self::service::CertificateService;
 use crate::csr::MAX_CSR_LEN;
 use crate::metrics::CaMetrics;
-use crate::{CaError, Config, Phase};
+use crate::{AuthoritySource, CaError, Config, Phase};
 
 const MAX_CONNECTIONS: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +46,10 @@ pub struct RunningCa {
     drain: drain::Signal,
 }
 
+/// The address that the connection comes from.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
+
 /// The certificate that the client of a connection showed, verified by the handshake.
 #[derive(Debug, Clone)]
 struct ClientCert(Option<CertificateDer<'static>>);
@@ -56,12 +61,21 @@ impl Ca {
     /// If key, certificates or store are not usable, or the address cannot be bound.
     pub async fn start(config: Config) -> Result<RunningCa, CaError> {
         let metrics = config.metrics.register(CaMetrics::new);
-        let authority = Arc::new(Authority::open(&config, metrics.clone())?);
+        let authority = Arc::new(Authority::open(&config, metrics.clone()).await?);
         let listen_error = |source| CaError::Listen { addr: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let addr = listener.local_addr().map_err(listen_error)?;
         let (signal, watch) = drain::channel();
         tokio::spawn(renew(Arc::clone(&authority), watch.clone()));
+        match &config.authority {
+            AuthoritySource::Secret(store) => {
+                tokio::spawn(follow::secret(Arc::clone(&authority), store.clone(), watch.clone()));
+            }
+            AuthoritySource::Files(folder) => {
+                tokio::spawn(follow::files(Arc::clone(&authority), folder.clone(), watch.clone()));
+            }
+            AuthoritySource::Memory | AuthoritySource::Store(_) => {}
+        }
         let service = CertificateService::new(config, Arc::clone(&authority), metrics);
         tokio::spawn(accept(listener, watch, service, Arc::clone(&authority)));
         tracing::info!(%addr, "the CA serves");
@@ -83,6 +97,11 @@ impl RunningCa {
     /// All roots that are trusted now, as PEM; while a rotation is under way, the old and the new.
     pub fn trust_bundle_pem(&self) -> String {
         self.authority.active().bundle_pem().to_owned()
+    }
+
+    /// Tells of each new trust bundle (PEM).
+    pub fn bundles(&self) -> tokio::sync::watch::Receiver<Arc<str>> {
+        self.authority.bundles()
     }
 
     /// Where the rotation of the root stands.
@@ -202,6 +221,7 @@ async fn connection(
     let grpc = TowerToHyperService::new(grpc);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
+        request.extensions_mut().insert(Peer(peer.ip()));
         grpc.call(request)
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

@@ -3,6 +3,8 @@
 //! A save writes `state-<n>.json` and then `generation` (`<n>`), each as temporary file, fsync, rename, fsync of the
 //! folder. So at each moment `generation` names a whole file: a crash leaves the old state or the new one.
 
+pub mod secret;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

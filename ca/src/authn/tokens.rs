@@ -1,6 +1,7 @@
 //! Tokens that are known beforehand: handed over in the program, or files in a folder.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -71,7 +72,7 @@ impl Authenticator for StaticTokens {
         "static tokens"
     }
 
-    async fn authenticate(&self, token: &str) -> Result<Option<SpiffeId>, AuthnError> {
+    async fn authenticate(&self, token: &str, _: Option<IpAddr>) -> Result<Option<SpiffeId>, AuthnError> {
         Ok(self.find(token))
     }
 }
@@ -151,7 +152,7 @@ impl Authenticator for TokenFolder {
         "token folder"
     }
 
-    async fn authenticate(&self, token: &str) -> Result<Option<SpiffeId>, AuthnError> {
+    async fn authenticate(&self, token: &str, _: Option<IpAddr>) -> Result<Option<SpiffeId>, AuthnError> {
         self.refresh(Instant::now()).map_err(|error| AuthnError::Unavailable {
             name: self.name(),
             reason: format!("{}: {error}", self.folder.display()),

@@ -8,11 +8,13 @@ use ferromesh_core::tls;
 use rcgen::{KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::issuer::{Issuer, IssuerError, Material, client_verifier, pem_of, random_serial};
 use crate::metrics::CaMetrics;
 use crate::roots::{Phase, State};
 use crate::store::Store;
+use crate::store::secret::SecretStore;
 use crate::{AuthoritySource, CaError, Config, issue};
 
 /// Lifetime of the CA's own server certificate.
@@ -27,6 +29,7 @@ pub(super) struct Authority {
     dns_names: Vec<String>,
     metrics: CaMetrics,
     active: RwLock<Arc<Active>>,
+    bundle: watch::Sender<Arc<str>>,
     /// Held while the state changes, so that what is stored and what is active change in one order.
     keeper: Mutex<Keeper>,
 }
@@ -34,6 +37,8 @@ pub(super) struct Authority {
 enum Keeper {
     Memory,
     Store(Store),
+    /// The Secret, and its version that is active.
+    Secret(SecretStore, String),
     Given,
 }
 
@@ -46,7 +51,7 @@ pub(super) struct Active {
 }
 
 impl Authority {
-    pub(super) fn open(config: &Config, metrics: CaMetrics) -> Result<Self, CaError> {
+    pub(super) async fn open(config: &Config, metrics: CaMetrics) -> Result<Self, CaError> {
         let now = OffsetDateTime::now_utc();
         let fresh = || Material::self_made(&config.trust_domain, now).map(State::new);
         let (state, keeper) = match &config.authority {
@@ -60,12 +65,14 @@ impl Authority {
                     (state, Keeper::Store(store))
                 }
             },
+            AuthoritySource::Secret(store) => first(store, fresh).await?,
         };
         let active = Active::new(state, &config.trust_domain, &config.dns_names, &metrics)?;
         Ok(Self {
             domain: config.trust_domain.clone(),
             dns_names: config.dns_names.clone(),
             metrics,
+            bundle: watch::Sender::new(active.bundle_pem().into()),
             active: RwLock::new(Arc::new(active)),
             keeper: Mutex::new(keeper),
         })
@@ -73,6 +80,10 @@ impl Authority {
 
     pub(super) fn active(&self) -> Arc<Active> {
         Arc::clone(&self.active.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn bundles(&self) -> watch::Receiver<Arc<str>> {
+        self.bundle.subscribe()
     }
 
     pub(super) fn rotate_step(&self) -> Result<Phase, CaError> {
@@ -83,13 +94,31 @@ impl Authority {
         let now = OffsetDateTime::now_utc();
         let state = self.active().state.clone().step(|| Material::self_made(&self.domain, now))?;
         let next = Active::new(state, &self.domain, &self.dns_names, &self.metrics)?;
-        if let Keeper::Store(store) = &mut *keeper {
-            store.save(&next.state)?;
+        match &mut *keeper {
+            Keeper::Store(store) => store.save(&next.state)?,
+            Keeper::Secret(store, version) => {
+                *version = save(store, &next.state, version)?;
+            }
+            Keeper::Memory | Keeper::Given => {}
         }
         let phase = next.phase();
         self.replace(next);
         tracing::info!(?phase, "the root's rotation went a step on");
         Ok(phase)
+    }
+
+    /// Takes up what another replica (or the operator) decided; `version` is the Secret's, if it comes from one.
+    pub(super) fn adopt(&self, state: State, version: Option<String>) -> Result<(), CaError> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Keeper::Secret(_, held), Some(version)) = (&mut *keeper, version) {
+            *held = version;
+        }
+        if state == self.active().state {
+            return Ok(());
+        }
+        self.replace(Active::new(state, &self.domain, &self.dns_names, &self.metrics)?);
+        tracing::info!(phase = ?self.active().phase(), "new signing key or roots are in use");
+        Ok(())
     }
 
     pub(super) fn renew_serving(&self) -> Result<(), CaError> {
@@ -99,8 +128,38 @@ impl Authority {
     }
 
     fn replace(&self, next: Active) {
+        let bundle: Arc<str> = next.bundle_pem().into();
+        self.bundle.send_if_modified(|old| std::mem::replace(old, Arc::clone(&bundle)) != bundle);
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
+}
+
+/// Saves the state in the Secret, from a thread of its own: rotation is no async matter, and the runtime goes on.
+fn save(store: &SecretStore, state: &State, version: &str) -> Result<String, CaError> {
+    let runtime = tokio::runtime::Handle::current();
+    let saved = std::thread::scope(|scope| {
+        scope.spawn(|| runtime.block_on(store.save(state, version))).join().unwrap_or(Ok(None))
+    });
+    saved?.ok_or(CaError::Raced)
+}
+
+/// The state of a Secret, made if it holds none; if another replica makes it first, that one's.
+async fn first(
+    store: &SecretStore,
+    fresh: impl Fn() -> Result<State, IssuerError>,
+) -> Result<(State, Keeper), CaError> {
+    for _ in 0..5 {
+        let (version, state) = store.load().await?;
+        if let Some(state) = state {
+            return Ok((state, Keeper::Secret(store.clone(), version)));
+        }
+        let state = fresh()?;
+        if let Some(version) = store.save(&state, &version).await? {
+            tracing::info!(secret = store.name(), "a new root was made");
+            return Ok((state, Keeper::Secret(store.clone(), version)));
+        }
+    }
+    Err(CaError::Raced)
 }
 
 impl Active {

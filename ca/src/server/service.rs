@@ -6,12 +6,13 @@ use std::time::Instant;
 use ferromesh_core::SpiffeId;
 use ferromesh_proto::istio::v1::auth::istio_certificate_service_server::IstioCertificateService;
 use ferromesh_proto::istio::v1::auth::{IstioCertificateRequest, IstioCertificateResponse};
+use rcgen::SanType;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
-use super::ClientCert;
 use super::authority::Authority;
+use super::{ClientCert, Peer};
 use crate::authn::{self, AuthnError};
 use crate::csr::{self, CsrError};
 use crate::issuer::{pem_of, random_serial};
@@ -57,8 +58,9 @@ impl Inner {
     async fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<IstioCertificateResponse, Status> {
         self.metrics.csr.inc();
         let client = request.extensions().get::<ClientCert>().and_then(|cert| cert.0.clone());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let Config { authenticators, trust_domain, .. } = &self.config;
-        let caller = authn::caller(request.metadata(), client.as_ref(), authenticators, trust_domain).await;
+        let caller = authn::caller(request.metadata(), client.as_ref(), peer, authenticators, trust_domain).await;
         let id = caller.map_err(|error| self.not_authenticated(&error))?;
         tracing::Span::current().record("id", id.as_str());
         self.sign(&id, request.get_ref())
@@ -72,6 +74,12 @@ impl Inner {
             AuthnError::TrustDomain { .. } => Status::permission_denied(error.to_string()),
             _ => Status::unauthenticated(error.to_string()),
         }
+    }
+
+    /// The DNS names that an identity of the control plane serves under.
+    fn serving_names(&self, id: &SpiffeId) -> Vec<SanType> {
+        let mine = self.config.serving_names.iter().filter(|(of, _)| of == id).flat_map(|(_, names)| names);
+        mine.filter_map(|name| name.as_str().try_into().ok().map(SanType::DnsName)).collect()
     }
 
     fn sign(&self, id: &SpiffeId, request: &IstioCertificateRequest) -> Result<IstioCertificateResponse, Status> {
@@ -101,8 +109,9 @@ impl Inner {
             }
         })?;
         let active = self.authority.active();
+        let names = self.serving_names(id);
         let leaf = random_serial()
-            .and_then(|serial| issue::issue(&key, id, &[], active.issuer(), OffsetDateTime::now_utc(), ttl, serial))
+            .and_then(|serial| issue::issue(&key, id, &names, active.issuer(), OffsetDateTime::now_utc(), ttl, serial))
             .map_err(|error| {
                 tracing::error!(%id, %error, "signing failed");
                 refused("sign", Status::internal("the CA could not sign; its log says why"))
