@@ -8,6 +8,7 @@ use ferromesh_core::TrustDomain;
 use ferromesh_core::args::{AdminArgs, LogArgs, OtlpArgs};
 
 use crate::app::Config;
+use crate::gateways::render::Settings;
 use crate::identity;
 use crate::index::view::SYSTEM_NAMESPACE;
 use crate::serve::{Address, ServerTls};
@@ -35,6 +36,21 @@ pub struct Args {
     /// Where Secrets of Gateways may be read: namespaces with commas between them, or *.
     #[arg(long, default_value = "", value_name = "NAMESPACES")]
     pub gateway_secret_namespaces: String,
+    /// Image of the proxies that Gateways run on; none: Gateways are given nothing.
+    #[arg(long, env = "PROXY_IMAGE", requires = "kubernetes")]
+    pub proxy_image: Option<String>,
+    /// Pull policy of that image.
+    #[arg(long, value_name = "POLICY")]
+    pub proxy_image_pull_policy: Option<String>,
+    /// Secret for that image's registry, in each Gateway's namespace.
+    #[arg(long, value_name = "NAME")]
+    pub proxy_image_pull_secret: Option<String>,
+    /// Where those proxies find this controller.
+    #[arg(long, default_value = "ferromesh-controller.ferromesh-system.svc:15012", value_name = "ADDRESS")]
+    pub discovery_address: String,
+    /// Name of the cluster.
+    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes")]
+    pub cluster_id: String,
     /// Where proxies connect: `<ip>:<port>`, or `unix:<path>`.
     #[arg(long, default_value = "127.0.0.1:15012", value_parser = parse_address)]
     pub xds_address: Address,
@@ -62,6 +78,9 @@ pub struct Args {
     /// Without certificates: serve plaintext on loopback or a Unix socket, and believe what proxies say they are.
     #[arg(long, conflicts_with_all = ["tls_cert", "ca_address"])]
     pub allow_plaintext: bool,
+    /// Where the API server calls the validating webhook; none if not given.
+    #[arg(long, requires = "ca_address", value_name = "ADDRESS")]
+    pub webhook_address: Option<SocketAddr>,
     /// Address for probes and Prometheus (/ready, /healthz, /metrics), and nothing else; none if not given.
     #[arg(long, value_name = "ADDRESS")]
     pub health_address: Option<SocketAddr>,
@@ -121,6 +140,19 @@ impl Args {
     /// If it is none.
     pub fn trust_domain(&self) -> anyhow::Result<TrustDomain> {
         Ok(TrustDomain::new(&self.trust_domain)?)
+    }
+
+    /// What Gateways run on, if anything.
+    pub fn gateways(&self) -> Option<Settings> {
+        Some(Settings {
+            image: self.proxy_image.clone()?,
+            pull_policy: self.proxy_image_pull_policy.clone(),
+            pull_secret: self.proxy_image_pull_secret.clone(),
+            discovery_address: self.discovery_address.clone(),
+            ca_address: self.ca_address.clone().unwrap_or_else(|| "ferromesh-ca.ferromesh-system.svc:15012".into()),
+            trust_domain: self.trust_domain.clone(),
+            cluster_id: self.cluster_id.clone(),
+        })
     }
 
     /// Where Secrets may be read.

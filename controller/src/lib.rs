@@ -6,11 +6,13 @@
 #![warn(missing_docs)]
 
 mod admin;
+pub mod admit;
 pub mod analyze;
 pub mod app;
 pub mod args;
 pub mod daemon;
 pub mod envoyfilter;
+pub mod gateways;
 pub mod identity;
 pub mod index;
 pub mod kind;
@@ -19,3 +21,4 @@ pub mod serve;
 pub mod source;
 pub mod status;
 pub mod translate;
+pub mod writer;

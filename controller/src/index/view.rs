@@ -64,6 +64,13 @@ impl View {
         index.view
     }
 
+    /// This view with one object more, or another in its place.
+    pub fn with(&self, object: Object) -> View {
+        let mut view = self.clone();
+        view.put(object);
+        view
+    }
+
     /// The namespaces whose policies are for the whole mesh, the stronger one first: ours, then Istio's.
     pub fn root_namespaces(&self) -> [&str; 2] {
         [SYSTEM_NAMESPACE, &self.mesh.root_namespace]

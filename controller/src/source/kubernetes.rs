@@ -27,6 +27,7 @@ use crate::index::view::SYSTEM_NAMESPACE;
 use crate::index::{Event, Kind, ObjectRef, Problem, Severity, mesh};
 
 pub use observed::{Observed, Seen};
+pub(crate) use read::object as read_object;
 
 /// Changes that may wait between a kind's connection and its reader.
 const WAITING: usize = 64;

@@ -21,6 +21,16 @@ pub struct Seen {
     pub status: Value,
 }
 
+impl Seen {
+    /// From an object as the API server has it.
+    pub(crate) fn of(object: &Value) -> Self {
+        let version =
+            object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
+        Self { version, generation, status: object.get("status").cloned().unwrap_or_default() }
+    }
+}
+
 /// The newest of every object; clones share it.
 #[derive(Clone)]
 pub struct Observed {
@@ -43,6 +53,13 @@ impl Observed {
     /// Tells whenever one changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// What was just written and has not been told of yet.
+    pub(crate) fn written(&self, reference: &ObjectRef, seen: Seen) {
+        if let Some(place) = self.objects.lock().get_mut(reference) {
+            *place = Arc::new(seen);
+        }
     }
 
     pub(super) fn put(&self, reference: ObjectRef, seen: Seen) {

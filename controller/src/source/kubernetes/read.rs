@@ -10,16 +10,17 @@ use crate::index::kinds::Reader;
 use crate::index::{Kind, Object};
 
 /// What an object's text holds.
-pub(super) struct Read {
-    pub(super) object: Object,
+pub(crate) struct Read {
+    /// The object.
+    pub(crate) object: Object,
     /// Of kinds whose status we write.
-    pub(super) seen: Option<Seen>,
+    pub(crate) seen: Option<Seen>,
     /// Fields that we do not know: the installed CRD may be newer than we are.
-    pub(super) unknown: Vec<String>,
+    pub(crate) unknown: Vec<String>,
 }
 
 /// Reads one object. Kubernetes' own kinds go straight into their types; ours are looked at field by field.
-pub(super) fn object(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
+pub(crate) fn object(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
     if !has_status_of_ours(kind) && !is_custom(kind) {
         let mut object = Object::read(kind, Text(json))?;
         trim(&mut object);
@@ -47,11 +48,11 @@ pub(super) fn has_status_of_ours(kind: Kind) -> bool {
 }
 
 fn take_status(value: &mut Value) -> Seen {
-    let text = |path: &str| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let version = text("/metadata/resourceVersion");
-    let generation = value.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
-    let status = value.as_object_mut().and_then(|object| object.remove("status")).unwrap_or_default();
-    Seen { version, generation, status }
+    let seen = Seen::of(value);
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    seen
 }
 
 struct Text<'a>(&'a str);
