@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
+use crate::image::store::Store;
 use crate::process;
 use crate::progress::Progress;
 use crate::tools::{Tool, Toolbox};
@@ -291,11 +292,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives an image (an archive in the format of OCI or of `docker save`) to all nodes.
+    /// Gives an image to all nodes: an archive in the layout of OCI (as `docker save` writes it since version 25), which can then also be
+    /// pulled, or of an older `docker save`.
     ///
     /// # Errors
     /// If a node refuses it.
     pub fn load_image(&self, archive: &Path) -> anyhow::Result<()> {
+        // Nodes can import what the registry cannot serve.
+        let _ = Store::at(self.layout.registry()).add(archive);
         for node in self.nodes() {
             let file = std::fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
             let output = self

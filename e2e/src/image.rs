@@ -13,6 +13,12 @@ use anyhow::Context;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+pub mod build;
+pub mod catalog;
+pub mod command;
+mod sbom;
+pub mod store;
+
 /// A file or folder of an image.
 #[derive(Debug, Clone)]
 pub struct Content {
@@ -158,6 +164,19 @@ fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
+}
+
+/// A name as runtimes take it: `demo` is `docker.io/library/demo:latest`.
+pub fn full_name(name: &str) -> String {
+    let first = name.split_once('/').map(|(first, _)| first);
+    let registry = first.is_some_and(|first| first.contains(['.', ':']) || first == "localhost");
+    let name = match (registry, first) {
+        (true, _) => name.to_owned(),
+        (false, Some(_)) => format!("docker.io/{name}"),
+        (false, None) => format!("docker.io/library/{name}"),
+    };
+    let tagged = name.rsplit_once('/').is_some_and(|(_, last)| last.contains([':', '@']));
+    if tagged { name } else { format!("{name}:latest") }
 }
 
 fn digest(bytes: &[u8]) -> String {

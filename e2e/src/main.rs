@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use ferromesh_e2e::bench::{self, Plan, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
+use ferromesh_e2e::image::command::{self as image, ImageCommand};
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::tools::{self, Tool, Toolbox};
 
@@ -27,6 +28,9 @@ enum Command {
     /// A real Kubernetes cluster on this machine: no Docker, no registry, no trace afterwards.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Images of the workspace's programs.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// The programs that clusters are made of.
     #[command(subcommand)]
     Tools(ToolsCommand),
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Cluster(command) => cluster::run(command),
+        Command::Image(command) => image::run(command),
         Command::Tools(ToolsCommand::Build { tools }) => {
             let wanted = if tools.is_empty() { Tool::ALL.to_vec() } else { tools };
             for folder in Toolbox::with(&wanted, &Progress::to_stderr())?.folders() {

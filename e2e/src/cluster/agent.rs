@@ -1,7 +1,10 @@
 //! What stands between the cluster's network and the host, and in for a cloud.
 //!
-//! The relay: connections to the host's port of the API server are carried on to it. The listening socket was made on the host's
-//! loopback and handed in; the other side is dialled here, in the cluster's network. Nothing else crosses.
+//! ```text
+//! host's loopback ── relay ──> API server          (the socket was made there and handed in; nothing else crosses)
+//! nodes ── registry ──> images that were loaded
+//! Services, Nodes ── load_balancer: plan (pure) ──> status.loadBalancer, routes of the hub: each address to the ready nodes
+//! ```
 
 use std::time::Duration;
 
@@ -10,18 +13,27 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::init;
-use super::layout::{API_PORT, HUB, Layout};
+use super::layout::{API_PORT, HUB, Layout, REGISTRY_PORT};
+
+mod load_balancer;
+mod plan;
+mod registry;
 
 /// Runs for ever.
 ///
 /// # Errors
 /// If it is not given its socket.
-pub fn run(_layout: &Layout) -> anyhow::Result<()> {
+pub fn run(layout: &Layout) -> anyhow::Result<()> {
     let listener = init::listener_of_stdin()?;
     listener.set_nonblocking(true)?;
+    let spec = layout.spec()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
         let listener = TcpListener::from_std(listener).context("standard input is no listening socket")?;
+        if spec.nodes > 0 {
+            tokio::spawn(load_balancer::run(layout.pki("agent.kubeconfig")));
+            tokio::spawn(registry::serve((HUB, REGISTRY_PORT).into(), layout.registry()));
+        }
         relay(listener).await
     })
 }
@@ -29,6 +41,7 @@ pub fn run(_layout: &Layout) -> anyhow::Result<()> {
 async fn relay(listener: TcpListener) -> anyhow::Result<()> {
     loop {
         let Ok((mut client, _)) = listener.accept().await else {
+            // Out of descriptors: the next one may have more luck.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::layout::{API_PORT, DNS_SERVICE, HUB, Layout, POD_NETWORK, SERVICE_NETWORK, Spec, node_address, pod_subnet};
+use super::layout::{API_PORT, DNS_SERVICE, HUB, Layout, POD_NETWORK, REGISTRY_PORT, SERVICE_NETWORK, Spec, node_address, pod_subnet};
 use super::supervisor::Daemon;
 
 /// Domain of the cluster's DNS names.
@@ -159,12 +159,24 @@ state = "/run/containerd"
     conf_dir = "{}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "{snapshotter}"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{REGISTRIES}"
 "#,
         node_paths.0,
         cni_plugins.display(),
         node_paths.1,
     )
 }
+
+/// For every registry that an image's name may say: the cluster's own is asked, and no other.
+pub fn registry_config() -> (PathBuf, String) {
+    let host = format!("http://{HUB}:{REGISTRY_PORT}");
+    let text = format!("server = \"{host}\"\n[host.\"{host}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+    (Path::new(REGISTRIES).join("_default/hosts.toml"), text)
+}
+
+/// Where containerd looks for the settings of registries.
+const REGISTRIES: &str = "/run/node/registries";
 
 /// Name of the image that holds pods' namespaces.
 pub const PAUSE_IMAGE: &str = "ferromesh.local/pause:1";

@@ -9,11 +9,8 @@ use super::layout::{Layout, Spec};
 use crate::image::{Config, Content, Image};
 
 /// Where it is, once [`write_pause`] has made it.
-///
-/// # Errors
-/// Never; the path is of the cluster's folder.
-pub(super) fn pause_archive(_spec: &Spec, layout: &Layout) -> anyhow::Result<PathBuf> {
-    Ok(layout.root().join("pause.tar"))
+pub(super) fn pause_archive(layout: &Layout) -> PathBuf {
+    layout.root().join("pause.tar")
 }
 
 /// Makes it.
@@ -27,6 +24,6 @@ pub(super) fn write_pause(spec: &Spec, layout: &Layout) -> anyhow::Result<()> {
         content: vec![Content::program("pause", program)],
         config: Config { entrypoint: vec!["/pause".into()], user: "65535:65535".into(), ..Config::default() },
     };
-    let archive = layout.root().join("pause.tar");
+    let archive = pause_archive(layout);
     std::fs::write(&archive, image.archive()?).with_context(|| format!("writing {}", archive.display()))
 }

@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 
 /// Address of the control plane and of who looks from outside: the hub, to which all nodes are wired.
 pub const HUB: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 1);
-/// The network of hub and nodes.
-pub const NODE_NETWORK: &str = "10.89.0.0/16";
 /// Addresses of pods: a /24 a node.
 pub const POD_NETWORK: &str = "10.244.0.0/16";
 /// Addresses of Services.
@@ -20,6 +18,8 @@ pub const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// Port of the API server in the cluster's network.
 pub const API_PORT: u16 = 6443;
+/// Port of the cluster's registry, at the hub.
+pub const REGISTRY_PORT: u16 = 5000;
 /// Most nodes of a cluster.
 pub const MAX_NODES: u8 = 99;
 
@@ -133,6 +133,11 @@ impl Layout {
     /// What etcd keeps.
     pub fn etcd_data(&self) -> PathBuf {
         self.root.join("etcd")
+    }
+
+    /// Images that nodes can pull.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("registry")
     }
 
     /// A node's own folder; laid out like the hub's as far as it has the same things.

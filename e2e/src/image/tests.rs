@@ -1,4 +1,5 @@
-use super::{Config, Content, Image};
+use super::store::Store;
+use super::{Config, Content, Image, full_name};
 
 fn image() -> Image {
     Image {
@@ -31,4 +32,43 @@ fn every_blob_is_named_by_its_digest() {
         }
     }
     assert_eq!(blobs, 3, "layer, config, manifest");
+}
+
+#[test]
+fn names_are_completed_as_runtimes_do() {
+    for (short, full) in [
+        ("demo", "docker.io/library/demo:latest"),
+        ("a/demo", "docker.io/a/demo:latest"),
+        ("a/demo:1", "docker.io/a/demo:1"),
+        ("localhost/demo:1", "localhost/demo:1"),
+        ("registry.test:5000/demo", "registry.test:5000/demo:latest"),
+    ] {
+        assert_eq!(full_name(short), full);
+    }
+}
+
+#[test]
+fn a_loaded_image_is_found_by_tag_and_by_digest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = folder.path().join("a.tar");
+    std::fs::write(&archive, image().archive().expect("archive")).expect("write");
+    let store = Store::at(folder.path().join("store"));
+    assert_eq!(store.add(&archive).expect("added"), ["example.test/a:1"]);
+    let (kind, digest, bytes) = store.manifest("example.test", "a", "1").expect("by tag");
+    assert_eq!(kind, "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(store.manifest("", "a", &digest).expect("by digest"), (kind, digest, bytes));
+    assert_eq!(store.manifest("docker.io", "a", "1"), None);
+    assert_eq!(store.manifest("example.test", "../blobs", "1"), None);
+}
+
+#[test]
+fn a_damaged_blob_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = folder.path().join("a.tar");
+    let mut bytes = image().archive().expect("archive");
+    let layer = bytes.windows(2).position(|window| window == [0x1f, 0x8b]).expect("a gzip");
+    bytes[layer + 20] ^= 1;
+    std::fs::write(&archive, bytes).expect("write");
+    let refused = Store::at(folder.path().join("store")).add(&archive).expect_err("refused").to_string();
+    assert!(refused.contains("another digest"), "{refused}");
 }

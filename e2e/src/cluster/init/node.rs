@@ -1,6 +1,7 @@
 //! A node: container runtime, kubelet and kube-proxy in namespaces of their own.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -23,11 +24,14 @@ pub(super) fn bring_up(init: &Init, number: u8) -> anyhow::Result<()> {
     fs::create_dir_all(node_paths::CNI)?;
     fs::write(format!("{}/10-pods.conflist", node_paths::CNI), daemons::cni_config(number))?;
     fs::write(node_paths::CONTAINERD_CONFIG, daemons::containerd_config("overlayfs", &plugins))?;
+    let (registries, text) = daemons::registry_config();
+    fs::create_dir_all(registries.parent().context("a folder")?)?;
+    fs::write(registries, text)?;
     fs::write(node_paths::RESOLV_CONF, format!("nameserver {HUB}\n"))?;
     supervisor.add(daemons::containerd("containerd".as_ref()))?;
     wait_until("containerd", 60, || std::os::unix::net::UnixStream::connect(node_paths::CONTAINERD).is_ok())?;
-    let pause = images::pause_archive(spec, layout)?;
-    let pause = pause.to_str().context("the state folder's path is UTF-8")?;
+    let pause = images::pause_archive(layout);
+    let pause = utf8(&pause)?;
     wait_until("containerd's image store", 30, || import(init, pause).is_ok())?;
 
     supervisor.phase("kubelet");
@@ -45,33 +49,33 @@ fn import(init: &Init, archive: &str) -> anyhow::Result<()> {
 /// Own `/run`, `/var/lib` and `/var/log`; what must outlive a restart of the node is in its folder.
 fn file_systems(init: &Init, name: &str) -> anyhow::Result<()> {
     let place = init.layout.node(name);
-    let disk = place.root().join("disk");
-    for folder in ["kubelet", "containerd", "cni"] {
-        fs::create_dir_all(disk.join(folder))?;
-    }
-    fs::create_dir_all(place.root().join("varlog"))?;
-    init.own_folder("/run")?;
-    // The state folder may be below /var/lib, which is about to be covered.
-    let keep = "/run/state";
-    fs::create_dir_all(keep)?;
     let run = |arguments: &[&str]| init.supervisor.run("mount", arguments);
-    let state = init.layout.root().to_str().context("the state folder's path is UTF-8")?;
-    run(&["--bind", state, keep])?;
-    init.own_folder("/var/lib")?;
-    fs::create_dir_all(state)?;
-    run(&["--move", keep, state])?;
-    for folder in ["kubelet", "containerd", "cni"] {
-        let target = format!("/var/lib/{folder}");
-        fs::create_dir_all(&target)?;
-        run(&["--bind", disk.join(folder).to_str().context("UTF-8")?, &target])?;
-    }
-    run(&["--bind", place.root().join("varlog").to_str().context("UTF-8")?, "/var/log"])?;
-    for folder in ["/run/node", "/run/lock", "/run/netns"] {
+    init.own_folder("/run")?;
+    for folder in ["/run/node", "/run/lock", "/run/netns", "/run/new"] {
         fs::create_dir_all(folder)?;
     }
+    // The new /var/lib is furnished elsewhere and moved there in one step: logs and tools may be below it.
+    init.own_folder("/run/new")?;
+    let kept = [init.layout.root()].into_iter().chain(init.spec.tools.iter().map(PathBuf::as_path));
+    let kept = kept.filter_map(|folder| Some((folder.to_owned(), folder.strip_prefix("/var/lib").ok()?)));
+    let own = ["kubelet", "containerd", "cni"].map(|folder| (place.root().join("disk").join(folder), Path::new(folder)));
+    for (source, target) in kept.chain(own) {
+        let target = Path::new("/run/new").join(target);
+        fs::create_dir_all(&source)?;
+        fs::create_dir_all(&target)?;
+        run(&["--bind", utf8(&source)?, utf8(&target)?])?;
+    }
+    run(&["--move", "/run/new", "/var/lib"])?;
+    let logs = place.root().join("varlog");
+    fs::create_dir_all(&logs)?;
+    run(&["--bind", utf8(&logs)?, "/var/log"])?;
     kernel_parameters(init)?;
     // Volumes are mounted into running containers.
     run(&["--make-rshared", "/"])
+}
+
+fn utf8(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// The kubelet insists on some parameters of the whole machine. It is shown files with these values; the machine keeps its own.
