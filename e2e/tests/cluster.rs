@@ -88,7 +88,9 @@ fn a_control_plane_serves_the_host_survives_its_api_server_and_leaves_nothing() 
         return;
     }
     let (cluster, other) = (up(0), up(0));
-    assert!(cluster.kubectl_output(&["version"]).expect("version").contains(&format!("v{}", tools::KUBERNETES_VERSION)));
+    assert!(
+        cluster.kubectl_output(&["version"]).expect("version").contains(&format!("v{}", tools::KUBERNETES_VERSION))
+    );
     cluster.kubectl_output(&["create", "namespace", "only-here"]).expect("a namespace");
     cluster.kubectl_output(&["create", "deployment", "-n", "only-here", "app", "--image=app"]).expect("a deployment");
     eventually("the controllers make a pod", || {
@@ -229,7 +231,8 @@ fn pods_services_dns_and_balancers_work_across_nodes_that_can_be_cut_off_and_die
 
     // From a pod, by name, until both pods, each on its node, have answered.
     let from_a_pod = || {
-        let command = ["exec", "client", "--", "busybox", "wget", "-qO-", "-T", "3", "http://web.default.svc.cluster.local"];
+        let command =
+            ["exec", "client", "--", "busybox", "wget", "-qO-", "-T", "3", "http://web.default.svc.cluster.local"];
         cluster.kubectl_output(&command).ok()
     };
     let first = eventually("an answer by DNS name", from_a_pod);

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
-use super::layout::{API_PORT, DNS_SERVICE, HUB, Layout, POD_NETWORK, REGISTRY_PORT, SERVICE_NETWORK, Spec, node_address, pod_subnet};
+use super::layout::{
+    API_PORT, DNS_SERVICE, HUB, Layout, POD_NETWORK, REGISTRY_PORT, SERVICE_NETWORK, Spec, node_address, pod_subnet,
+};
 use super::supervisor::Daemon;
 
 /// Domain of the cluster's DNS names.

@@ -107,7 +107,9 @@ impl Workspace {
             }
             for target in package["targets"].as_array().into_iter().flatten() {
                 let is_program = target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "bin"));
-                if let (true, Some(name), Some(package)) = (is_program, target["name"].as_str(), package["name"].as_str()) {
+                if let (true, Some(name), Some(package)) =
+                    (is_program, target["name"].as_str(), package["name"].as_str())
+                {
                     programs.insert(name.to_owned(), package.to_owned());
                 }
             }
@@ -232,7 +234,8 @@ fn ensure_static(program: &[u8]) -> anyhow::Result<()> {
         let offset = program.get(32..40)?.try_into().ok().map(u64::from_le_bytes)?;
         Some((usize::try_from(offset).ok()?, half(54)?.into(), half(56)?.into()))
     };
-    let (offset, size, count) = headers().filter(|_| program.starts_with(b"\x7fELF\x02\x01")).context("is no ELF-64 program")?;
+    let (offset, size, count) =
+        headers().filter(|_| program.starts_with(b"\x7fELF\x02\x01")).context("is no ELF-64 program")?;
     if (0..count).any(|header| word(offset + header * size) == Some(INTERPRETER)) {
         bail!("is linked dynamically; it would not start in an image that holds nothing else");
     }

@@ -25,15 +25,8 @@ pub struct Definition {
     pub title: &'static str,
 }
 
-const DAEMON: Definition = Definition {
-    short: "",
-    repository: "",
-    program: "",
-    beside: &[],
-    user: NOBODY,
-    public_roots: true,
-    title: "",
-};
+const DAEMON: Definition =
+    Definition { short: "", repository: "", program: "", beside: &[], user: NOBODY, public_roots: true, title: "" };
 
 /// All images.
 pub const IMAGES: [Definition; 6] = [

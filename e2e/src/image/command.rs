@@ -15,8 +15,10 @@ use crate::tools;
 #[derive(Subcommand)]
 pub enum ImageCommand {
     /// Build images from the workspace: static programs and nothing else, an archive and a bill of materials each.
-    #[command(after_help = "Examples:\n  ferromesh-e2e image build                              all, as they are shipped\n  \
-                      ferromesh-e2e image build --profile dev --load proxy     quickly, into the nodes of the cluster")]
+    #[command(
+        after_help = "Examples:\n  ferromesh-e2e image build                              all, as they are shipped\n  \
+                      ferromesh-e2e image build --profile dev --load proxy     quickly, into the nodes of the cluster"
+    )]
     Build {
         /// Only these: proxy, controller, ca, injector, dashboard, demo.
         images: Vec<String>,
@@ -51,7 +53,10 @@ pub fn run(command: ImageCommand) -> anyhow::Result<()> {
     match command {
         ImageCommand::List => {
             for image in IMAGES {
-                println!("{:<12} {:<24} {VERSION}  user {:<12} {}", image.short, image.repository, image.user, image.title);
+                println!(
+                    "{:<12} {:<24} {VERSION}  user {:<12} {}",
+                    image.short, image.repository, image.user, image.title
+                );
             }
             Ok(())
         }
@@ -69,7 +74,11 @@ pub fn run(command: ImageCommand) -> anyhow::Result<()> {
             for image in &built {
                 let mib = |bytes: u64| bytes as f64 / (1024.0 * 1024.0);
                 let (packed, unpacked) = (mib(image.packed), mib(image.unpacked));
-                println!("{:<32} {packed:6.1} MiB, unpacked {unpacked:6.1} MiB  {}", image.name, image.archive.display());
+                println!(
+                    "{:<32} {packed:6.1} MiB, unpacked {unpacked:6.1} MiB  {}",
+                    image.name,
+                    image.archive.display()
+                );
             }
             if let Some(cluster) = cluster {
                 for image in &built {

@@ -11,22 +11,24 @@ use serde_json::{Value, json};
 /// # Errors
 /// If cargo's metadata lacks something.
 pub(super) fn of<'a>(metadata: &Value, image: &str, roots: impl Iterator<Item = &'a str>) -> anyhow::Result<Value> {
-    let packages: BTreeMap<&str, &Value> = array(&metadata["packages"])
-        .filter_map(|package| Some((package["id"].as_str()?, package)))
-        .collect();
-    let edges: BTreeMap<&str, BTreeSet<&str>> = array(&metadata["resolve"]["nodes"])
-        .filter_map(|node| Some((node["id"].as_str()?, linked(node))))
-        .collect();
+    let packages: BTreeMap<&str, &Value> =
+        array(&metadata["packages"]).filter_map(|package| Some((package["id"].as_str()?, package))).collect();
+    let edges: BTreeMap<&str, BTreeSet<&str>> =
+        array(&metadata["resolve"]["nodes"]).filter_map(|node| Some((node["id"].as_str()?, linked(node)))).collect();
     let roots: BTreeSet<&str> = roots.collect();
     let mut left: Vec<&str> = packages
         .iter()
-        .filter(|(_, package)| package["source"].is_null() && package["name"].as_str().is_some_and(|name| roots.contains(name)))
+        .filter(|(_, package)| {
+            package["source"].is_null() && package["name"].as_str().is_some_and(|name| roots.contains(name))
+        })
         .map(|(id, _)| *id)
         .collect();
     let mut found = BTreeSet::new();
     while let Some(id) = left.pop() {
         if found.insert(id) {
-            left.extend(edges.get(id).context("a package without resolution")?.iter().filter(|next| !found.contains(*next)));
+            left.extend(
+                edges.get(id).context("a package without resolution")?.iter().filter(|next| !found.contains(*next)),
+            );
         }
     }
     let mut components: Vec<Value> = found.iter().filter_map(|id| component(packages.get(id)?)).collect();

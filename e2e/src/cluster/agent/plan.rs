@@ -39,7 +39,10 @@ pub fn plan(
     let mut addresses = BTreeMap::new();
     // Who has an address first, then who asks for one, then the rest.
     let kept = services.iter().filter_map(|service| Some((service, service.current?)));
-    let asked = services.iter().filter(|service| service.current.is_none()).filter_map(|service| Some((service, service.wanted?)));
+    let asked = services
+        .iter()
+        .filter(|service| service.current.is_none())
+        .filter_map(|service| Some((service, service.wanted?)));
     for (service, address) in kept.chain(asked) {
         if pool.contains(&address) && taken.insert(address) {
             addresses.insert(service.key.clone(), address);

@@ -41,7 +41,8 @@ fn answer(store: &Store, method: &Method, uri: &http::Uri) -> Response<Full<Byte
         return respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", Vec::new(), None);
     }
     // The registry that the image's name says; the client asks this one in its place.
-    let namespace = uri.query().into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("ns="));
+    let namespace =
+        uri.query().into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("ns="));
     let Some(path) = uri.path().strip_prefix("/v2/") else {
         return respond(StatusCode::NOT_FOUND, "text/plain", Vec::new(), None);
     };

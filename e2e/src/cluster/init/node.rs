@@ -58,7 +58,8 @@ fn file_systems(init: &Init, name: &str) -> anyhow::Result<()> {
     init.own_folder("/run/new")?;
     let kept = [init.layout.root()].into_iter().chain(init.spec.tools.iter().map(PathBuf::as_path));
     let kept = kept.filter_map(|folder| Some((folder.to_owned(), folder.strip_prefix("/var/lib").ok()?)));
-    let own = ["kubelet", "containerd", "cni"].map(|folder| (place.root().join("disk").join(folder), Path::new(folder)));
+    let own =
+        ["kubelet", "containerd", "cni"].map(|folder| (place.root().join("disk").join(folder), Path::new(folder)));
     for (source, target) in kept.chain(own) {
         let target = Path::new("/run/new").join(target);
         fs::create_dir_all(&source)?;
