@@ -58,6 +58,8 @@ pub struct Options {
     pub nodes: u8,
     /// Who is told how it goes.
     pub progress: Progress,
+    /// The program `ferromesh-e2e`, of which the cluster's own processes are made; found if it is not named.
+    pub program: Option<PathBuf>,
 }
 
 impl Options {
@@ -66,7 +68,12 @@ impl Options {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self { name: format!("test-{}-{count}", std::process::id()), nodes, progress: Progress::silent() }
+        Self {
+            name: format!("test-{}-{count}", std::process::id()),
+            nodes,
+            progress: Progress::silent(),
+            program: None,
+        }
     }
 }
 
@@ -325,7 +332,8 @@ impl Drop for Cluster {
 }
 
 fn start(options: Options, owned: bool) -> anyhow::Result<Cluster> {
-    let Options { name, nodes, progress } = options;
+    let Options { name, nodes, progress, program } = options;
+    let program = program.map_or_else(own_program, Ok)?;
     ensure!(nodes <= layout::MAX_NODES, "at most {} nodes", layout::MAX_NODES);
     let layout = Layout::of(&name)?;
     prerequisites::check(nodes > 0)?;
@@ -334,7 +342,13 @@ fn start(options: Options, owned: bool) -> anyhow::Result<Cluster> {
     let tools = Toolbox::with(wanted, &progress)?;
     let spec = Spec { name, nodes, tools: tools.folders().to_vec() };
     let lock = keeper::make_folder(&layout, &spec)?;
-    let mut keeper = spawn_keeper(&layout, lock, owned)?;
+    let mut keeper = match spawn_keeper(&program, &layout, lock, owned) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            keeper::remove(&layout, &spec.name)?;
+            return Err(error);
+        }
+    };
     let cluster = Cluster { layout, spec, owned: keeper.stdin.take() };
     // From here on, dropping `cluster` takes an owned one away.
     let come = await_ready(&cluster, &mut keeper, &progress);
@@ -360,8 +374,8 @@ fn sweep(progress: &Progress) -> anyhow::Result<()> {
 }
 
 /// The keeper's standard output is the locked file: the lock is held as long as it lives.
-fn spawn_keeper(layout: &Layout, lock: std::fs::File, owned: bool) -> anyhow::Result<Child> {
-    let mut command = Command::new(own_program()?);
+fn spawn_keeper(program: &Path, layout: &Layout, lock: std::fs::File, owned: bool) -> anyhow::Result<Child> {
+    let mut command = Command::new(program);
     command.args(["cluster", "keep", "--state"]).arg(layout.root());
     if owned {
         command.arg("--owned").stdin(Stdio::piped());
@@ -373,16 +387,13 @@ fn spawn_keeper(layout: &Layout, lock: std::fs::File, owned: bool) -> anyhow::Re
     command.stdout(lock).stderr(log).process_group(0).spawn().context("starting the keeper")
 }
 
-/// This program: the one that runs, `FERROMESH_E2E`, or the one beside the test that runs.
+/// The program that a test uses: `FERROMESH_E2E`, or the one beside the test that runs.
 fn own_program() -> anyhow::Result<PathBuf> {
     const NAME: &str = "ferromesh-e2e";
     if let Some(program) = std::env::var_os("FERROMESH_E2E").filter(|value| !value.is_empty()) {
         return Ok(program.into());
     }
     let current = std::env::current_exe()?;
-    if current.file_name().is_some_and(|name| name == NAME) {
-        return Ok(current);
-    }
     let near = current.ancestors().skip(1).take(3).map(|folder| folder.join(NAME)).find(|file| file.is_file());
     near.context("ferromesh-e2e is not built; run: cargo build -p ferromesh-e2e, or name it by FERROMESH_E2E")
 }

@@ -11,7 +11,6 @@ use std::io::Write;
 
 use anyhow::Context;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 pub mod build;
 pub mod catalog;
@@ -26,24 +25,45 @@ pub struct Content {
     pub path: String,
     /// Permissions.
     pub mode: u32,
-    /// What is in it; `None` is a folder.
-    pub bytes: Option<Vec<u8>>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// A file with these bytes.
+    File(Vec<u8>),
+    /// A folder.
+    Folder,
+    /// A symbolic link to there.
+    Link(String),
 }
 
 impl Content {
     /// A program that everybody may run.
     pub fn program(path: impl Into<String>, bytes: Vec<u8>) -> Self {
-        Self { path: path.into(), mode: 0o555, bytes: Some(bytes) }
+        Self { path: path.into(), mode: 0o555, kind: Kind::File(bytes) }
     }
 
     /// A file that everybody may read.
     pub fn file(path: impl Into<String>, bytes: Vec<u8>) -> Self {
-        Self { path: path.into(), mode: 0o444, bytes: Some(bytes) }
+        Self { path: path.into(), mode: 0o444, kind: Kind::File(bytes) }
     }
 
     /// A folder.
     pub fn folder(path: impl Into<String>, mode: u32) -> Self {
-        Self { path: path.into(), mode, bytes: None }
+        Self { path: path.into(), mode, kind: Kind::Folder }
+    }
+
+    /// A symbolic link.
+    pub fn link(path: impl Into<String>, target: impl Into<String>) -> Self {
+        Self { path: path.into(), mode: 0o777, kind: Kind::Link(target.into()) }
+    }
+
+    /// Bytes that it takes.
+    pub fn size(&self) -> u64 {
+        if let Kind::File(bytes) = &self.kind { bytes.len() as u64 } else { 0 }
     }
 }
 
@@ -180,23 +200,28 @@ pub fn full_name(name: &str) -> String {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn tar(mut content: Vec<Content>) -> anyhow::Result<Vec<u8>> {
     content.sort_by(|left, right| left.path.cmp(&right.path));
     let mut archive = tar::Builder::new(Vec::new());
-    for Content { path, mode, bytes } in content {
+    for Content { path, mode, kind } in content {
         let mut header = tar::Header::new_ustar();
         header.set_mode(mode);
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        let (kind, path, bytes) = match bytes {
-            Some(bytes) => (tar::EntryType::Regular, path, bytes),
-            None => (tar::EntryType::Directory, format!("{path}/"), Vec::new()),
+        let (entry, path, bytes) = match kind {
+            Kind::File(bytes) => (tar::EntryType::Regular, path, bytes),
+            Kind::Folder => (tar::EntryType::Directory, format!("{path}/"), Vec::new()),
+            Kind::Link(target) => {
+                header.set_link_name(&target)?;
+                (tar::EntryType::Symlink, path, Vec::new())
+            }
         };
-        header.set_entry_type(kind);
+        header.set_entry_type(entry);
         header.set_size(bytes.len() as u64);
         archive.append_data(&mut header, &path, bytes.as_slice()).with_context(|| format!("packing {path}"))?;
     }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest;
 
 use crate::process;
 use crate::progress::Progress;
@@ -82,15 +82,14 @@ pub fn cache() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// If there is no place for the cache.
 pub fn folder_of(tool: Tool) -> anyhow::Result<PathBuf> {
-    let mut hash = Sha256::new();
+    let mut hash = digest::Context::new(&digest::SHA256);
     for (name, text) in tool.module().files {
-        hash.update(name);
-        hash.update([0]);
-        hash.update(text);
-        hash.update([0]);
+        for part in [name.as_bytes(), &[0], text.as_bytes(), &[0]] {
+            hash.update(part);
+        }
     }
-    hash.update(tool.arguments().join("\0"));
-    let key: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    hash.update(tool.arguments().join("\0").as_bytes());
+    let key: String = hash.finish().as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     Ok(cache()?.join("tools").join(format!("{}-{}-{key}", tool.name(), tool.version())))
 }
 

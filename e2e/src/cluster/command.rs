@@ -211,7 +211,12 @@ fn up(name: String, nodes: u8, keep: bool) -> anyhow::Result<()> {
         println!("export KUBECONFIG={}", cluster.kubeconfig().display());
         return Ok(());
     }
-    let cluster = Cluster::up_detached(Options { name, nodes, progress: Progress::to_stderr() })?;
+    let cluster = Cluster::up_detached(Options {
+        program: Some(std::env::current_exe()?),
+        name,
+        nodes,
+        progress: Progress::to_stderr(),
+    })?;
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());
     Ok(())
 }

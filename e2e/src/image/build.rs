@@ -185,7 +185,11 @@ fn pack(plan: &Plan, workspace: &Workspace, definition: &Definition, folder: &Pa
         content.push(Content::folder("etc/ssl/certs", 0o755));
         content.push(Content::file("etc/ssl/certs/ca-certificates.crt", public_roots().into_bytes()));
     }
-    let unpacked = content.iter().filter_map(|content| content.bytes.as_ref()).map(|bytes| bytes.len() as u64).sum();
+    for (path, target) in definition.links {
+        let folders = path.match_indices('/').map(|(end, _)| Content::folder(&path[..end], 0o755));
+        content.extend(folders.chain([Content::link(*path, *target)]));
+    }
+    let unpacked = content.iter().map(Content::size).sum();
     let name = format!("{}:{}", definition.repository, plan.tag);
     let image = Image {
         name: name.clone(),

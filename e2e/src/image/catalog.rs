@@ -17,6 +17,8 @@ pub struct Definition {
     pub program: &'static str,
     /// Other programs in it.
     pub beside: &'static [&'static str],
+    /// Other names of it: path and target.
+    pub links: &'static [(&'static str, &'static str)],
     /// `UID:GID`. 1337 is the user whose traffic a pod's redirection leaves alone.
     pub user: &'static str,
     /// It calls servers outside the mesh, whose certificates public authorities signed.
@@ -25,8 +27,16 @@ pub struct Definition {
     pub title: &'static str,
 }
 
-const DAEMON: Definition =
-    Definition { short: "", repository: "", program: "", beside: &[], user: NOBODY, public_roots: true, title: "" };
+const DAEMON: Definition = Definition {
+    short: "",
+    repository: "",
+    program: "",
+    beside: &[],
+    links: &[],
+    user: NOBODY,
+    public_roots: true,
+    title: "",
+};
 
 /// All images.
 pub const IMAGES: [Definition; 6] = [
@@ -36,6 +46,8 @@ pub const IMAGES: [Definition; 6] = [
         program: "ferromesh-proxy",
         // What redirects a pod's traffic to the proxy, before it starts.
         beside: &["ferromesh-init"],
+        // As injection templates that were written for Istio call it.
+        links: &[("usr/local/bin/pilot-agent", "/ferromesh-proxy")],
         user: "1337:1337",
         title: "Ferromesh proxy: sidecar and gateway",
         ..DAEMON

@@ -17,6 +17,23 @@ fn the_same_files_give_the_same_bytes_in_whatever_order() {
 }
 
 #[test]
+fn a_layer_holds_files_folders_and_links_of_root_at_time_zero() {
+    let content = vec![Content::link("b", "/a"), Content::program("a", vec![1]), Content::folder("c", 0o755)];
+    let layer = super::tar(content).expect("a layer");
+    let mut seen = Vec::new();
+    for entry in tar::Archive::new(layer.as_slice()).entries().expect("entries") {
+        let entry = entry.expect("entry");
+        let header = entry.header();
+        assert_eq!((header.uid().ok(), header.gid().ok(), header.mtime().ok()), (Some(0), Some(0), Some(0)));
+        let link = entry.link_name().expect("a link").map(|target| target.display().to_string());
+        seen.push((entry.path().expect("a path").display().to_string(), header.mode().expect("a mode"), link));
+    }
+    let expected =
+        [("a".to_owned(), 0o555, None), ("b".to_owned(), 0o777, Some("/a".to_owned())), ("c/".to_owned(), 0o755, None)];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn every_blob_is_named_by_its_digest() {
     use std::io::Read;
     let archive = image().archive().expect("archive");
