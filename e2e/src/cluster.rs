@@ -56,6 +56,8 @@ pub struct Options {
     pub name: String,
     /// Nodes; none is the control plane alone.
     pub nodes: u8,
+    /// Nodes without machines: pods that are put there are Running at once and run nothing.
+    pub simulated: u16,
     /// Who is told how it goes.
     pub progress: Progress,
     /// The program `ferromesh-e2e`, of which the cluster's own processes are made; found if it is not named.
@@ -71,6 +73,7 @@ impl Options {
         Self {
             name: format!("test-{}-{count}", std::process::id()),
             nodes,
+            simulated: 0,
             progress: Progress::silent(),
             program: None,
         }
@@ -332,7 +335,7 @@ impl Drop for Cluster {
 }
 
 fn start(options: Options, owned: bool) -> anyhow::Result<Cluster> {
-    let Options { name, nodes, progress, program } = options;
+    let Options { name, nodes, simulated, progress, program } = options;
     let program = program.map_or_else(own_program, Ok)?;
     ensure!(nodes <= layout::MAX_NODES, "at most {} nodes", layout::MAX_NODES);
     let layout = Layout::of(&name)?;
@@ -340,7 +343,7 @@ fn start(options: Options, owned: bool) -> anyhow::Result<Cluster> {
     sweep(&progress)?;
     let wanted: &[Tool] = if nodes > 0 { &[Tool::Node, Tool::Coredns, Tool::Pause] } else { &[Tool::Node] };
     let tools = Toolbox::with(wanted, &progress)?;
-    let spec = Spec { name, nodes, tools: tools.folders().to_vec() };
+    let spec = Spec { name, nodes, simulated, tools: tools.folders().to_vec() };
     let lock = keeper::make_folder(&layout, &spec)?;
     let mut keeper = match spawn_keeper(&program, &layout, lock, owned) {
         Ok(keeper) => keeper,

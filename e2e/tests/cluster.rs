@@ -114,6 +114,28 @@ fn a_control_plane_serves_the_host_survives_its_api_server_and_leaves_nothing() 
 }
 
 #[test]
+fn simulated_nodes_run_a_rollout_of_hundreds_of_pods() {
+    if !can_run(false) {
+        return;
+    }
+    let cluster = Cluster::up(Options { simulated: 2, ..Options::new(0) }).expect("the cluster comes up");
+    cluster.kubectl_output(&["create", "deployment", "app", "--image=app", "--replicas=200"]).expect("a deployment");
+    cluster.kubectl_output(&["rollout", "status", "deployment/app", "--timeout=120s"]).expect("all run");
+    cluster.kubectl_output(&["expose", "deployment", "app", "--port=80"]).expect("a service");
+    eventually("all are endpoints", || {
+        let path = "jsonpath={.items[*].endpoints[*].addresses[0]}";
+        let slices =
+            cluster.kubectl_output(&["get", "endpointslices", "-l", "kubernetes.io/service-name=app", "-o", path]);
+        let mut addresses: Vec<String> = slices.ok()?.split_whitespace().map(str::to_owned).collect();
+        addresses.sort();
+        addresses.dedup();
+        (addresses.len() == 200).then_some(())
+    });
+    cluster.kubectl_output(&["delete", "deployment", "app"]).expect("deleted");
+    eventually("pods end", || cluster.kubectl_output(&["get", "pods", "-o", "name"]).ok()?.is_empty().then_some(()));
+}
+
+#[test]
 fn a_cluster_ends_when_the_process_that_owns_it_is_killed() {
     if !can_run(false) {
         return;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! host's loopback ── relay ──> API server          (the socket was made there and handed in; nothing else crosses)
+//! pods ── simulated ──> Running at once, on nodes without machines
 //! nodes ── registry ──> images that were loaded
 //! Services, Nodes ── load_balancer: plan (pure) ──> status.loadBalancer, routes of the hub: each address to the ready nodes
 //! ```
@@ -18,6 +19,7 @@ use super::layout::{API_PORT, HUB, Layout, REGISTRY_PORT};
 mod load_balancer;
 mod plan;
 mod registry;
+mod simulated;
 
 /// Runs for ever.
 ///
@@ -33,6 +35,9 @@ pub fn run(layout: &Layout) -> anyhow::Result<()> {
         if spec.nodes > 0 {
             tokio::spawn(load_balancer::run(layout.pki("agent.kubeconfig")));
             tokio::spawn(registry::serve((HUB, REGISTRY_PORT).into(), layout.registry()));
+        }
+        if spec.simulated > 0 {
+            tokio::spawn(simulated::run(layout.pki("agent.kubeconfig"), spec.simulated, spec.nodes > 0));
         }
         relay(listener).await
     })

@@ -29,6 +29,10 @@ pub enum ClusterCommand {
         /// Nodes on which pods run; 0 is the control plane alone, which needs no root.
         #[arg(long, default_value_t = 1)]
         nodes: u8,
+        /// Nodes without machines, for questions of scale: pods there are Running at once and run nothing. Beside real nodes they have the
+        /// taint ferromesh-e2e/simulated.
+        #[arg(long, default_value_t = 0)]
+        simulated: u16,
         /// Take a cluster of that name that runs already for the one that is wanted.
         #[arg(long)]
         keep: bool,
@@ -177,7 +181,7 @@ pub enum ClusterCommand {
 /// With what to do about it.
 pub fn run(command: ClusterCommand) -> anyhow::Result<()> {
     match command {
-        ClusterCommand::Up { name, nodes, keep } => up(name, nodes, keep),
+        ClusterCommand::Up { name, nodes, simulated, keep } => up(name, nodes, simulated, keep),
         ClusterCommand::Down { name, all } => down(&name, all),
         ClusterCommand::Status { name } => status(name.as_deref()),
         ClusterCommand::Kubeconfig { name } => {
@@ -206,7 +210,7 @@ pub fn run(command: ClusterCommand) -> anyhow::Result<()> {
     }
 }
 
-fn up(name: String, nodes: u8, keep: bool) -> anyhow::Result<()> {
+fn up(name: String, nodes: u8, simulated: u16, keep: bool) -> anyhow::Result<()> {
     if keep && let Ok(cluster) = Cluster::open(&name) {
         println!("export KUBECONFIG={}", cluster.kubeconfig().display());
         return Ok(());
@@ -215,6 +219,7 @@ fn up(name: String, nodes: u8, keep: bool) -> anyhow::Result<()> {
         program: Some(std::env::current_exe()?),
         name,
         nodes,
+        simulated,
         progress: Progress::to_stderr(),
     })?;
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());

@@ -317,9 +317,11 @@ pub fn bootstrap_objects() -> String {
     items.extend(role(
         "agent",
         serde_json::json!([
-            {"apiGroups": [""], "resources": ["services", "nodes"], "verbs": read},
+            {"apiGroups": [""], "resources": ["services", "nodes", "pods"], "verbs": read},
+            {"apiGroups": [""], "resources": ["nodes", "nodes/status", "pods/status"], "verbs": ["create", "patch", "update"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]},
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch", "update"]},
             {"apiGroups": [""], "resources": ["services/status"], "verbs": ["get", "patch", "update"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         ]),
     ));
     serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()

@@ -30,6 +30,9 @@ pub struct Spec {
     pub name: String,
     /// Nodes with kubelet and containerd; none is the control plane alone.
     pub nodes: u8,
+    /// Nodes without machines: pods there are Running and run nothing.
+    #[serde(default)]
+    pub simulated: u16,
     /// Folders of the tools.
     pub tools: Vec<PathBuf>,
 }

@@ -38,10 +38,15 @@ pub(super) async fn run(kubeconfig: PathBuf) {
     }
 }
 
-async fn follow(kubeconfig: &PathBuf) -> anyhow::Result<()> {
+/// A client as the kubeconfig says.
+pub(super) async fn client(kubeconfig: &PathBuf) -> anyhow::Result<Client> {
     let config = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-    let client = Client::try_from(config)?;
+    Ok(Client::try_from(config)?)
+}
+
+async fn follow(kubeconfig: &PathBuf) -> anyhow::Result<()> {
+    let client = client(kubeconfig).await?;
     let changed = Arc::new(Notify::new());
     let services: Api<Service> = Api::all(client.clone());
     let nodes: Api<Node> = Api::all(client.clone());
