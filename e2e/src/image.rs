@@ -14,7 +14,6 @@ use serde_json::json;
 
 pub mod build;
 pub mod catalog;
-pub mod command;
 mod sbom;
 pub mod store;
 

@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod image;
+pub mod image_command;
 pub mod process;
 pub mod progress;
 pub mod tools;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use ferromesh_e2e::bench::{self, Plan, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
-use ferromesh_e2e::image::command::{self as image, ImageCommand};
+use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::tools::{self, Tool, Toolbox};
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::build::{self, Plan};
-use super::catalog::{IMAGES, VERSION};
 use crate::cluster::Cluster;
+use crate::image::build::{self, Plan};
+use crate::image::catalog::{IMAGES, VERSION};
 use crate::progress::Progress;
 use crate::tools;
 
