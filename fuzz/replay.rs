@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-/// Changed copies of each input that are tried.
+/// Changed copies of each input that are tried, unless FERROMESH_FUZZ_NEIGHBOURS says how many.
 const NEIGHBOURS: u64 = 200;
 
 /// Runs `body` on each file of `fuzz/corpus/<target>`, and on copies with some bytes changed, cut or doubled. Which
@@ -15,6 +15,8 @@ pub fn replay(target: &str, body: fn(&[u8])) {
     let mut names: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     names.sort();
     assert!(!names.is_empty(), "{} has no inputs", folder.display());
+    let asked = std::env::var("FERROMESH_FUZZ_NEIGHBOURS").ok().and_then(|number| number.parse().ok());
+    let neighbours: u64 = asked.unwrap_or(NEIGHBOURS);
     for path in names {
         let bytes = std::fs::read(&path).unwrap();
         run(target, body, &bytes, &path, 0);
@@ -24,7 +26,7 @@ pub fn replay(target: &str, body: fn(&[u8])) {
                 .fold(0x9e37_79b9_7f4a_7c15, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
                 | 1,
         );
-        for number in 1..=NEIGHBOURS {
+        for number in 1..=neighbours {
             let mut changed = bytes.clone();
             for _ in 0..=random.below(4) {
                 change(&mut changed, &mut random);
