@@ -158,6 +158,10 @@ pub fn path(data: &[u8]) {
     if rules.merge_slashes {
         assert!(!only.contains("//"), "{form:?}");
     }
+    if rules.normalize && rules.escaped_slashes == 2 {
+        let escaped = form.split('?').next().unwrap_or_default().to_ascii_lowercase();
+        assert!(!["%2f", "%5c", "%00"].iter().any(|escape| escaped.contains(escape)), "{text:?} became {form:?}");
+    }
     // A form that would change again could mean one thing to a policy and another to the upstream.
     if rules.normalize && rules.merge_slashes && rules.escaped_slashes == 4 {
         assert_eq!(normalize(&form, rules), Outcome::Same, "{text:?} became {form:?}");

@@ -72,18 +72,19 @@ fn has_escaped_zero(path: &str) -> bool {
     path.contains("%00")
 }
 
-/// Replaces escapes that `choose` gives a character for.
+/// Replaces escapes that `choose` gives a character for, unless that would complete another escape: `%%32F` must not become
+/// the `%2F` that was looked for before.
 fn unescape(path: &str, choose: impl Fn(u8) -> Option<char>) -> String {
     let mut form = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find('%') {
         form.push_str(&rest[..at]);
         match escape_at(rest.as_bytes(), at).and_then(&choose) {
-            Some(char) => {
+            Some(char) if !completes_escape(&form, char) => {
                 form.push(char);
                 rest = &rest[at + 3..];
             }
-            None => {
+            _ => {
                 form.push('%');
                 rest = &rest[at + 1..];
             }
@@ -91,6 +92,16 @@ fn unescape(path: &str, choose: impl Fn(u8) -> Option<char>) -> String {
     }
     form.push_str(rest);
     form
+}
+
+/// Whether `form` ends in the begin of an escape that `next` goes on.
+fn completes_escape(form: &str, next: char) -> bool {
+    next.is_ascii_hexdigit()
+        && match form.as_bytes() {
+            [.., b'%'] => true,
+            [.., b'%', digit] => digit.is_ascii_hexdigit(),
+            _ => false,
+        }
 }
 
 fn unescape_slashes(path: &str) -> String {

@@ -34,6 +34,17 @@ fn paths_get_one_form_and_queries_stay() {
 }
 
 #[test]
+fn a_decoded_octet_never_makes_an_escape_that_nobody_has_looked_at() {
+    // What the escape would be: a slash that is to be rejected, a zero byte, a letter.
+    for path in ["/a%%32Fb", "/a%2%46b", "/a%%300b", "/%%352e/"] {
+        for escaped_slashes in [0, 2, 4] {
+            let rules = Rules { normalize: true, merge_slashes: true, escaped_slashes };
+            assert_eq!(normalize(path, rules), Outcome::Same, "{path}");
+        }
+    }
+}
+
+#[test]
 fn slashes_are_merged_and_escaped_ones_handled_as_told() {
     let rules = |escaped_slashes| Rules { normalize: true, merge_slashes: true, escaped_slashes };
     assert_eq!(normalize("//a///b", rules(0)), Outcome::Changed("/a/b".into()));
