@@ -165,7 +165,8 @@ impl Cluster {
     /// # Errors
     /// If it may not be read, or is not a `T`.
     pub async fn get_path<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClusterError> {
-        self.call("GET", path, None).await
+        // The token keys come as application/jwk-set+json and as nothing else.
+        self.exchange("GET", path, "*/*", None).await
     }
 
     /// Makes an object; `place` has no name.
@@ -222,9 +223,19 @@ impl Cluster {
         path: &str,
         body: Option<(&Value, &'static str)>,
     ) -> Result<T, ClusterError> {
+        self.exchange(verb, path, "application/json", body).await
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        verb: &'static str,
+        path: &str,
+        accept: &'static str,
+        body: Option<(&Value, &'static str)>,
+    ) -> Result<T, ClusterError> {
         let what = format!("{verb} {}", path.split('?').next().unwrap_or_default());
         let answer = async {
-            let response = self.send(verb, path, "application/json", body).await?;
+            let response = self.send(verb, path, accept, body).await?;
             read_whole(response, &what).await
         };
         let answer = tokio::time::timeout(TIMEOUT, answer)
