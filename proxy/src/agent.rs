@@ -61,6 +61,7 @@ pub async fn run(args: &ProxyArgs, set_log_level: Option<SetLogLevel>) -> Result
         identity: Some(identity(&environment)?),
         set_log_level,
         drain_time: environment.longest_drain(),
+        ..Options::default()
     };
     // Bound first: a second agent in the pod must fail before it serves.
     let address = environment.status_address();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +17,9 @@ use crate::bootstrap::{self, Ads};
 use crate::cluster::DnsSettings;
 use crate::config::{At, ConfigError};
 use crate::context::{Context, Local};
+use crate::hot_restart::{self, Asked, Passed};
 use crate::identity;
+use crate::overload::{self, Overload};
 use crate::workers::{Drain, Workers};
 use crate::xds::Kind;
 use crate::xds::client::Client;
@@ -44,11 +47,13 @@ pub struct Options {
     pub set_log_level: Option<SetLogLevel>,
     /// Longest time that connections get to end in a drain.
     pub drain_time: Duration,
+    /// Sockets of the process before this one; `None` if there is no hot restart, neither before nor after.
+    pub restart: Option<Arc<Mutex<Vec<Passed>>>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, identity: None, set_log_level: None, drain_time: Duration::from_secs(45) }
+        Self { concurrency: 1, identity: None, set_log_level: None, drain_time: Duration::from_secs(45), restart: None }
     }
 }
 
@@ -77,6 +82,8 @@ pub enum StartError {
 /// What the handle asks of the admin thread.
 enum Control {
     Drain,
+    /// What the next process asks for.
+    Restart(Asked),
     ReopenLogs,
     Shutdown,
 }
@@ -101,7 +108,13 @@ impl Proxy {
         let ads = bootstrap::ads(&bootstrap)?;
         let node = bootstrap.node.clone().unwrap_or_default();
         let dns = DnsSettings::of_bootstrap(&bootstrap)?;
-        let context = Arc::new(Context { dns, ..Context::new(Local::new(node)) });
+        let overload = overload::Config::decode(bootstrap.overload_manager.as_ref())?;
+        let context = Context {
+            dns,
+            overload: Arc::new(Overload::new(overload.most_connections)),
+            ..Context::new(Local::new(node))
+        };
+        let context = Arc::new(context);
         let (ready_sender, ready) = watch::channel(false);
         let (listeners_sender, listeners) = watch::channel(Vec::new());
         let (control, control_receiver) = mpsc::channel(COMMANDS);
@@ -111,6 +124,7 @@ impl Proxy {
             bootstrap,
             options,
             ads,
+            overload,
             context: context.clone(),
             ready: ready_sender,
             listeners: listeners_sender,
@@ -162,6 +176,11 @@ impl Proxy {
         let _ = self.control.try_send(Control::Drain);
     }
 
+    /// Serves what the next process asks for.
+    pub async fn restart(&self, asked: Asked) {
+        let _ = self.control.send(Control::Restart(asked)).await;
+    }
+
     /// Opens the access logs anew, after they were rotated.
     pub fn reopen_logs(&self) {
         let _ = self.control.try_send(Control::ReopenLogs);
@@ -182,11 +201,20 @@ impl Proxy {
     }
 }
 
+/// The admin address, as it is served.
+struct AdminAddress {
+    configured: SocketAddr,
+    bound: SocketAddr,
+    socket: std::net::TcpListener,
+    serving: tokio::task::AbortHandle,
+}
+
 /// The admin thread.
 struct Main {
     bootstrap: Bootstrap,
     options: Options,
     ads: Option<Ads>,
+    overload: overload::Config,
     context: Arc<Context>,
     ready: watch::Sender<bool>,
     listeners: watch::Sender<Vec<(String, SocketAddr)>>,
@@ -209,10 +237,10 @@ impl Main {
 
     async fn serve(self, mut control: mpsc::Receiver<Control>, started: Started) {
         let (commands, mut command_receiver) = mpsc::channel(COMMANDS);
-        let workers = match self.set_up(commands).await {
+        let (workers, mut admin) = match self.set_up(commands).await {
             Ok((workers, admin)) => {
-                let _ = started.send(Ok(admin));
-                workers
+                let _ = started.send(Ok(admin.as_ref().map(|admin| admin.bound)));
+                (workers, admin)
             }
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -223,6 +251,11 @@ impl Main {
             tokio::select! {
                 command = control.recv() => match command {
                     Some(Control::Drain) => self.drain(&workers, Drain::all(self.options.drain_time)),
+                    Some(Control::Restart(asked)) => {
+                        if self.hand_over(&workers, &mut admin, asked).await {
+                            break;
+                        }
+                    }
                     Some(Control::ReopenLogs) => self.context.access_logs.reopen(),
                     Some(Control::Shutdown) | None => break,
                 },
@@ -249,6 +282,32 @@ impl Main {
         self.context.access_logs.flush(LAST_LINES);
     }
 
+    /// Does what the next process asks for; whether that is the end.
+    async fn hand_over(&self, workers: &Workers, admin: &mut Option<AdminAddress>, asked: Asked) -> bool {
+        match asked {
+            Asked::Sockets(answer) => {
+                let mut sockets = workers.sockets();
+                if let Some(admin) = admin
+                    && let Ok(socket) = admin.socket.try_clone()
+                {
+                    sockets.push(Passed { name: hot_restart::ADMIN.into(), address: admin.configured, socket });
+                }
+                let _ = answer.send(sockets);
+                false
+            }
+            Asked::Drain(done) => {
+                tracing::info!("the next process has taken over");
+                if let Some(admin) = admin.take() {
+                    admin.serving.abort();
+                }
+                let deadline = self.options.drain_time;
+                self.drain(workers, Drain { accept: false, ..Drain::all(deadline) });
+                let _ = done.send(());
+                true
+            }
+        }
+    }
+
     fn drain(&self, workers: &Workers, drain: Drain) {
         if !drain.inbound_only {
             self.context.draining.store(true, Ordering::Relaxed);
@@ -257,10 +316,14 @@ impl Main {
     }
 
     /// Everything of the bootstrap, in the order in which it is needed.
-    async fn set_up(&self, commands: mpsc::Sender<Command>) -> Result<(Workers, Option<SocketAddr>), StartError> {
+    async fn set_up(&self, commands: mpsc::Sender<Command>) -> Result<(Workers, Option<AdminAddress>), StartError> {
         let dump = Arc::new(Dump::default());
         dump.set_bootstrap(Any::pack(&self.bootstrap));
-        let workers = Workers::start(self.options.concurrency, &self.context, self.listeners.clone())
+        let mut inherited = self.options.restart.as_ref().map(|sockets| std::mem::take(&mut *sockets.lock()));
+        let admin_sockets =
+            inherited.iter_mut().flat_map(|all| all.extract_if(.., |passed| passed.name == hot_restart::ADMIN));
+        let admin_socket = admin_sockets.last();
+        let workers = Workers::start(self.options.concurrency, &self.context, self.listeners.clone(), inherited)
             .map_err(StartError::Thread)?;
         let mut awaited = Vec::new();
         if let Some(ads) = &self.ads {
@@ -269,7 +332,8 @@ impl Main {
         }
         let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone());
         self.add_static(&mut store)?;
-        let admin = self.serve_admin(dump, commands).await?;
+        let admin = self.serve_admin(dump, commands, admin_socket)?;
+        tokio::task::spawn_local(self.overload.clone().run(self.context.overload.clone(), self.context.stats.clone()));
         if let Some(config) = self.options.identity.clone() {
             identity::start(config, self.context.secrets.clone());
         }
@@ -311,15 +375,22 @@ impl Main {
         Ok(())
     }
 
-    async fn serve_admin(
+    fn serve_admin(
         &self,
         dump: Arc<Dump>,
         commands: mpsc::Sender<Command>,
-    ) -> Result<Option<SocketAddr>, StartError> {
+        inherited: Option<Passed>,
+    ) -> Result<Option<AdminAddress>, StartError> {
         let Some(address) = admin_address(&self.bootstrap)? else { return Ok(None) };
         let failed = |source| StartError::Admin { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
+        let socket = match inherited.filter(|passed| passed.address == address) {
+            Some(passed) => passed.socket,
+            // The standard library sets SO_REUSEADDR.
+            None => std::net::TcpListener::bind(address).map_err(failed)?,
+        };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        let listener = TcpListener::from_std(socket.try_clone().map_err(failed)?).map_err(failed)?;
         let admin = Admin {
             context: self.context.clone(),
             dump,
@@ -330,8 +401,8 @@ impl Main {
             concurrency: self.options.concurrency,
             listeners: self.listeners.subscribe(),
         };
-        tokio::task::spawn_local(admin.serve(listener));
-        Ok(Some(bound))
+        let serving = tokio::task::spawn_local(admin.serve(listener)).abort_handle();
+        Ok(Some(AdminAddress { configured: address, bound, socket, serving }))
     }
 }
 
@@ -343,6 +414,7 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     bootstrap::ads(bootstrap)?;
     admin_address(bootstrap)?;
     DnsSettings::of_bootstrap(bootstrap)?;
+    overload::Config::decode(bootstrap.overload_manager.as_ref())?;
     let context = Context::new(Local::new(bootstrap.node.clone().unwrap_or_default()));
     let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
     for (index, secret) in resources.secrets.iter().enumerate() {

@@ -27,6 +27,9 @@ pub struct Args {
     /// Write the admin address to this file, once it is bound.
     #[arg(long, value_name = "FILE")]
     pub admin_address_path: Option<PathBuf>,
+    /// Hot restart: a process started with the same socket takes over the listeners, and this one ends.
+    #[arg(long, value_name = "SOCKET")]
+    pub hot_restart_path: Option<PathBuf>,
     /// Longest time that connections get to end in a drain, in seconds.
     #[arg(long, default_value_t = 45, value_name = "SECONDS")]
     pub drain_time_s: u64,

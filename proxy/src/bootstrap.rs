@@ -21,7 +21,8 @@ pub const SUPPORTED: Table = &[
     (
         "envoy.config.bootstrap.v3.Bootstrap",
         "node static_resources dynamic_resources admin layered_runtime stats_config stats_flush_interval cluster_manager \
-         enable_dispatcher_stats use_tcp_for_dns_lookups typed_dns_resolver_config dns_resolution_config stats_server_version_override header_prefix",
+         enable_dispatcher_stats use_tcp_for_dns_lookups typed_dns_resolver_config dns_resolution_config \
+         overload_manager stats_server_version_override header_prefix",
     ),
     ("envoy.config.bootstrap.v3.Bootstrap.StaticResources", "listeners clusters secrets"),
     ("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),

@@ -9,6 +9,7 @@ use ferromesh_proto::envoy::config::core::v3 as core;
 use crate::access_log::Sinks;
 use crate::cluster::{ClusterManager, DnsSettings};
 use crate::http::filters::discovered::ExtensionStore;
+use crate::overload::Overload;
 use crate::route::RouteStore;
 use crate::stats;
 use crate::tls::SecretStore;
@@ -43,6 +44,8 @@ pub struct Context {
     pub dns: DnsSettings,
     /// Access log files.
     pub access_logs: Arc<Sinks>,
+    /// What is done when resources run out, and connections of all listeners.
+    pub overload: Arc<Overload>,
     /// Draining: connections are closed when their request ends.
     pub draining: AtomicBool,
     /// The admin asked the `health_check` filter to fail.
@@ -91,6 +94,7 @@ impl Context {
             extensions: Arc::default(),
             secrets: Arc::default(),
             dns: DnsSettings::default(),
+            overload: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),
         }

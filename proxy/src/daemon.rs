@@ -1,6 +1,6 @@
 //! The process around a proxy: arguments in, exit code out; signals end it in order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,15 @@ use ferromesh_core::args::{LogArgs, LogFormat};
 use ferromesh_core::runtime::signals::Signals;
 use ferromesh_core::telemetry;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::{self, ProxyArgs};
 use crate::app::{Options, Proxy, SetLogLevel};
 use crate::args::{Args, Command};
 use crate::bootstrap;
+use crate::hot_restart::{self, Asked, Predecessor};
 use crate::identity::{self, Pem, TokenSource};
 use crate::tls::SecretStore;
 
@@ -99,12 +102,19 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         Ok(signals) => signals,
         Err(error) => return fail(FAILED, &format!("signals: {error}")),
     };
+    crate::linux::raise_descriptor_limit();
+    let mut predecessor = match args.hot_restart_path.as_deref().map(Predecessor::find).transpose() {
+        Ok(found) => found.flatten(),
+        Err(error) => return fail(FAILED, &format!("hot restart: {error}")),
+    };
+    let inherited = predecessor.as_mut().map(|old| std::mem::take(&mut old.sockets)).unwrap_or_default();
     let drain_time = Duration::from_secs(args.drain_time_s);
     let options = Options {
         concurrency: args.workers(),
         identity: identity(args),
         set_log_level: Some(set_log_level),
         drain_time,
+        restart: args.hot_restart_path.is_some().then(|| Arc::new(Mutex::new(inherited))),
     };
     let proxy = match Proxy::start(bootstrap, options) {
         Ok(proxy) => proxy,
@@ -119,9 +129,18 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         (Ok(reopen), Ok(hang_up)) => (reopen, hang_up),
         (Err(error), _) | (_, Err(error)) => return fail(FAILED, &format!("signals: {error}")),
     };
+    let (successors, mut asked) = mpsc::channel(1);
+    let mut taking_over =
+        std::pin::pin!(take_over(proxy.readiness(), predecessor, args.hot_restart_path.clone(), successors));
+    let mut taken_over = args.hot_restart_path.is_none();
     loop {
         tokio::select! {
             () = proxy.ended() => return ExitCode::SUCCESS,
+            result = &mut taking_over, if !taken_over => match result {
+                Ok(()) => taken_over = true,
+                Err(error) => return fail(FAILED, &format!("hot restart: {error}")),
+            },
+            Some(asked) = asked.recv() => proxy.restart(asked).await,
             _ = reopen.recv() => proxy.reopen_logs(),
             _ = hang_up.recv() => tracing::warn!("SIGHUP is ignored: configuration comes by xDS"),
             _ = signals.next() => break,
@@ -144,6 +163,28 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Once ready, lets the process before this one end, and waits for the next.
+async fn take_over(
+    mut ready: watch::Receiver<bool>,
+    predecessor: Option<Predecessor>,
+    path: Option<PathBuf>,
+    successors: mpsc::Sender<Asked>,
+) -> std::io::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    if ready.wait_for(|ready| *ready).await.is_err() {
+        // The proxy has ended first.
+        return Ok(());
+    }
+    if let Some(predecessor) = predecessor {
+        // It answers when it has stopped accepting; meanwhile nothing else may wait.
+        let relieved = tokio::task::spawn_blocking(move || predecessor.relieve()).await;
+        if let Ok(Err(error)) = relieved {
+            tracing::warn!(%error, "the process before this one is gone");
+        }
+    }
+    hot_restart::serve(&path, successors)
 }
 
 /// Keeps the workload's certificate fresh and serves it by SDS, until a signal.

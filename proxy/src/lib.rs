@@ -48,12 +48,14 @@ pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod grpc;
+pub mod hot_restart;
 pub mod http;
 pub mod identity;
 pub mod io;
 pub mod linux;
 pub mod listener;
 pub mod network;
+pub mod overload;
 pub mod policy;
 pub mod route;
 pub mod stats;

@@ -105,6 +105,10 @@ pub struct Listener {
     access_logs: Vec<AccessLog>,
     balancer: Option<balance::Balancer>,
     max_connections: u64,
+    /// `ignore_global_conn_limit`.
+    ignores_global_limit: bool,
+    /// `bypass_overload_manager`.
+    bypasses_overload: bool,
 }
 
 /// A filter chain, decoded.
@@ -129,6 +133,9 @@ pub struct ListenerStats {
     pub downstream_cx_active: Gauge,
     pub downstream_cx_destroy: Counter,
     pub downstream_cx_overflow: Counter,
+    pub downstream_global_cx_overflow: Counter,
+    pub downstream_cx_overload_reject: Counter,
+    pub downstream_cx_descriptor_overflow: Counter,
     pub downstream_pre_cx_timeout: Counter,
     pub downstream_listener_filter_error: Counter,
     pub no_filter_chain_match: Counter,

@@ -41,6 +41,8 @@ pub struct Wanted {
     pub source: Option<SocketAddr>,
     /// Take a connection of its own and never pool it (upgrades over HTTP/1).
     pub exclusive: bool,
+    /// May take a descriptor of the reserve (the control plane's connection).
+    pub reserve: bool,
 }
 
 /// Why no answer came.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::ConfigError;
 use crate::context::Context;
+use crate::hot_restart::Passed;
 use crate::listener::{self, Listener, Listeners};
 use crate::worker::Worker;
 
@@ -66,6 +68,10 @@ struct Listening {
     active: BTreeMap<String, (Arc<Listener>, Vec<SocketAddr>)>,
     /// Sockets that were bound when a listener was accepted, for the time when it is warm.
     prepared: BTreeMap<String, Vec<Vec<TcpListener>>>,
+    /// Sockets of the process before this one, until their listeners are prepared.
+    inherited: Vec<Passed>,
+    /// Sockets for the next process, as long as they are served.
+    kept: Option<BTreeMap<String, Vec<Passed>>>,
 }
 
 impl Workers {
@@ -77,6 +83,7 @@ impl Workers {
         count: usize,
         context: &Arc<Context>,
         addresses: watch::Sender<Vec<(String, SocketAddr)>>,
+        restart: Option<Vec<Passed>>,
     ) -> std::io::Result<Self> {
         let mut commands = Vec::new();
         for index in 0..count.max(1) {
@@ -85,7 +92,9 @@ impl Workers {
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(index, context, receiver))?;
             commands.push(sender);
         }
-        Ok(Self { commands: Arc::new(commands), listeners: Arc::default(), addresses })
+        let kept = restart.is_some().then(BTreeMap::new);
+        let listening = Listening { kept, inherited: restart.unwrap_or_default(), ..Listening::default() };
+        Ok(Self { commands: Arc::new(commands), listeners: Arc::new(Mutex::new(listening)), addresses })
     }
 
     fn listening(&self) -> std::sync::MutexGuard<'_, Listening> {
@@ -103,8 +112,12 @@ impl Workers {
         if before.is_some_and(|(before, _)| listener.same_sockets(before)) {
             return Ok(());
         }
-        let sockets = listener::bind(listener, self.commands.len())
-            .map_err(|error| ConfigError::new("address", error.to_string()))?;
+        let inherited = &mut listening.inherited;
+        let sockets = listener::bind(listener, self.commands.len(), |address| {
+            let is_meant = |passed: &mut Passed| passed.name == *listener.name && passed.address == address;
+            inherited.extract_if(.., is_meant).map(|passed| passed.socket).collect()
+        })
+        .map_err(|error| ConfigError::new("address", error.to_string()))?;
         listening.prepared.insert(listener.name.to_string(), sockets);
         Ok(())
     }
@@ -120,6 +133,9 @@ impl Workers {
             Some((_, old)) if bound.is_empty() => old.clone(),
             _ => bound,
         };
+        if let Some(kept) = listening.kept.as_mut().filter(|_| !sockets.is_empty()) {
+            kept.insert(name.clone(), keep(listener, &sockets));
+        }
         listening.active.insert(name, (listener.clone(), bound));
         let mut sockets = sockets.into_iter();
         for worker in self.commands.iter() {
@@ -132,6 +148,9 @@ impl Workers {
     pub fn remove(&self, name: &str) {
         let mut listening = self.listening();
         listening.prepared.remove(name);
+        if let Some(kept) = &mut listening.kept {
+            kept.remove(name);
+        }
         if listening.active.remove(name).is_some() {
             self.commands.iter().for_each(|worker| send(worker, Command::Remove(name.to_owned())));
             self.tell(&listening);
@@ -144,8 +163,20 @@ impl Workers {
         self.addresses.send_replace(addresses.collect());
     }
 
+    /// Sockets for the next process.
+    pub fn sockets(&self) -> Vec<Passed> {
+        let listening = self.listening();
+        let copy = |passed: &Passed| {
+            let socket = passed.socket.try_clone().ok()?;
+            Some(Passed { name: passed.name.clone(), address: passed.address, socket })
+        };
+        listening.kept.iter().flat_map(BTreeMap::values).flatten().filter_map(copy).collect()
+    }
+
     /// Drains listeners; the threads go on until [`Self::stop`].
     pub fn drain(&self, drain: Drain) {
+        // A socket that is held here would go on queueing connections when nobody accepts them any more.
+        self.listening().kept = None;
         self.commands.iter().for_each(|worker| send(worker, Command::Drain(drain)));
     }
 
@@ -162,6 +193,19 @@ impl Workers {
             let _ = ended.await;
         }
     }
+}
+
+/// Copies of a listener's sockets, with the addresses as configured.
+fn keep(listener: &Listener, sockets: &[Vec<TcpListener>]) -> Vec<Passed> {
+    let passed = |socket: &TcpListener| {
+        let bound = socket.local_addr().ok()?;
+        let is_meant = |address: &&SocketAddr| {
+            address.ip() == bound.ip() && (address.port() == bound.port() || address.port() == 0)
+        };
+        let address = *listener.addresses.iter().find(is_meant)?;
+        Some(Passed { name: listener.name.to_string(), address, socket: socket.try_clone().ok()? })
+    };
+    sockets.iter().flatten().filter_map(passed).collect()
 }
 
 fn send(worker: &mpsc::Sender<Command>, command: Command) {
@@ -181,7 +225,16 @@ fn run(index: usize, context: Arc<Context>, mut commands: mpsc::Receiver<Command
     };
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
-        let listeners = Listeners::new(Worker::new(index, context), DRAIN);
+        let worker = Worker::new(index, context);
+        let mut shrinking = worker.context.overload.shrinking();
+        let pools = Rc::downgrade(&worker.pools);
+        tokio::task::spawn_local(async move {
+            while shrinking.changed().await.is_ok() {
+                let Some(pools) = pools.upgrade() else { return };
+                pools.drain();
+            }
+        });
+        let listeners = Listeners::new(worker, DRAIN);
         let mut until = Instant::now();
         while let Some(command) = commands.recv().await {
             match command {

@@ -40,3 +40,7 @@ mod logs;
 mod original_dst;
 #[path = "resilience/outliers.rs"]
 mod outliers;
+#[path = "resilience/overload.rs"]
+mod overload;
+#[path = "resilience/restarts.rs"]
+mod restarts;

@@ -39,6 +39,7 @@ const TABLES: &[Table] = &[
     crate::cluster::SUPPORTED,
     crate::tls::SUPPORTED,
     crate::access_log::SUPPORTED,
+    crate::overload::SUPPORTED,
     crate::policy::SUPPORTED,
 ];
 

@@ -17,6 +17,7 @@ use http::HeaderMap;
 use super::{LocalReply, RequestHead, Response, ResponseHead, local_reply, respond};
 use crate::body::{Body, BodyError, Frame};
 use crate::cause::Cause;
+use crate::overload::Action;
 use crate::stream::Stream;
 
 pub use super::timer::Timer;
@@ -124,7 +125,11 @@ pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &
     meter.duration.set(manager.max_stream_duration);
     manager.stats.begin();
     let passed = Cell::new(0);
-    let response = answer(&mut stream, body, sink, meter, timer, &passed).await;
+    let response = if stream.worker.context.overload.meets(Action::StopAcceptingRequests) {
+        Ok(respond::reply(&mut stream, LocalReply::new(Cause::Overload).body("envoy overloaded"), 0))
+    } else {
+        answer(&mut stream, body, sink, meter, timer, &passed).await
+    };
     match response {
         Ok(response) => {
             if let Err(error) = send(&mut stream, response, sink, meter, timer).await {

@@ -15,6 +15,7 @@ use super::manager::Codec;
 use super::timer::Timer;
 use super::{HttpConnectionManager, RequestHead, h2};
 use crate::io::Io;
+use crate::overload::Action;
 use crate::stream::{Connection, FilterState, Stream, Upstream};
 use crate::worker::Worker;
 
@@ -176,6 +177,7 @@ impl Session {
     pub fn is_draining(&self) -> bool {
         self.drain.is_draining()
             || self.worker.context.is_draining()
+            || self.worker.context.overload.meets(Action::DisableHttpKeepalive)
             || self.manager().max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
     }
 

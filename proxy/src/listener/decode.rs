@@ -81,6 +81,8 @@ impl Listener {
             access_logs: AccessLog::decode_list(&proto.access_log, context)?,
             balancer: is_balanced(proto)?.then(Balancer::default),
             max_connections: MAX_CONNECTIONS,
+            ignores_global_limit: proto.ignore_global_conn_limit,
+            bypasses_overload: proto.bypass_overload_manager,
             addresses,
         }))
     }
@@ -186,6 +188,9 @@ fn stats(proto: &proto::Listener, address: &str, context: &Context) -> ListenerS
         downstream_cx_active: scope.gauge("downstream_cx_active"),
         downstream_cx_destroy: scope.counter("downstream_cx_destroy"),
         downstream_cx_overflow: scope.counter("downstream_cx_overflow"),
+        downstream_global_cx_overflow: scope.counter("downstream_global_cx_overflow"),
+        downstream_cx_overload_reject: scope.counter("downstream_cx_overload_reject"),
+        downstream_cx_descriptor_overflow: scope.counter("downstream_cx_descriptor_overflow"),
         downstream_pre_cx_timeout: scope.counter("downstream_pre_cx_timeout"),
         downstream_listener_filter_error: scope.counter("downstream_listener_filter_error"),
         no_filter_chain_match: scope.counter("no_filter_chain_match"),

@@ -23,35 +23,54 @@ pub struct SocketOptions {
     pub keepalive: Option<(Duration, Duration, u32)>,
 }
 
-/// Binds the addresses of a listener: for each worker, one socket on each address.
+/// Binds the addresses of a listener: for each worker, one socket on each address. Sockets that `inherited` has for an
+/// address are taken first.
 ///
 /// A listener with `bind_to_port: false` has no sockets.
 ///
 /// # Errors
 /// Names the address that cannot be had.
-pub fn bind(listener: &Listener, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+pub fn bind(
+    listener: &Listener,
+    workers: usize,
+    mut inherited: impl FnMut(SocketAddr) -> Vec<TcpListener>,
+) -> io::Result<Vec<Vec<TcpListener>>> {
     let mut all: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     if !listener.bind_to_port {
         return Ok(all);
     }
     for address in &listener.addresses {
-        let sockets = bind_address(*address, &listener.socket_options, workers).map_err(|error| {
-            io::Error::new(error.kind(), format!("listener {:?} cannot listen on {address}: {error}", listener.name))
-        })?;
-        for (of_worker, socket) in all.iter_mut().zip(sockets) {
-            of_worker.push(socket);
+        let sockets =
+            bind_address(*address, &listener.socket_options, workers, inherited(*address)).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("listener {:?} cannot listen on {address}: {error}", listener.name),
+                )
+            })?;
+        // More sockets than workers come from a process that had more of them: each must be served.
+        for (place, socket) in sockets.into_iter().enumerate() {
+            all[place % workers].push(socket);
         }
     }
     Ok(all)
 }
 
-fn bind_address(address: SocketAddr, options: &SocketOptions, workers: usize) -> io::Result<Vec<TcpListener>> {
-    let (first, spread) = open(address, options)?;
-    let first: TcpListener = first.into();
+fn bind_address(
+    address: SocketAddr,
+    options: &SocketOptions,
+    workers: usize,
+    mut sockets: Vec<TcpListener>,
+) -> io::Result<Vec<TcpListener>> {
+    let (first, spread) = match sockets.pop() {
+        Some(first) => (first, options.reuse_port),
+        None => {
+            let (first, spread) = open(address, options)?;
+            (first.into(), spread)
+        }
+    };
     // Port 0 has become a real one now; the others must have the same.
     let address = first.local_addr()?;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 1..workers {
+    while sockets.len() + 1 < workers {
         sockets.push(if spread { open(address, options)?.0.into() } else { first.try_clone()? });
     }
     sockets.push(first);

@@ -76,7 +76,7 @@ impl Rig {
 
     fn apply(&self, proto: &proto::Listener) -> Arc<Listener> {
         let listener = self.decode(proto);
-        let sockets = bind(&listener, 1).unwrap().remove(0);
+        let sockets = bind(&listener, 1, |_| Vec::new()).unwrap().remove(0);
         self.listeners.apply(listener.clone(), sockets).unwrap();
         listener
     }
@@ -218,7 +218,7 @@ async fn sockets_of_several_workers_share_a_port_and_exact_balance_evens_them_ou
             proto.connection_balance_config =
                 Some(proto::listener::ConnectionBalanceConfig { balance_type: Some(exact) });
             let listener = rig.decode(&proto);
-            let mut sockets = bind(&listener, 2).unwrap();
+            let mut sockets = bind(&listener, 2, |_| Vec::new()).unwrap();
             assert_eq!(sockets[0][0].local_addr().unwrap(), sockets[1][0].local_addr().unwrap());
             rig.listeners.apply(listener.clone(), sockets.remove(0)).unwrap();
             other.apply(listener, sockets.remove(0)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +15,8 @@ use tokio::task::AbortHandle;
 
 use super::{FilterChain, Listener, serve};
 use crate::http::serve::{Drain, DrainSignal, ManagerHandle};
+use crate::linux::DescriptorShare;
+use crate::overload::{Action, Connected};
 use crate::text::Text;
 use crate::worker::Worker;
 
@@ -255,11 +258,13 @@ impl Listeners {
     }
 
     async fn accept_loop(self: Rc<Self>, active: Rc<Active>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
+        let mut paused = self.worker.context.overload.paused();
         loop {
+            let bypasses = active.listener().bypasses_overload;
             let accepted = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                accepted = socket.accept() => accepted,
+                accepted = accept(&socket, &mut paused, bypasses) => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => self.arrived(&active, socket, peer),
@@ -311,10 +316,19 @@ impl Listeners {
     fn start(self: &Rc<Self>, active: &Rc<Active>, socket: TcpStream, peer: SocketAddr) {
         let listener = active.listener();
         if listener.stats.downstream_cx_active.get() >= listener.max_connections {
-            listener.stats.downstream_cx_overflow.inc();
-            return;
+            return listener.stats.downstream_cx_overflow.inc();
         }
-        let counted = Counted::new(self.clone(), active.clone());
+        if crate::linux::is_of_the_reserve(socket.as_raw_fd(), DescriptorShare::Downstream) {
+            return listener.stats.downstream_cx_descriptor_overflow.inc();
+        }
+        let overload = &self.worker.context.overload;
+        if !listener.bypasses_overload && overload.meets(Action::RejectIncomingConnections) {
+            return listener.stats.downstream_cx_overload_reject.inc();
+        }
+        let Some(connected) = overload.connection(listener.ignores_global_limit) else {
+            return listener.stats.downstream_global_cx_overflow.inc();
+        };
+        let counted = Counted::new(self.clone(), active.clone(), connected);
         tokio::task::spawn_local(serve::connection(self.clone(), active.clone(), socket, peer, counted));
     }
 
@@ -393,13 +407,14 @@ impl Drop for Membership {
 pub(super) struct Counted {
     listeners: Rc<Listeners>,
     active: Rc<Active>,
+    _connected: Connected,
 }
 
 impl Counted {
-    fn new(listeners: Rc<Listeners>, active: Rc<Active>) -> Self {
+    fn new(listeners: Rc<Listeners>, active: Rc<Active>, connected: Connected) -> Self {
         listeners.connections.set(listeners.connections.get() + 1);
         listeners.came.notify_waiters();
-        let counted = Self { listeners, active };
+        let counted = Self { listeners, active, _connected: connected };
         counted.enter();
         counted
     }
@@ -431,6 +446,26 @@ impl Drop for Counted {
         self.leave();
         self.listeners.connections.set(self.listeners.connections.get().saturating_sub(1));
         self.listeners.changed.notify_waiters();
+    }
+}
+
+/// Accepts, unless the overload manager says that connections are to wait.
+async fn accept(
+    socket: &TcpListener,
+    paused: &mut watch::Receiver<bool>,
+    bypasses: bool,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    if bypasses {
+        return socket.accept().await;
+    }
+    loop {
+        // The sender lives in the context that the worker holds.
+        let _ = paused.wait_for(|paused| !*paused).await;
+        tokio::select! {
+            biased;
+            _ = paused.wait_for(|paused| *paused) => {}
+            accepted = socket.accept() => return accepted,
+        }
     }
 }
 

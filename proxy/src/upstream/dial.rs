@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -10,6 +11,7 @@ use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::{ClusterConfig, Host, HostAddress};
 use crate::io::{Io, Rewind, Socket};
+use crate::linux::{DescriptorShare, is_of_the_reserve};
 use crate::stream::TlsInfo;
 
 /// An open connection.
@@ -49,7 +51,7 @@ async fn open(
     };
     let (socket, local) = match address {
         HostAddress::Tcp(address) => {
-            let stream = tcp(config, *address, wanted.source.or(config.bind)).await.map_err(refused)?;
+            let stream = tcp(config, *address, wanted).await.map_err(refused)?;
             let local = stream.local_addr().ok();
             (Socket::Tcp(stream), local)
         }
@@ -88,9 +90,12 @@ fn fallback_alpn(none_of_its_own: bool, wanted: &Wanted) -> Option<std::sync::Ar
     Some(names.iter().map(|name| name.to_vec()).collect())
 }
 
-async fn tcp(config: &ClusterConfig, address: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
+async fn tcp(config: &ClusterConfig, address: SocketAddr, wanted: &Wanted) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+    if !wanted.reserve && is_of_the_reserve(socket.as_raw_fd(), DescriptorShare::Upstream) {
+        return Err(io::Error::other("the proxy's descriptors are used up (RLIMIT_NOFILE)"));
+    }
+    if let Some(source) = wanted.source.or(config.bind).filter(|source| source.is_ipv4() == address.is_ipv4()) {
         socket.bind(source)?;
     }
     socket.set_nodelay(true)?;

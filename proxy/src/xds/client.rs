@@ -201,7 +201,7 @@ async fn connect(
     let cluster = context.clusters.get(&ads.cluster).ok_or_else(|| StreamError::NoCluster(ads.cluster.clone()))?;
     let host = cluster.pick(&LbContext::default()).map_err(|cause| StreamError::Connect(cause.explain().to_owned()))?;
     secrets_of(&cluster, &context).await;
-    let wanted = Wanted { http2: true, ..Wanted::default() };
+    let wanted = Wanted { http2: true, reserve: true, ..Wanted::default() };
     let upstream =
         pools.connect(&cluster, &host, &wanted).await.map_err(|error| StreamError::Connect(error.to_string()))?;
     let (sender, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)

@@ -94,9 +94,17 @@ impl Sender {
         };
         sent.map(Some).or_else(|mut error| match error.take_message() {
             Some(_) => Ok(None),
+            None if was_not_processed(error.error()) => Ok(None),
             None => Err(error.into_error()),
         })
     }
+}
+
+/// The client had heard GOAWAY when it sent the request (the `h2` crate sends what is queued nevertheless); the last
+/// GOAWAY then says that its stream was not processed, and that it may be sent again (RFC 9113, 6.8).
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 impl Load {

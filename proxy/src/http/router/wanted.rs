@@ -30,6 +30,7 @@ pub(super) fn wanted(stream: &Stream, cluster: &Arc<Cluster>, high_priority: boo
         sni: config.auto_sni.then(|| without_port(&stream.request.authority).into()),
         source: None,
         exclusive: stream.request.upgrade.is_some() && !http2,
+        reserve: false,
     }
 }
 
