@@ -372,7 +372,10 @@ async fn a_deadline_ends_the_call_at_the_proxy_and_is_passed_on_to_the_server() 
         assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable), "{status:?}");
         assert!(echo.seen.lock().unwrap()[0].contains_key("grpc-timeout"), "the server knows it, too");
         eventually("the server stops", || async { echo.hanging.load(Ordering::SeqCst) == 0 }).await;
-        way.first().logged(&["HTTP/2 200", "flags=UT", "/test.Echo/Unary"]).await;
+        if shape == Shape::Single {
+            // In a pair either may be the first whose clock runs out.
+            way.first().logged(&["HTTP/2 200", "details=max_duration_timeout", "/test.Echo/Unary"]).await;
+        }
         // Far longer than any clock: served, not overflown.
         let mut request = Request::new(b"hello".to_vec());
         request.metadata_mut().insert("grpc-timeout", "99999999H".parse().unwrap());
