@@ -96,11 +96,12 @@ pub fn run(plan: &Plan) -> anyhow::Result<Comparison> {
         }
     }
     let load = under_load(plan, &pairs)?;
-    let mut idle = Vec::new();
-    for pair in pairs.iter().filter(|_| plan.idle_connections > 0) {
-        idle.push(idle::measure(pair, folder.path(), plan.idle_connections).with_context(|| pair.name.clone())?);
-    }
     drop(pairs);
+    let mut idle = Vec::new();
+    for peer in peers::all(plan).iter().filter(|peer| plan.idle_connections > 0 && !plan.skip.contains(&peer.name)) {
+        let of_peer = idle::measure(peer, folder.path(), backend.address(), plan.idle_connections);
+        idle.extend(of_peer.with_context(|| peer.name.clone())?);
+    }
     let scale = if plan.services > 0 { scale::run(plan, folder.path())? } else { Vec::new() };
     Ok(Comparison { load, idle, scale })
 }

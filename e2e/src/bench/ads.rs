@@ -107,7 +107,8 @@ impl Ads {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("not acknowledged: {sent} pushes, {answered} answers");
+                let refused = self.refused().unwrap_or_default();
+                bail!("not acknowledged: {sent} pushes, {answered} answers {refused}");
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -182,7 +183,8 @@ async fn delta(
         }
         for (type_url, state) in &mut watched {
             let resources = fresh(&ads.resources.borrow(), type_url, state);
-            if resources.is_empty() && std::mem::replace(&mut state.answered, true) {
+            let is_first = !std::mem::replace(&mut state.answered, true);
+            if resources.is_empty() && !is_first {
                 continue;
             }
             nonce += 1;

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::Pair;
+use super::peers::Peer;
 use super::relay::ChainOnly;
 
 /// Memory of idle connections, bytes each.
@@ -32,29 +32,29 @@ pub struct Idle {
 trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
-/// Measures a pair that has just served; both its proxies are warm.
+/// Measures a peer, each kind of connection on a pair of its own that has served one request; `None` if it is not here.
 ///
 /// # Errors
 /// If a connection or a request on it fails.
-pub fn measure(pair: &Pair, folder: &Path, count: usize) -> anyhow::Result<Idle> {
+pub fn measure(peer: &Peer, folder: &Path, backend: SocketAddr, count: usize) -> anyhow::Result<Option<Idle>> {
     let config = Arc::new(client(folder)?);
-    let [outer, inner] = &pair.processes;
-    let cost = |process: &crate::process::Process, address, tls: bool, used: bool| {
+    let cost = |tls: bool, used: bool| -> anyhow::Result<Option<f64>> {
+        let Some(pair) = peer.start(folder, backend)? else { return Ok(None) };
+        drop(open(pair.address, None, true)?);
+        let [outer, inner] = &pair.processes;
+        let (process, address) = if tls { (inner, pair.inner) } else { (outer, pair.address) };
+        drop(open(address, tls.then(|| config.clone()), true)?);
         let before = process.settled_rss()?;
-        let config = tls.then(|| config.clone());
         let held: Vec<Box<dyn Stream>> =
-            (0..count).map(|_| open(address, config.clone(), used)).collect::<anyhow::Result<_>>()?;
+            (0..count).map(|_| open(address, tls.then(|| config.clone()), used)).collect::<anyhow::Result<_>>()?;
         let after = process.settled_rss()?;
         drop(held);
-        Ok::<_, anyhow::Error>((after as f64 - before as f64) / count as f64)
+        Ok(Some((after as f64 - before as f64) / count as f64))
     };
-    Ok(Idle {
-        name: pair.name.clone(),
-        plain: cost(outer, pair.address, false, false)?,
-        plain_used: cost(outer, pair.address, false, true)?,
-        tls: cost(inner, pair.inner, true, false)?,
-        tls_used: cost(inner, pair.inner, true, true)?,
-    })
+    let Some(plain) = cost(false, false)? else { return Ok(None) };
+    let of = |tls, used| Ok::<_, anyhow::Error>(cost(tls, used)?.unwrap_or(f64::NAN));
+    let (plain_used, tls, tls_used) = (of(false, true)?, of(true, false)?, of(true, true)?);
+    Ok(Some(Idle { name: peer.name.clone(), plain, plain_used, tls, tls_used }))
 }
 
 fn client(folder: &Path) -> anyhow::Result<ClientConfig> {

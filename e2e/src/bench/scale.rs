@@ -1,6 +1,7 @@
 //! A big mesh: thousands of services with mTLS, their clusters, virtual hosts and endpoints by delta ADS, on one proxy.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -64,6 +65,9 @@ fn measure(name: &str, program: &PathBuf, arguments: &[&str], folder: &Path, ser
     let mut process =
         Process::start(&format!("{name}-scale"), Command::new(program).arg("-c").arg(&file).args(arguments), folder)?;
     process.listens_within(listen, Duration::from_secs(120))?;
+    if let Err(error) = ready(admin, begin + Duration::from_secs(120)) {
+        bail!("{name}: {error}; it refused: {}", ads.refused().unwrap_or_default());
+    }
     let (ready_s, cpu_s) = (begin.elapsed().as_secs_f64(), process.cpu_seconds()?);
     let rss = process.settled_rss()?;
     let before = process.cpu_seconds()?;
@@ -76,6 +80,22 @@ fn measure(name: &str, program: &PathBuf, arguments: &[&str], folder: &Path, ser
     }
     eprintln!("{name:>10} {services} services: ready in {ready_s:.2} s, {:.1} MB", rss as f64 / 1e6);
     Ok(Scale { name: name.to_owned(), services, ready_s, cpu_s, rss, change_us })
+}
+
+/// Waits until a proxy says that it is ready: a listener may take connections before it serves them.
+fn ready(admin: SocketAddr, deadline: Instant) -> anyhow::Result<()> {
+    while Instant::now() < deadline {
+        let mut answer = String::new();
+        let asked = TcpStream::connect(admin).and_then(|mut socket| {
+            socket.write_all(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+            socket.read_to_string(&mut answer)
+        });
+        if asked.is_ok() && answer.starts_with("HTTP/1.1 200") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bail!("not ready in time")
 }
 
 fn bootstrap(folder: &Path, admin: SocketAddr, ads: SocketAddr) -> serde_json::Value {
