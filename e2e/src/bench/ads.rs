@@ -171,7 +171,9 @@ async fn delta(
                 if !request.response_nonce.is_empty() {
                     let mut talk = ads.talk();
                     talk.answered += 1;
-                    talk.refused = request.error_detail.map(|status| status.message).or(talk.refused.take());
+                    // The first of thousands alike says enough.
+                    let refused = request.error_detail.map(|status| status.message.chars().take(300).collect());
+                    talk.refused = refused.or(talk.refused.take());
                     if request.resource_names_subscribe.is_empty() {
                         continue;
                     }

@@ -65,8 +65,9 @@ fn measure(name: &str, program: &PathBuf, arguments: &[&str], folder: &Path, ser
     let mut process =
         Process::start(&format!("{name}-scale"), Command::new(program).arg("-c").arg(&file).args(arguments), folder)?;
     process.listens_within(listen, Duration::from_secs(120))?;
-    if let Err(error) = ready(admin, begin + Duration::from_secs(120)) {
-        bail!("{name}: {error}; it refused: {}", ads.refused().unwrap_or_default());
+    ready(admin, begin + Duration::from_secs(120)).with_context(|| name.to_owned())?;
+    if let Some(refused) = ads.refused() {
+        bail!("{name} refuses: {refused}");
     }
     let (ready_s, cpu_s) = (begin.elapsed().as_secs_f64(), process.cpu_seconds()?);
     let rss = process.settled_rss()?;
@@ -156,7 +157,7 @@ fn cluster(i: usize) -> Named {
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
                 "common_tls_context": tls,
-                "sni": service(i),
+                "sni": format!("outbound_.80_._.service-{i}.namespace-{}.svc.cluster.local", i % 50),
             },
         },
     });
