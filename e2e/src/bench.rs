@@ -1,10 +1,15 @@
 //! The comparison: a sidecar pair with mTLS between, HTTP/1.1 keep-alive, 1 KiB answers, one worker each.
 
+pub mod ads;
+pub mod bootstrap;
 pub mod certificates;
+pub mod idle;
 pub mod load;
 pub mod peers;
+pub mod plot;
 pub mod relay;
 pub mod report;
+pub mod scale;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +31,21 @@ pub struct Plan {
     pub proxy: PathBuf,
     /// Peers to leave out, by name.
     pub skip: Vec<String>,
+    /// Connections that are opened and left alone; 0 leaves that measurement out.
+    pub idle_connections: usize,
+    /// Services of the big mesh; 0 leaves that measurement out.
+    pub services: usize,
+}
+
+/// All that was measured in one run.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Comparison {
+    /// Pairs under load.
+    pub load: Vec<Measured>,
+    /// Connections that nobody uses.
+    pub idle: Vec<idle::Idle>,
+    /// A big mesh.
+    pub scale: Vec<scale::Scale>,
 }
 
 /// One measurement of a pair.
@@ -50,6 +70,8 @@ pub struct Measured {
     pub name: String,
     /// Resident memory of the larger proxy before any request, bytes.
     pub idle_rss: u64,
+    /// From the start of a process until it listens, of the slower proxy, milliseconds.
+    pub start_ms: f64,
     /// (connections, samples)
     pub samples: Vec<(u32, Vec<Sample>)>,
 }
@@ -58,7 +80,7 @@ pub struct Measured {
 ///
 /// # Errors
 /// If a peer that is there does not start, or the load generator fails.
-pub fn run(plan: &Plan) -> anyhow::Result<Vec<Measured>> {
+pub fn run(plan: &Plan) -> anyhow::Result<Comparison> {
     let folder = tempfile::Builder::new().prefix("ferromesh-bench-").tempdir()?;
     certificates::write(folder.path())?;
     let backend = relay::Backend::start()?;
@@ -73,10 +95,23 @@ pub fn run(plan: &Plan) -> anyhow::Result<Vec<Measured>> {
             Err(error) => return Err(error).with_context(|| peer.name.clone()),
         }
     }
-    let mut measured: Vec<Measured> = pairs
-        .iter()
-        .map(|pair| Ok(Measured { name: pair.name.clone(), idle_rss: pair.rss()?, samples: Vec::new() }))
-        .collect::<anyhow::Result<_>>()?;
+    let load = under_load(plan, &pairs)?;
+    drop(pairs);
+    let mut idle = Vec::new();
+    for peer in peers::all(plan).iter().filter(|peer| plan.idle_connections > 0 && !plan.skip.contains(&peer.name)) {
+        let of_peer = idle::measure(peer, folder.path(), backend.address(), plan.idle_connections);
+        idle.extend(of_peer.with_context(|| peer.name.clone())?);
+    }
+    let scale = if plan.services > 0 { scale::run(plan, folder.path())? } else { Vec::new() };
+    Ok(Comparison { load, idle, scale })
+}
+
+fn under_load(plan: &Plan, pairs: &[Pair]) -> anyhow::Result<Vec<Measured>> {
+    let fresh = |pair: &Pair| {
+        let (name, start_ms) = (pair.name.clone(), pair.start_ms);
+        Ok(Measured { name, idle_rss: pair.rss()?, start_ms, samples: Vec::new() })
+    };
+    let mut measured: Vec<Measured> = pairs.iter().map(fresh).collect::<anyhow::Result<_>>()?;
     for connections in &plan.connections {
         for all in &mut measured {
             all.samples.push((*connections, Vec::new()));
@@ -106,6 +141,10 @@ pub struct Pair {
     pub name: String,
     /// Where requests go in.
     pub address: std::net::SocketAddr,
+    /// Where the second takes TLS.
+    pub inner: std::net::SocketAddr,
+    /// From the start of a process until it listens, of the slower, milliseconds.
+    pub start_ms: f64,
     /// Both processes.
     pub processes: [Process; 2],
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-use ferromesh_e2e::bench::{self, Plan, relay, report};
+use ferromesh_e2e::bench::{self, Plan, plot, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::progress::Progress;
@@ -34,9 +34,9 @@ enum Command {
     /// The programs that clusters are made of.
     #[command(subcommand)]
     Tools(ToolsCommand),
-    /// Compare CPU, latency and memory of a sidecar pair with Envoy (FERROMESH_ENVOY), nginx and a bare relay.
+    /// Compare CPU, latency and memory of a sidecar pair with Envoy (FERROMESH_ENVOY), nginx, HAProxy and a bare relay.
     #[command(
-        after_help = "Example:\n  cargo build --profile dist -p ferromesh-proxy && cargo run --release -p ferromesh-e2e -- bench"
+        after_help = "Example:\n  cargo build --profile dist -p ferromesh-proxy -p ferromesh-e2e && target/dist/ferromesh-e2e bench"
     )]
     Bench {
         /// Our proxy.
@@ -54,7 +54,16 @@ enum Command {
         /// Peers to leave out.
         #[arg(long, value_delimiter = ',')]
         skip: Vec<String>,
-        /// Write the plot here (SVG).
+        /// Connections that are opened and left alone, to see their memory (0: none).
+        #[arg(long, default_value_t = 1000)]
+        idle_connections: usize,
+        /// Services of the big mesh (0: none).
+        #[arg(long, default_value_t = 5000)]
+        services: usize,
+        /// Write the table here, too (Markdown).
+        #[arg(long)]
+        table: Option<PathBuf>,
+        /// Write the plot here (SVG), and beside it as PNG if Chromium is here.
         #[arg(long)]
         plot: Option<PathBuf>,
         /// Write all samples here (JSON).
@@ -128,18 +137,33 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             relay::run(listen, upstream, side, &certificates)
         }
-        Command::Bench { proxy, connections, seconds, runs, skip, plot, json } => {
+        Command::Bench { proxy, connections, seconds, runs, skip, idle_connections, services, table, plot, json } => {
             let proxy = proxy.canonicalize().with_context(|| {
                 format!(
                     "{} is not there; build it with: cargo build --profile dist -p ferromesh-proxy",
                     proxy.display()
                 )
             })?;
-            let plan = Plan { connections, duration: Duration::from_secs(seconds), runs, proxy, skip };
+            let plan = Plan {
+                connections,
+                duration: Duration::from_secs(seconds),
+                runs,
+                proxy,
+                skip,
+                idle_connections,
+                services,
+            };
             let measured = bench::run(&plan)?;
-            print!("{}", report::table(&measured));
+            let text = report::table(&measured);
+            print!("{text}");
+            if let Some(file) = table {
+                std::fs::write(&file, &text)?;
+            }
             if let Some(file) = plot {
-                std::fs::write(&file, report::plot(&measured))?;
+                std::fs::write(&file, plot::svg(&measured))?;
+                if !plot::render(&file, &file.with_extension("png"))? {
+                    eprintln!("no Chromium here: no PNG");
+                }
             }
             if let Some(file) = json {
                 std::fs::write(&file, serde_json::to_vec_pretty(&measured)?)?;

@@ -35,6 +35,7 @@ pub fn run(args: &Args) -> ExitCode {
         Some(Command::Request(request)) => return agent::request(request),
         Some(Command::Proxy(_)) | None => {}
     }
+    crate::linux::without_huge_pages();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &format!("no async runtime: {error}")),

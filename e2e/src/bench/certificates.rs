@@ -10,7 +10,8 @@ use rcgen::{
 /// Identity of both proxies.
 pub const SPIFFE_ID: &str = "spiffe://cluster.local/ns/bench/sa/default";
 
-/// Writes `ca.pem`, `cert.pem` (with DNS name `bench.local` beside the SPIFFE ID) and `key.pem`.
+/// Writes `ca.pem`, `cert.pem` (with DNS name `bench.local` beside the SPIFFE ID) `key.pem`, and
+/// the last two together as `both.pem`.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -33,5 +34,7 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(folder.join("ca.pem"), ca_pem)?;
     std::fs::write(folder.join("cert.pem"), certificate.pem())?;
     std::fs::write(folder.join("key.pem"), key.serialize_pem())?;
+    // HAProxy reads both from one file.
+    std::fs::write(folder.join("both.pem"), certificate.pem() + &key.serialize_pem())?;
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::Context;
 
-use super::certificates::SPIFFE_ID;
+use super::bootstrap::bootstrap;
 use super::{Pair, Plan, path};
 use crate::process::{Process, envoy, find, free_port};
 
@@ -21,27 +22,41 @@ enum Kind {
     /// Runs an Envoy bootstrap; extra arguments.
     Bootstrap(Option<PathBuf>, Vec<&'static str>),
     Nginx(Option<PathBuf>),
+    Haproxy(Option<PathBuf>),
     /// This program's own relay.
     Relay,
 }
 
+/// Arguments of our proxy: one worker, as all peers have.
+pub const OUR_ARGUMENTS: [&str; 4] = ["--concurrency", "1", "--log-level", "error"];
+/// Envoy's.
+pub const ENVOY_ARGUMENTS: [&str; 5] = ["--concurrency", "1", "-l", "error", "--use-dynamic-base-id"];
+
+/// A program of Debian's, which may stand where only root looks.
+fn debian(name: &str) -> Option<PathBuf> {
+    find(name).or_else(|| Some(Path::new("/usr/sbin").join(name))).filter(|program| program.is_file())
+}
+
 /// Every peer, in the order in which they are shown.
 pub fn all(plan: &Plan) -> Vec<Peer> {
-    let ours = Kind::Bootstrap(Some(plan.proxy.clone()), vec!["--concurrency", "1", "--log-level", "error"]);
-    let envoy_arguments = vec!["--concurrency", "1", "-l", "error", "--use-dynamic-base-id"];
+    let ours = Kind::Bootstrap(Some(plan.proxy.clone()), OUR_ARGUMENTS.to_vec());
     vec![
         Peer { name: "ferromesh".into(), kind: ours },
         Peer { name: "relay".into(), kind: Kind::Relay },
-        Peer { name: "envoy".into(), kind: Kind::Bootstrap(envoy(), envoy_arguments) },
-        Peer { name: "nginx".into(), kind: Kind::Nginx(find("nginx").or_else(|| Some("/usr/sbin/nginx".into()))) },
+        Peer { name: "envoy".into(), kind: Kind::Bootstrap(envoy(), ENVOY_ARGUMENTS.to_vec()) },
+        Peer { name: "nginx".into(), kind: Kind::Nginx(debian("nginx")) },
+        Peer { name: "haproxy".into(), kind: Kind::Haproxy(debian("haproxy")) },
     ]
 }
 
 /// One process of a pair.
-struct Hop {
-    listen: SocketAddr,
-    upstream: SocketAddr,
-    is_client: bool,
+pub struct Hop {
+    /// Where it takes connections.
+    pub listen: SocketAddr,
+    /// Where it sends them.
+    pub upstream: SocketAddr,
+    /// Takes plain text and sends TLS; else the other way round.
+    pub is_client: bool,
 }
 
 impl Peer {
@@ -54,28 +69,44 @@ impl Peer {
         let outer = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let server = Hop { listen: inner, upstream: backend, is_client: false };
         let client = Hop { listen: outer, upstream: inner, is_client: true };
-        let Some(mut server_process) = self.start_hop(folder, &server)? else { return Ok(None) };
-        server_process.listens(inner)?;
-        let Some(mut client_process) = self.start_hop(folder, &client)? else { return Ok(None) };
-        client_process.listens(outer)?;
-        Ok(Some(Pair { name: self.name.clone(), address: outer, processes: [client_process, server_process] }))
+        let mut start_ms = 0.0;
+        let mut ready = |hop: &Hop| {
+            let begin = Instant::now();
+            let Some(mut process) = self.start_hop(folder, hop)? else { return Ok(None) };
+            process.listens(hop.listen)?;
+            start_ms = f64::max(start_ms, begin.elapsed().as_secs_f64() * 1e3);
+            Ok::<_, anyhow::Error>(Some(process))
+        };
+        let Some(server_process) = ready(&server)? else { return Ok(None) };
+        let Some(client_process) = ready(&client)? else { return Ok(None) };
+        Ok(Some(Pair {
+            name: self.name.clone(),
+            address: outer,
+            inner,
+            start_ms,
+            processes: [client_process, server_process],
+        }))
     }
 
     fn start_hop(&self, folder: &Path, hop: &Hop) -> anyhow::Result<Option<Process>> {
         let side = if hop.is_client { "client" } else { "server" };
         let name = format!("{}-{side}", self.name);
         let process = match &self.kind {
-            Kind::Bootstrap(None, _) | Kind::Nginx(None) => return Ok(None),
+            Kind::Bootstrap(None, _) | Kind::Nginx(None) | Kind::Haproxy(None) => return Ok(None),
             Kind::Bootstrap(Some(program), arguments) => {
                 let file = folder.join(format!("{name}.json"));
                 std::fs::write(&file, bootstrap(folder, hop).to_string())?;
                 Process::start(&name, Command::new(program).arg("-c").arg(&file).args(arguments), folder)?
             }
-            Kind::Nginx(Some(program)) if !program.is_file() => return Ok(None),
             Kind::Nginx(Some(program)) => {
                 let file = folder.join(format!("{name}.conf"));
                 std::fs::write(&file, nginx(folder, hop, side))?;
                 Process::start(&name, Command::new(program).arg("-c").arg(&file), folder)?
+            }
+            Kind::Haproxy(Some(program)) => {
+                let file = folder.join(format!("{name}.cfg"));
+                std::fs::write(&file, haproxy(folder, hop))?;
+                Process::start(&name, Command::new(program).arg("-db").arg("-f").arg(&file), folder)?
             }
             Kind::Relay => {
                 let program = std::env::current_exe().context("this program's own file")?;
@@ -87,93 +118,6 @@ impl Peer {
         };
         Ok(Some(process))
     }
-}
-
-/// A sidecar's features: access log, request ids, retries, authorization, outlier detection, mTLS.
-fn bootstrap(folder: &Path, hop: &Hop) -> serde_json::Value {
-    let common = serde_json::json!({
-        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
-        "tls_certificates": [{
-            "certificate_chain": { "filename": path(folder, "cert.pem") },
-            "private_key": { "filename": path(folder, "key.pem") },
-        }],
-        "validation_context": {
-            "trusted_ca": { "filename": path(folder, "ca.pem") },
-            "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": { "exact": SPIFFE_ID } }],
-        },
-    });
-    let socket = |kind: &str, mut context: serde_json::Value| {
-        context["@type"] = format!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}").into();
-        serde_json::json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
-    };
-    let address = |at: SocketAddr| serde_json::json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } });
-    let mut chain = serde_json::json!({ "filters": [{
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": manager(folder, hop),
-    }] });
-    let mut cluster = serde_json::json!({
-        "name": "next",
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "lb_policy": "LEAST_REQUEST",
-        "outlier_detection": { "consecutive_5xx": 5 },
-        "load_assignment": { "cluster_name": "next", "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(hop.upstream) } }] }] },
-    });
-    if hop.is_client {
-        cluster["transport_socket"] = socket("UpstreamTlsContext", serde_json::json!({ "common_tls_context": common }));
-    } else {
-        let context = serde_json::json!({ "require_client_certificate": true, "common_tls_context": common });
-        chain["transport_socket"] = socket("DownstreamTlsContext", context);
-    }
-    serde_json::json!({
-        "node": { "id": "bench", "cluster": "bench" },
-        "static_resources": {
-            "listeners": [{ "name": "in", "address": address(hop.listen), "filter_chains": [chain] }],
-            "clusters": [cluster],
-        },
-    })
-}
-
-fn manager(folder: &Path, hop: &Hop) -> serde_json::Value {
-    let log = path(folder, if hop.is_client { "client-access.log" } else { "server-access.log" });
-    let allow = |i: u32| {
-        let path = serde_json::json!({ "prefix": if i == 9 { "/".to_owned() } else { format!("/never/{i}") } });
-        serde_json::json!({ "permissions": [{ "url_path": { "path": path } }], "principals": [{ "any": true }] })
-    };
-    let policies: serde_json::Map<String, serde_json::Value> =
-        (0..10).map(|i| (format!("rule-{i}"), allow(i))).collect();
-    serde_json::json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "bench",
-        "access_log": [{
-            "name": "envoy.access_loggers.file",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": log },
-        }],
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.rbac",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
-                    "rules": { "action": "ALLOW", "policies": policies },
-                },
-            },
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-            },
-        ],
-        "route_config": {
-            "name": "local",
-            "virtual_hosts": [{
-                "name": "all",
-                "domains": ["*"],
-                "routes": [{
-                    "match": { "prefix": "/" },
-                    "route": { "cluster": "next", "retry_policy": { "retry_on": "connect-failure,refused-stream", "num_retries": 2 } },
-                }],
-            }],
-        },
-    })
 }
 
 fn nginx(folder: &Path, hop: &Hop, side: &str) -> String {
@@ -203,6 +147,31 @@ fn nginx(folder: &Path, hop: &Hop, side: &str) -> String {
         pid = file(&format!("nginx-{side}.pid")),
         log = file(&format!("nginx-{side}-access.log")),
         tmp = file("nginx-tmp"),
+        upstream = hop.upstream,
+    )
+}
+
+/// HAProxy logs to its standard output, which goes to a file here; ten rules and a request id as the others have.
+fn haproxy(folder: &Path, hop: &Hop) -> String {
+    let tls = format!(
+        "ssl crt {} ca-file {} verify required ssl-min-ver TLSv1.3",
+        path(folder, "both.pem"),
+        path(folder, "ca.pem")
+    );
+    let (bind, server) = if hop.is_client { ("", tls.as_str()) } else { (tls.as_str(), "") };
+    let rules: String = (0..10)
+        .map(|i| format!("  acl rule{i} path_beg {}\n", if i == 9 { "/".to_owned() } else { format!("/never/{i}") }))
+        .collect();
+    let any: Vec<String> = (0..10).map(|i| format!("rule{i}")).collect();
+    format!(
+        "global\n  nbthread 1\n  maxconn 8192\n  log stdout format raw local0\n\
+         defaults\n  mode http\n  log global\n  option httplog\n  option redispatch\n  retries 2\n  http-reuse always\n\
+         \x20 timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n\
+         frontend in\n  bind {listen} {bind}\n{rules}  http-request deny unless {any}\n\
+         \x20 unique-id-format %[uuid()]\n  unique-id-header x-request-id\n  default_backend next\n\
+         backend next\n  server next {upstream} {server}\n",
+        listen = hop.listen,
+        any = any.join(" or "),
         upstream = hop.upstream,
     )
 }

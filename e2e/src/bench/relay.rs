@@ -58,7 +58,8 @@ impl Backend {
     }
 }
 
-fn local(future: impl Future<Output = ()>) {
+/// Runs a future to its end on this thread, with tasks of its own.
+pub(super) fn local(future: impl Future<Output = ()>) {
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         tokio::task::LocalSet::new().block_on(&runtime, future);
     }
@@ -170,7 +171,13 @@ async fn take(
 
 /// Checks handshake signatures and nothing else: the floor pays for cryptography, not for policy.
 #[derive(Debug)]
-struct ChainOnly(Arc<rustls::client::WebPkiServerVerifier>);
+pub(super) struct ChainOnly(Arc<rustls::client::WebPkiServerVerifier>);
+
+impl ChainOnly {
+    pub(super) fn new(verifier: Arc<rustls::client::WebPkiServerVerifier>) -> Self {
+        Self(verifier)
+    }
+}
 
 impl rustls::client::danger::ServerCertVerifier for ChainOnly {
     fn verify_server_cert(

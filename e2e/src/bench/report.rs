@@ -1,102 +1,122 @@
-//! The comparison as a table and as a plot: ratios with their spread.
+//! The comparison as tables: figures, and ratios within a run with their spread.
 
 use std::fmt::Write;
 
-use super::{Measured, Sample};
+use super::{Comparison, Measured, Sample};
 
-/// Least, median and most of a figure.
-fn spread(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> (f64, f64, f64) {
-    let mut values: Vec<f64> = samples.iter().map(figure).collect();
+/// Least, median and most.
+pub(super) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     (at(0), at(values.len() / 2), at(values.len().saturating_sub(1)))
 }
 
+pub(super) fn figures(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> (f64, f64, f64) {
+    spread(samples.iter().map(figure).collect())
+}
+
 fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
-    spread(samples, figure).1
+    figures(samples, figure).1
 }
 
-/// CPU per request as a share of Envoy's at the same connections, if Envoy was measured.
-pub fn ratio_to(measured: &[Measured], name: &str, of: &str, connections: u32) -> Option<f64> {
-    let cpu = |name: &str| {
-        let peer = measured.iter().find(|peer| peer.name == name)?;
-        let samples = &peer.samples.iter().find(|(found, _)| *found == connections)?.1;
-        Some(median(samples, |sample| sample.cpu_us))
-    };
-    Some(cpu(name)? / cpu(of)?)
+fn samples<'a>(measured: &'a [Measured], name: &str, connections: u32) -> Option<&'a [Sample]> {
+    let peer = measured.iter().find(|peer| peer.name == name)?;
+    Some(&peer.samples.iter().find(|(found, _)| *found == connections)?.1)
 }
 
-/// The table, in Markdown.
-pub fn table(measured: &[Measured]) -> String {
-    let mut shown = String::new();
-    let connections: Vec<u32> =
-        measured.first().map(|peer| peer.samples.iter().map(|(c, _)| *c).collect()).unwrap_or_default();
-    for c in connections {
-        let _ = writeln!(shown, "\n{c} connection{}\n", if c == 1 { "" } else { "s" });
-        shown.push_str(
-            "| pair | CPU us/request (min-max) | of Envoy's | p50 us | p99 us | requests/s | RSS loaded | RSS idle |\n",
-        );
-        shown.push_str("|---|---|---|---|---|---|---|---|\n");
-        for peer in measured {
-            let Some((_, samples)) = peer.samples.iter().find(|(found, _)| *found == c) else { continue };
-            let (least, cpu, most) = spread(samples, |sample| sample.cpu_us);
-            let ratio = ratio_to(measured, &peer.name, "envoy", c).map_or("-".into(), |ratio| format!("{ratio:.2}"));
-            let _ = writeln!(
-                shown,
-                "| {} | {cpu:.1} ({least:.1}-{most:.1}) | {ratio} | {:.0} | {:.0} | {:.0} | {:.1} MB | {:.1} MB |",
-                peer.name,
-                median(samples, |sample| sample.p50_us),
-                median(samples, |sample| sample.p99_us),
-                median(samples, |sample| sample.rps),
-                median(samples, |sample| sample.rss as f64) / 1e6,
-                peer.idle_rss as f64 / 1e6,
-            );
-        }
+/// A figure as a share of another peer's, run by run: what the machine did meanwhile met both.
+pub fn ratio(
+    measured: &[Measured],
+    name: &str,
+    of: &str,
+    connections: u32,
+    figure: fn(&Sample) -> f64,
+) -> Option<(f64, f64, f64)> {
+    let (ours, theirs) = (samples(measured, name, connections)?, samples(measured, of, connections)?);
+    Some(spread(ours.iter().zip(theirs).map(|(a, b)| figure(a) / figure(b)).collect()))
+}
+
+fn shown(ratio: Option<(f64, f64, f64)>) -> String {
+    ratio.map_or("-".into(), |(least, mid, most)| format!("{mid:.2} ({least:.2}-{most:.2})"))
+}
+
+/// Numbers of connections that were measured.
+pub(super) fn connections(measured: &[Measured]) -> Vec<u32> {
+    measured.first().map(|peer| peer.samples.iter().map(|(c, _)| *c).collect()).unwrap_or_default()
+}
+
+/// All tables, in Markdown.
+pub fn table(comparison: &Comparison) -> String {
+    let mut text = String::new();
+    for c in connections(&comparison.load) {
+        load_table(&mut text, &comparison.load, c);
     }
-    shown
+    idle_table(&mut text, comparison);
+    scale_table(&mut text, comparison);
+    text
 }
 
-/// A bar chart of CPU per request as SVG, one group for each number of connections.
-pub fn plot(measured: &[Measured]) -> String {
-    const COLOURS: [&str; 5] = ["#b7410e", "#888888", "#4a6fa5", "#5b8c5a", "#9a7aa0"];
-    let connections: Vec<u32> =
-        measured.first().map(|peer| peer.samples.iter().map(|(c, _)| *c).collect()).unwrap_or_default();
-    let cpu = |peer: &Measured, c: u32| {
-        let samples = peer.samples.iter().find(|(found, _)| *found == c).map(|(_, samples)| samples.as_slice());
-        spread(samples.unwrap_or_default(), |sample| sample.cpu_us)
-    };
-    let top = measured.iter().flat_map(|peer| connections.iter().map(|c| cpu(peer, *c).2)).fold(1.0, f64::max);
-    let group = 40.0 * measured.len() as f64 + 40.0;
-    let width = 60.0 + group * connections.len() as f64;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"340\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"18\">CPU per request of both proxies, microseconds (bar: median; line: least to most)</text>\n"
+fn load_table(text: &mut String, measured: &[Measured], c: u32) {
+    let _ = writeln!(text, "\n{c} connection{}\n", if c == 1 { "" } else { "s" });
+    text.push_str(
+        "| pair | CPU us/request (min-max) | of Envoy's | of the relay's | p50 us | p99 us | p99 of the relay's | requests/s | RSS loaded |\n",
     );
-    for (g, c) in connections.iter().enumerate() {
-        let left = 50.0 + group * g as f64;
-        let _ = writeln!(svg, "<text x=\"{left}\" y=\"330\">{c} connections</text>");
-        for (i, peer) in measured.iter().enumerate() {
-            let (least, mid, most) = cpu(peer, *c);
-            let (x, y) = (left + 40.0 * i as f64, |value: f64| 290.0 - 240.0 * value / top);
-            let colour = COLOURS[i % COLOURS.len()];
-            let _ = writeln!(
-                svg,
-                "<rect x=\"{x}\" y=\"{:.1}\" width=\"32\" height=\"{:.1}\" fill=\"{colour}\"/>",
-                y(mid),
-                290.0 - y(mid)
-            );
-            let _ = writeln!(
-                svg,
-                "<line x1=\"{0}\" x2=\"{0}\" y1=\"{1:.1}\" y2=\"{2:.1}\" stroke=\"black\"/>",
-                x + 16.0,
-                y(least),
-                y(most)
-            );
-            let _ = writeln!(svg, "<text x=\"{x}\" y=\"{:.1}\">{mid:.0}</text>", y(most) - 4.0);
-            let _ = writeln!(svg, "<text x=\"{x}\" y=\"306\" font-size=\"9\">{}</text>", peer.name);
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for peer in measured {
+        let Some(samples) = samples(measured, &peer.name, c) else { continue };
+        let (least, cpu, most) = figures(samples, |sample| sample.cpu_us);
+        let of = |other: &str| shown(ratio(measured, &peer.name, other, c, |sample| sample.cpu_us));
+        let _ = writeln!(
+            text,
+            "| {} | {cpu:.1} ({least:.1}-{most:.1}) | {} | {} | {:.0} | {:.0} | {} | {:.0} | {:.1} MB |",
+            peer.name,
+            of("envoy"),
+            of("relay"),
+            median(samples, |sample| sample.p50_us),
+            median(samples, |sample| sample.p99_us),
+            shown(ratio(measured, &peer.name, "relay", c, |sample| sample.p99_us)),
+            median(samples, |sample| sample.rps),
+            median(samples, |sample| sample.rss as f64) / 1e6,
+        );
+    }
+}
+
+fn idle_table(text: &mut String, comparison: &Comparison) {
+    text.push_str(
+        "\nAt rest: memory of a proxy and of a connection that nobody uses, without and with a request before\n\n",
+    );
+    text.push_str("| peer | RSS idle | start to ready | plain | plain, used | mTLS | mTLS, used |\n|---|---|---|---|---|---|---|\n");
+    for peer in &comparison.load {
+        let _ = write!(text, "| {} | {:.1} MB | {:.0} ms |", peer.name, peer.idle_rss as f64 / 1e6, peer.start_ms);
+        match comparison.idle.iter().find(|idle| idle.name == peer.name) {
+            None => text.push_str(" - | - | - | - |\n"),
+            Some(idle) => {
+                for bytes in [idle.plain, idle.plain_used, idle.tls, idle.tls_used] {
+                    let _ = write!(text, " {:.1} KiB |", bytes / 1024.0);
+                }
+                text.push('\n');
+            }
         }
     }
-    svg.push_str("</svg>\n");
-    svg
+}
+
+fn scale_table(text: &mut String, comparison: &Comparison) {
+    let Some(services) = comparison.scale.first().map(|scale| scale.services) else { return };
+    let _ = writeln!(text, "\n{services} services with mTLS by delta ADS\n");
+    text.push_str(
+        "| proxy | ready after | CPU until ready | RSS | CPU of one endpoint change |\n|---|---|---|---|---|\n",
+    );
+    for scale in &comparison.scale {
+        let _ = writeln!(
+            text,
+            "| {} | {:.2} s | {:.2} s | {:.1} MB | {:.0} us |",
+            scale.name,
+            scale.ready_s,
+            scale.cpu_s,
+            scale.rss as f64 / 1e6,
+            scale.change_us,
+        );
+    }
 }
 
 #[cfg(test)]
@@ -105,15 +125,18 @@ mod tests {
 
     fn peer(name: &str, cpu: [f64; 3]) -> Measured {
         let sample = |cpu_us| Sample { cpu_us, rps: 1.0, p50_us: 1.0, p99_us: 1.0, rss: 1 };
-        Measured { name: name.into(), idle_rss: 1, samples: vec![(32, cpu.map(sample).to_vec())] }
+        let samples = vec![(32, cpu.map(sample).to_vec())];
+        Measured { name: name.into(), idle_rss: 1, start_ms: 1.0, samples }
     }
 
     #[test]
-    fn a_ratio_is_of_medians_and_the_spread_is_shown() {
-        let measured = [peer("ferromesh", [30.0, 40.0, 90.0]), peer("envoy", [100.0, 80.0, 60.0])];
-        assert_eq!(ratio_to(&measured, "ferromesh", "envoy", 32), Some(0.5));
-        let table = table(&measured);
-        assert!(table.contains("40.0 (30.0-90.0) | 0.50"), "{table}");
-        assert!(plot(&measured).contains("envoy"));
+    fn a_ratio_is_taken_run_by_run_and_its_spread_is_shown() {
+        let load = vec![peer("ferromesh", [30.0, 40.0, 90.0]), peer("envoy", [100.0, 80.0, 90.0])];
+        assert_eq!(ratio(&load, "ferromesh", "envoy", 32, |sample| sample.cpu_us), Some((0.3, 0.5, 1.0)));
+        assert_eq!(ratio(&load, "ferromesh", "relay", 32, |sample| sample.cpu_us), None);
+        let comparison = Comparison { load, ..Default::default() };
+        let table = table(&comparison);
+        assert!(table.contains("40.0 (30.0-90.0) | 0.50 (0.30-1.00) | -"), "{table}");
+        assert!(super::super::plot::svg(&comparison).contains("envoy"));
     }
 }

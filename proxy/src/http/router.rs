@@ -374,7 +374,7 @@ impl Tries<'_> {
             let service = self.elapsed();
             stream.upstream.service_time = Some(service);
             let millis = u64::try_from(service.as_millis()).unwrap_or(u64::MAX);
-            head.headers.insert(SERVICE_TIME, HeaderValue::from(millis));
+            head.headers.insert(SERVICE_TIME, plan::number(millis));
         }
         if matches!(body, Body::Empty) {
             return Response { head, body };

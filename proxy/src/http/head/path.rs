@@ -28,6 +28,9 @@ pub enum Outcome {
 pub fn normalize(path: &str, rules: Rules) -> Outcome {
     let end = path.find('?').unwrap_or(path.len());
     let (only, query) = path.split_at(end);
+    if is_in_form(only) {
+        return Outcome::Same;
+    }
     if rules.normalize && has_escaped_zero(only) {
         return Outcome::Reject;
     }
@@ -54,6 +57,15 @@ pub fn normalize(path: &str, rules: Rules) -> Outcome {
     }
     form.push_str(query);
     if unescaped && rules.escaped_slashes == 3 { Outcome::Redirect(form) } else { Outcome::Changed(form) }
+}
+
+/// Whether no rule can change a path: it starts with its only empty segment, and has no escape, backslash or segment
+/// that begins with a dot. True of nearly all requests.
+fn is_in_form(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    bytes.first() == Some(&b'/')
+        && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+        && !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\'))
 }
 
 fn escape_at(bytes: &[u8], at: usize) -> Option<u8> {

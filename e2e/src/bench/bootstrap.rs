@@ -1,0 +1,114 @@
+//! The Envoy bootstrap that Envoy and our proxy run alike.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::certificates::SPIFFE_ID;
+use super::path;
+use super::peers::Hop;
+
+/// A sidecar's features: access log, request ids, retries, authorization, outlier detection, mTLS.
+pub fn bootstrap(folder: &Path, hop: &Hop) -> serde_json::Value {
+    let mut common = tls_versions();
+    common["tls_certificates"] = serde_json::json!([certificate(folder)]);
+    common["validation_context"] = trust(folder);
+    let socket = |kind: &str, mut context: serde_json::Value| {
+        context["@type"] = format!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}").into();
+        serde_json::json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
+    };
+    let mut chain = serde_json::json!({ "filters": [{
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": manager(folder, hop),
+    }] });
+    let mut cluster = serde_json::json!({
+        "name": "next",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "lb_policy": "LEAST_REQUEST",
+        "outlier_detection": { "consecutive_5xx": 5 },
+        "load_assignment": { "cluster_name": "next", "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(hop.upstream) } }] }] },
+    });
+    if hop.is_client {
+        cluster["transport_socket"] = socket("UpstreamTlsContext", serde_json::json!({ "common_tls_context": common }));
+    } else {
+        let context = serde_json::json!({ "require_client_certificate": true, "common_tls_context": common });
+        chain["transport_socket"] = socket("DownstreamTlsContext", context);
+    }
+    serde_json::json!({
+        "node": { "id": "bench", "cluster": "bench" },
+        "static_resources": {
+            "listeners": [{ "name": "in", "address": address(hop.listen), "filter_chains": [chain] }],
+            "clusters": [cluster],
+        },
+    })
+}
+
+fn manager(folder: &Path, hop: &Hop) -> serde_json::Value {
+    let log = path(folder, if hop.is_client { "client-access.log" } else { "server-access.log" });
+    let allow = |i: u32| {
+        let path = serde_json::json!({ "prefix": if i == 9 { "/".to_owned() } else { format!("/never/{i}") } });
+        serde_json::json!({ "permissions": [{ "url_path": { "path": path } }], "principals": [{ "any": true }] })
+    };
+    let policies: serde_json::Map<String, serde_json::Value> =
+        (0..10).map(|i| (format!("rule-{i}"), allow(i))).collect();
+    serde_json::json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "access_log": [{
+            "name": "envoy.access_loggers.file",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": log },
+        }],
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.rbac",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+                    "rules": { "action": "ALLOW", "policies": policies },
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+            },
+        ],
+        "route_config": {
+            "name": "local",
+            "virtual_hosts": [{
+                "name": "all",
+                "domains": ["*"],
+                "routes": [{
+                    "match": { "prefix": "/" },
+                    "route": { "cluster": "next", "retry_policy": { "retry_on": "connect-failure,refused-stream", "num_retries": 2 } },
+                }],
+            }],
+        },
+    })
+}
+
+/// TLS 1.3 only, so that all peers do the same work.
+pub fn tls_versions() -> serde_json::Value {
+    serde_json::json!({
+        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
+    })
+}
+
+/// A `TlsCertificate` of files.
+pub fn certificate(folder: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "certificate_chain": { "filename": path(folder, "cert.pem") },
+        "private_key": { "filename": path(folder, "key.pem") },
+    })
+}
+
+/// A `CertificateValidationContext` that asks for the peer's identity.
+pub fn trust(folder: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "trusted_ca": { "filename": path(folder, "ca.pem") },
+        "match_typed_subject_alt_names": [{ "san_type": "URI", "matcher": { "exact": SPIFFE_ID } }],
+    })
+}
+
+/// A socket address as Envoy writes it.
+pub fn address(at: SocketAddr) -> serde_json::Value {
+    serde_json::json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } })
+}
