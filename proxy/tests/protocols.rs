@@ -2,6 +2,10 @@
 
 #[path = "support/config.rs"]
 mod config;
+#[path = "support/echo.rs"]
+mod echo;
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "support/peers.rs"]
 mod peers;
 #[path = "support/pki.rs"]
@@ -13,6 +17,8 @@ mod wire;
 mod grpc;
 #[path = "protocols/http1.rs"]
 mod http1;
+#[path = "protocols/http2.rs"]
+mod http2;
 #[path = "protocols/tcp.rs"]
 mod tcp;
 #[path = "protocols/websocket.rs"]

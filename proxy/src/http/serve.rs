@@ -26,7 +26,7 @@ pub use current::ManagerHandle;
 /// its next request, which is still answered, with `connection: close`.
 pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Tells connections of one worker to drain; the owner's end.
 #[derive(Debug, Default)]
