@@ -293,8 +293,9 @@ async fn detect(session: &Session, wire: &mut Wire) -> Option<bool> {
         drop(manager);
         let drained = wire.input.is_empty() && session.poll_drained(cx).is_ready();
         let limit = if drained { Some(limit.map_or(IDLE_GRACE, |limit| limit.min(IDLE_GRACE))) } else { limit };
-        let Some(limit) = limit else { return Poll::Pending };
-        timer.poll_until(cx, start + limit).map(|()| None)
+        let ends_at = if wire.input.is_empty() { session.ends_at() } else { None };
+        let Some(by) = limit.map(|limit| start + limit).into_iter().chain(ends_at).min() else { return Poll::Pending };
+        timer.poll_until(cx, by).map(|()| None)
     })
     .await
 }

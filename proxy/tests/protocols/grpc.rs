@@ -187,7 +187,7 @@ async fn a_deadline_ends_the_call_at_the_proxy_and_is_passed_on_to_the_server() 
         eventually("the server stops", || async { echo.hanging.load(Ordering::SeqCst) == 0 }).await;
         if shape == Shape::Single {
             // In a pair either may be the first whose clock runs out.
-            way.first().logged(&["HTTP/2 200", "flags=UT", "/test.Echo/Unary"]).await;
+            way.first().logged(&["HTTP/2 200", "details=max_duration_timeout", "/test.Echo/Unary"]).await;
         }
         // Far longer than any clock: served, not overflown.
         let mut request = Request::new(b"hello".to_vec());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::config::{Hop, SHAPES, route};
+use crate::config::{Hop, SHAPES, protocol, route};
 use crate::peers::PATIENCE;
 use crate::wire::{Server, Wire, header};
 
@@ -13,6 +13,12 @@ const GET: &str = "GET /a HTTP/1.1\r\nhost: a.test\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// Long enough to see that something does not come.
 const MOMENT: Duration = Duration::from_millis(150);
+
+/// A hop, and fields of its cluster, that carry the trailers of HTTP/1.
+pub fn with_trailers() -> (Hop, Value) {
+    let options = json!({"http_protocol_options": {"enable_trailers": true}});
+    (Hop::http().terminal(options.clone()), protocol(json!({"explicit_http_config": options})))
+}
 
 fn none() -> Value {
     json!({})
@@ -156,8 +162,9 @@ async fn informational_heads_pass_as_they_come_but_not_without_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_pass_both_ways() {
     let server = Server::new().await;
+    let (hop, of_cluster) = with_trailers();
     for shape in SHAPES {
-        let way = shape.start(&Hop::http(), server.address, &none()).await;
+        let way = shape.start(&hop, server.address, &of_cluster).await;
         let mut client = Wire::connect(way.address()).await;
         client
             .send("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n")

@@ -362,8 +362,9 @@ async fn a_reset_of_the_client_cancels_the_request_upstream_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_and_informational_heads_pass_between_the_versions() {
     let server = Server::new().await;
+    let (hop, of_cluster) = crate::http1::with_trailers();
     for shape in SHAPES {
-        let way = shape.start(&Hop::http(), server.address, &http2(json!({}))).await;
+        let way = shape.start(&hop, server.address, &http2(json!({}))).await;
         let mut old = Wire::connect(way.address()).await;
         old.send("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n")
             .await;
@@ -381,7 +382,7 @@ async fn trailers_and_informational_heads_pass_between_the_versions() {
         assert!(answer.contains("2\r\nho\r\n0\r\n"), "{answer}");
         way.stop().await;
 
-        let way = shape.start(&Hop::http(), server.address, &json!({})).await;
+        let way = shape.start(&hop, server.address, &of_cluster).await;
         let (send, _connection) = client(way.address()).await;
         let mut ready = send.clone().ready().await.unwrap();
         let (answer, mut body) = ready.send_request(Request::post("http://a.test/").body(()).unwrap(), false).unwrap();

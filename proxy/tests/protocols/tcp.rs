@@ -189,7 +189,7 @@ async fn a_connection_lives_no_longer_than_it_may() {
     let upstream = server.accept().await;
     assert_eq!(client.rest().await, "");
     drop(upstream);
-    node.logged(&["closed=max_duration_timeout"]).await;
+    node.logged(&["closed=max_downstream_connection_duration"]).await;
     node.stop().await;
 }
 
