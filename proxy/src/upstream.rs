@@ -15,6 +15,7 @@ pub(crate) mod dial;
 mod h2;
 mod lease;
 mod pool;
+mod tunnel;
 
 pub use lease::{Active, ClientStream};
 pub use pool::Pools;

@@ -2,6 +2,10 @@
 
 #[path = "support/config.rs"]
 mod config;
+#[path = "support/echo.rs"]
+mod echo;
+#[path = "support/frames.rs"]
+mod frames;
 #[path = "support/peers.rs"]
 mod peers;
 #[path = "support/pki.rs"]
@@ -9,11 +13,21 @@ mod pki;
 #[path = "support/wire.rs"]
 mod wire;
 
+#[path = "protocols/floods.rs"]
+mod floods;
 #[path = "protocols/grpc.rs"]
 mod grpc;
+#[path = "protocols/hostile.rs"]
+mod hostile;
 #[path = "protocols/http1.rs"]
 mod http1;
+#[path = "protocols/http2.rs"]
+mod http2;
+#[path = "protocols/listeners.rs"]
+mod listeners;
 #[path = "protocols/tcp.rs"]
 mod tcp;
+#[path = "protocols/timeouts.rs"]
+mod timeouts;
 #[path = "protocols/websocket.rs"]
 mod websocket;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
+use tokio::io::AsyncWriteExt;
 
 use crate::cause::Cause;
 use crate::http::serve::Session;
@@ -34,13 +35,21 @@ const SEND_BUFFER: usize = 128 * 1024;
 pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
     let seen = Rc::<Seen>::default();
     let delay = session.manager().delayed_close;
-    let handshake = builder(&session).handshake::<_, Bytes>(Guard::server(ahead, io, delay, seen.clone()));
     let limit = session.manager().request_headers_timeout.unwrap_or(Duration::from_secs(10));
-    let mut connection = match tokio::time::timeout(limit, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return session.manager().stats.protocol_error(),
-        Err(_) => return,
-    };
+    let by = tokio::time::Instant::now() + limit;
+    let mut guard = Guard::server(ahead, io, delay, seen.clone());
+    match tokio::time::timeout_at(by, guard.has_preface()).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
+            session.manager().stats.protocol_error();
+            // h2 would drop the connection, which resets it.
+            let _ = guard.shutdown().await;
+            return;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    }
+    let handshake = builder(&session).handshake::<_, Bytes>(guard);
+    let Ok(Ok(mut connection)) = tokio::time::timeout_at(by, handshake).await else { return };
     let keepalive = KeepAlive::new(&session, connection.ping_pong());
     Driver {
         connection,

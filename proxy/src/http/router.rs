@@ -225,9 +225,17 @@ impl Tries<'_> {
         }
         let wanted = wanted::wanted(stream, &self.cluster, self.forward.high_priority);
         let pools = stream.worker.pools.clone();
+        let ends_here = ends_here(&stream.request, self.forward);
         let (head, upstream, inform) = (&stream.request, &mut stream.upstream, stream.inform.clone());
         let (cluster, body) = (&self.cluster, self.body.body());
         let exchange = async {
+            if ends_here {
+                let (tunnel, active) = pools.tunnel(cluster, host, &wanted).await?;
+                upstream.local = tunnel.local;
+                upstream.tls.clone_from(&tunnel.tls);
+                let (head, body) = tunnel.into_answer(body);
+                return Ok((head, body, active));
+            }
             let connection = pools.stream(cluster, host, &wanted).await?;
             upstream.local = connection.local;
             upstream.version = Some(connection.version);
@@ -438,6 +446,13 @@ fn reset_reason(cause: Cause) -> Option<&'static str> {
         Cause::MaxConnections | Cause::MaxPendingRequests | Cause::MaxRequests => "overflow",
         _ => return None,
     })
+}
+
+/// Whether a CONNECT request ends at this proxy (`connect_config`), which then carries its bytes as TCP.
+fn ends_here(head: &RequestHead, forward: &Forward) -> bool {
+    let of_connect =
+        |(kind, enabled, ends): &(Text, bool, bool)| *ends && *enabled && kind.eq_ignore_ascii_case("CONNECT");
+    head.method == http::Method::CONNECT && forward.upgrades.iter().any(of_connect)
 }
 
 /// The connection itself was not made.

@@ -27,7 +27,7 @@ pub use current::ManagerHandle;
 /// its next request, which is still answered, with `connection: close`.
 pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Tells connections of one worker to drain; the owner's end.
 #[derive(Debug, Default)]
@@ -295,8 +295,9 @@ async fn detect(session: &Session, wire: &mut Wire) -> Option<bool> {
         drop(manager);
         let drained = wire.input.is_empty() && session.poll_drained(cx).is_ready();
         let limit = if drained { Some(limit.map_or(IDLE_GRACE, |limit| limit.min(IDLE_GRACE))) } else { limit };
-        let Some(limit) = limit else { return Poll::Pending };
-        timer.poll_until(cx, start + limit).map(|()| None)
+        let ends_at = if wire.input.is_empty() { session.ends_at() } else { None };
+        let Some(by) = limit.map(|limit| start + limit).into_iter().chain(ends_at).min() else { return Poll::Pending };
+        timer.poll_until(cx, by).map(|()| None)
     })
     .await
 }

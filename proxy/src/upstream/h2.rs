@@ -39,7 +39,8 @@ pub(super) struct Multiplexed {
 }
 
 impl Multiplexed {
-    /// Opens HTTP/2 on a fresh connection; its frames move in a task of their own.
+    /// Opens HTTP/2 on a fresh connection; its frames move in a task of their own. Comes back when the peer has said what
+    /// it allows: a server refuses streams that it has not allowed.
     pub(super) async fn open(io: Io, config: &ClusterConfig, facts: Facts) -> Result<Rc<Self>, UpstreamError> {
         let options = &config.http2;
         let mut builder = h2::client::Builder::new();
@@ -65,7 +66,24 @@ impl Multiplexed {
             idle_since: Cell::new(Instant::now()),
             seen: seen.clone(),
         });
-        tokio::task::spawn_local(drive(connection, options.clone(), seen, Rc::downgrade(&opened)));
+        let drive = drive(connection, options.clone(), seen.clone(), Rc::downgrade(&opened));
+        let driving = tokio::task::spawn_local(drive);
+        let failed = |cause, detail| Err(UpstreamError::early(cause, detail));
+        tokio::select! {
+            biased;
+            () = seen.settled() => {}
+            _ = driving => {
+                let detail = "the endpoint closed the connection before its SETTINGS; does it speak HTTP/2?";
+                return failed(Cause::UpstreamConnectionFailure, detail);
+            }
+            () = tokio::time::sleep(config.connect_timeout) => {
+                return failed(Cause::UpstreamConnectTimeout, "the endpoint sent no SETTINGS in time; does it speak HTTP/2?");
+            }
+        }
+        if !opened.has_room() {
+            let detail = "the endpoint takes no requests (GOAWAY, or SETTINGS_MAX_CONCURRENT_STREAMS of 0)";
+            return failed(Cause::UpstreamConnectionFailure, detail);
+        }
         Ok(opened)
     }
 
@@ -176,7 +194,7 @@ pub(super) async fn send(
     let request = request(head)?;
     let mut sender = slot.0.sender.borrow().clone();
     if is_extended(head) {
-        await_extended_connect(&sender).await?;
+        check_extended_connect(&sender)?;
     }
     std::future::poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| before(&error))?;
     let ends = head.upgrade.is_none() && matches!(body, Body::Empty);
@@ -216,13 +234,10 @@ fn is_extended(head: &RequestHead) -> bool {
     head.upgrade.as_ref().is_some_and(|protocol| !protocol.eq_ignore_ascii_case("CONNECT"))
 }
 
-/// The peer allows extended CONNECT in its first SETTINGS, which come soon after the connection is open.
-async fn await_extended_connect(sender: &SendRequest<Bytes>) -> Result<(), UpstreamError> {
-    for _ in 0..50 {
-        if sender.is_extended_connect_protocol_enabled() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+/// The peer allows extended CONNECT in its first SETTINGS, which have come.
+fn check_extended_connect(sender: &SendRequest<Bytes>) -> Result<(), UpstreamError> {
+    if sender.is_extended_connect_protocol_enabled() {
+        return Ok(());
     }
     let detail = "the endpoint does not allow extended CONNECT (RFC 8441), which an upgrade over HTTP/2 needs";
     Err(UpstreamError::early(Cause::UpstreamProtocolError, detail))

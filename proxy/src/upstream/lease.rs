@@ -25,7 +25,7 @@ pub struct Active {
 
 impl Active {
     /// Counts a request; fails if the cluster's `max_requests` is reached.
-    fn begin(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Result<Self, UpstreamError> {
+    pub(super) fn begin(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Result<Self, UpstreamError> {
         let Some(permit) = cluster.breakers[usize::from(high_priority)].requests.take() else {
             cluster.stats.upstream_rq_pending_overflow.inc();
             return Err(UpstreamError::early(Cause::MaxRequests, "max_requests is reached"));

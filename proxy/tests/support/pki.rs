@@ -23,6 +23,7 @@ pub type Leaf = (String, String);
 impl Pki {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "a root of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let root = params.self_signed(&key).unwrap().pem();

@@ -197,6 +197,10 @@ impl Exchange {
             }
             loop {
                 match self.poll_head(cx, method, &mut scanned) {
+                    Poll::Ready(Ok(parsed)) if parsed.head.upgrade.is_some() && self.held.is_none() => {
+                        let detail = "an upgrade that was not asked for".into();
+                        return Poll::Ready(Err(self.error(Cause::UpstreamProtocolError, detail)));
+                    }
                     Poll::Ready(Ok(parsed))
                         if parsed.head.status.is_informational() && parsed.head.upgrade.is_none() =>
                     {

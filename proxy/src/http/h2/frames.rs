@@ -1,7 +1,6 @@
 //! Finds the frames in the bytes of an HTTP/2 connection (RFC 9113, 4.1), without keeping any.
 
-/// Length of the client's connection preface.
-const PREFACE: usize = 24;
+use crate::http::serve::PREFACE;
 
 /// Reads frame heads as they pass.
 #[derive(Debug)]
@@ -26,6 +25,8 @@ pub(super) struct Counts {
     pub(super) resets: u32,
     /// HEADERS.
     pub(super) heads: u32,
+    /// SETTINGS, acknowledgements aside.
+    pub(super) settings: u32,
     /// The last stream of a GOAWAY.
     pub(super) goaway: Option<u32>,
 }
@@ -33,7 +34,7 @@ pub(super) struct Counts {
 impl Frames {
     /// What a client sends: the preface first.
     pub(super) fn of_client() -> Self {
-        Self { skip: PREFACE, ..Self::of_server() }
+        Self { skip: PREFACE.len(), ..Self::of_server() }
     }
 
     /// What a server sends.
@@ -73,7 +74,10 @@ impl Frames {
             // Acknowledgements answer what we asked.
             4 | 6 if flags & 1 == 1 => {}
             // PRIORITY, SETTINGS, PING, and what no RFC of HTTP/2 itself names.
-            2 | 4 | 6 | 10.. => counts.control += 1,
+            2 | 4 | 6 | 10.. => {
+                counts.control += 1;
+                counts.settings += u32::from(kind == 4);
+            }
             7 => self.have_goaway = 0,
             8 => counts.updates += 1,
             _ => {}
@@ -123,7 +127,7 @@ mod tests {
         ] {
             bytes.extend(frame(kind, flags, payload));
         }
-        let wanted = Counts { control: 4, updates: 1, resets: 1, heads: 1, goaway: Some(7) };
+        let wanted = Counts { control: 4, updates: 1, resets: 1, heads: 1, settings: 1, goaway: Some(7) };
         for size in 1..bytes.len() {
             let (mut frames, mut all) = (Frames::of_client(), Counts::default());
             for piece in bytes.chunks(size) {
@@ -132,6 +136,7 @@ mod tests {
                 all.updates += counts.updates;
                 all.resets += counts.resets;
                 all.heads += counts.heads;
+                all.settings += counts.settings;
                 all.goaway = all.goaway.or(counts.goaway);
             }
             assert_eq!(all, wanted, "in pieces of {size}");

@@ -11,10 +11,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::frames::{Counts, Frames};
+use crate::http::serve::PREFACE;
 use crate::http::timer::Timer;
 use crate::io::Io;
 
@@ -46,12 +48,21 @@ pub enum Flood {
 pub struct Seen {
     flood: Cell<Option<Flood>>,
     last_stream: Cell<Option<u32>>,
+    settled: Cell<bool>,
+    settling: Notify,
 }
 
 impl Seen {
     /// The flood that made the guard stop reading, if any.
     pub fn flood(&self) -> Option<Flood> {
         self.flood.get()
+    }
+
+    /// Comes back when the peer's first SETTINGS have come.
+    pub async fn settled(&self) {
+        while !self.settled.get() {
+            self.settling.notified().await;
+        }
     }
 
     /// The last stream that the peer's GOAWAY says it has processed or will.
@@ -127,10 +138,34 @@ impl Guard {
         }
     }
 
+    /// Reads the client's preface ahead; false if what comes is none (RFC 9113, 3.4).
+    ///
+    /// # Errors
+    /// If the client is gone.
+    pub async fn has_preface(&mut self) -> io::Result<bool> {
+        let mut ahead = BytesMut::from(&self.ahead[..]);
+        loop {
+            let length = ahead.len().min(PREFACE.len());
+            if ahead.get(..length) != PREFACE.get(..length) {
+                return Ok(false);
+            }
+            if length == PREFACE.len() {
+                self.ahead = ahead.freeze();
+                return Ok(true);
+            }
+            if self.io.read_buf(&mut ahead).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
     fn count(&mut self, bytes: &[u8]) {
         let counts = self.frames.count(bytes);
         if let Some(last) = counts.goaway {
             self.seen.last_stream.set(Some(last));
+        }
+        if counts.settings > 0 && !self.seen.settled.replace(true) {
+            self.seen.settling.notify_one();
         }
         let Counts { control, updates, resets, heads, .. } = counts;
         if let Some(allowance) = &mut self.resets {
