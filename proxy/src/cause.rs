@@ -146,6 +146,8 @@ causes! {
     FaultAbort => 503, "FI", "fault_filter_abort", "The fault filter aborted this request.";
     /// A health check answered by the proxy.
     HealthCheckReply => 200, "", "health_check_ok", "The health_check filter answered.";
+    /// A health check that the proxy failed.
+    HealthCheckFailed => 503, "LH", "health_check_failed", "The health_check filter answered that this proxy, or a cluster that it must reach, is not healthy.";
     /// A filter's configuration has not come by ECDS, and it has no default.
     NoFilterConfig => 500, "NFCF", "no_filter_config_found", "The configuration of an HTTP filter has not come from the control plane (ECDS); check that it serves the extension that the listener names.";
     /// A CORS preflight answered by the proxy.

@@ -196,8 +196,14 @@ pub struct LbContext<'a> {
     pub metadata_match: Option<&'a serde_json::Map<String, serde_json::Value>>,
     /// Hosts that earlier tries used.
     pub previous: &'a [Arc<Host>],
-    /// How often to re-pick to avoid them.
+    /// How often to re-pick to avoid them, and hosts to omit.
     pub reselect: u32,
+    /// Hosts that earlier tries used are as good as others.
+    pub may_repeat: bool,
+    /// Hosts to avoid: those whose `envoy.lb` metadata holds all of one of these.
+    pub omit: &'a [serde_json::Map<String, serde_json::Value>],
+    /// Priority levels to avoid, as long as another one bears anything.
+    pub avoid_levels: &'a [u32],
     /// Where the downstream connection wanted to go (ORIGINAL_DST).
     pub original_dst: Option<SocketAddr>,
     /// `x-envoy-original-dst-host` or the header that the cluster names.

@@ -245,10 +245,25 @@ pub struct RetryPolicy {
     pub base_interval: Duration,
     /// Its limit.
     pub max_interval: Duration,
+    /// Back-off that rate-limited answers ask for.
+    pub rate_limited: Option<RateLimitedBackOff>,
     /// Do not try a host twice (`previous_hosts` predicate).
     pub avoid_previous_hosts: bool,
+    /// Hosts that further tries avoid, by `envoy.lb` metadata (`omit_host_metadata`, `omit_canary_hosts`).
+    pub omit_hosts: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// Avoid the priorities of earlier tries, looked at again after so many (`previous_priorities`).
+    pub avoid_priorities_every: Option<u32>,
     /// How often to re-pick a host.
     pub host_selection_attempts: u32,
+}
+
+/// Headers of an answer that say when to try again.
+#[derive(Debug, Clone)]
+pub struct RateLimitedBackOff {
+    /// Their names, and whether they hold a Unix time (else seconds from now).
+    pub headers: Vec<(http::HeaderName, bool)>,
+    /// Longest time that is heeded.
+    pub max_interval: Duration,
 }
 
 /// Bits of Envoy's `retry_on` words.

@@ -150,13 +150,20 @@ impl Balancer {
     pub fn pick(&self, hosts: &HostSet, context: &LbContext<'_>) -> Option<Arc<Host>> {
         let mut picked = hosts.choose(&self.policy, context, Dice::throw())?;
         for _ in 0..context.reselect {
-            if !context.previous.iter().any(|previous| previous.id == picked.id) {
+            if !is_unwanted(picked, context) {
                 break;
             }
             picked = hosts.choose(&self.policy, context, Dice::throw())?;
         }
         Some(picked.clone())
     }
+}
+
+/// Whether another host would be better for this try.
+fn is_unwanted(host: &Host, context: &LbContext<'_>) -> bool {
+    let tried = || !context.may_repeat && context.previous.iter().any(|previous| previous.id == host.id);
+    let holds = |(key, value): (&String, &serde_json::Value)| host.lb_metadata(key) == Some(value);
+    tried() || context.omit.iter().any(|omitted| omitted.iter().all(holds))
 }
 
 #[cfg(test)]

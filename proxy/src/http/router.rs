@@ -24,6 +24,7 @@ use crate::text::Text;
 use crate::upstream::{Active, UpstreamError};
 
 mod answer;
+mod levels;
 mod mirror;
 pub mod plan;
 mod replay;
@@ -31,6 +32,7 @@ pub mod retry;
 mod wanted;
 
 use answer::Watched;
+use levels::AvoidedLevels;
 use plan::Plan;
 use replay::Replay;
 use retry::Ended;
@@ -95,6 +97,7 @@ async fn exchange(
         body,
         hash,
         previous: Vec::new(),
+        levels: AvoidedLevels::default(),
         timer: Timer::default(),
         begun: crate::upstream::now(),
         retries: 0,
@@ -153,6 +156,7 @@ struct Tries<'a> {
     body: Replay,
     hash: Option<u64>,
     previous: Vec<Arc<Host>>,
+    levels: AvoidedLevels,
     timer: Timer,
     /// When the last try began.
     begun: Instant,
@@ -176,9 +180,10 @@ impl Tries<'_> {
                 continue;
             }
             if self.wants_another(stream, &ended) {
+                let asked = self.asked_pause(&ended);
                 drop(ended);
                 self.previous.push(host);
-                self.pause(stream).await?;
+                self.pause(stream, asked).await?;
                 continue;
             }
             self.permit = None;
@@ -194,18 +199,28 @@ impl Tries<'_> {
         }
     }
 
-    fn pick(&self, stream: &mut Stream) -> Result<Arc<Host>, Box<LocalReply>> {
-        let avoid = self.plan.retry.as_ref().filter(|policy| policy.avoid_previous_hosts);
+    fn pick(&mut self, stream: &mut Stream) -> Result<Arc<Host>, Box<LocalReply>> {
+        let policy = self.plan.retry.as_deref().filter(|_| self.retries > 0);
+        let omit = policy.map(|policy| policy.omit_hosts.as_slice()).unwrap_or_default();
+        let avoid_previous = policy.is_some_and(|policy| policy.avoid_previous_hosts);
+        let again = avoid_previous || !omit.is_empty();
+        if let Some(every) = policy.and_then(|policy| policy.avoid_priorities_every) {
+            self.levels.update(&self.previous, every);
+        }
         let share = self.route.weighted().and_then(|share| share.metadata_match.as_deref());
         let context = LbContext {
             hash: self.hash,
             metadata_match: share.or(self.forward.metadata_match.as_deref()),
             previous: &self.previous,
-            reselect: avoid.map_or(0, |policy| policy.host_selection_attempts),
+            reselect: policy.filter(|_| again).map_or(0, |policy| policy.host_selection_attempts),
+            may_repeat: !avoid_previous,
+            omit,
+            avoid_levels: &self.levels.avoided,
             original_dst: stream.connection.original_dst,
             original_dst_header: wanted::original_dst_header(&self.cluster, &stream.request),
         };
         let host = self.cluster.pick(&context).map_err(|cause| LocalReply::new(cause).body("no healthy upstream"))?;
+        self.levels.picked(&host, self.previous.len());
         stream.upstream.host = Some(host.clone());
         Ok(host)
     }
@@ -220,8 +235,10 @@ impl Tries<'_> {
             stream.request.headers.insert(ATTEMPT_COUNT, HeaderValue::from(attempts));
         }
         if matches!(self.forward.host_rewrite, HostRewrite::Auto) && !host.hostname.is_empty() {
-            let forwarded = self.forward.append_x_forwarded_host && attempts == 1;
-            set_authority(&mut stream.request, host.hostname.clone(), forwarded);
+            match attempts {
+                1 => set_authority(&mut stream.request, host.hostname.clone(), self.forward.append_x_forwarded_host),
+                _ => stream.request.authority = host.hostname.clone(),
+            }
         }
         let wanted = wanted::wanted(stream, &self.cluster, self.forward.high_priority);
         let pools = stream.worker.pools.clone();
@@ -344,10 +361,17 @@ impl Tries<'_> {
         true
     }
 
+    /// The pause that a rate-limited answer asks for.
+    fn asked_pause(&self, ended: &Try) -> Option<Duration> {
+        let (Try::Answer(head, ..), Some(policy)) = (ended, &self.plan.retry) else { return None };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        retry::asked_pause(policy, &head.headers, now.as_secs(), fastrand::f64())
+    }
+
     /// The back-off before the next try; the whole request's limit runs on.
-    async fn pause(&mut self, stream: &mut Stream) -> Result<(), Box<LocalReply>> {
+    async fn pause(&mut self, stream: &mut Stream, asked: Option<Duration>) -> Result<(), Box<LocalReply>> {
         let Some(policy) = &self.plan.retry else { return Ok(()) };
-        let pause = retry::pause(policy, self.retries, fastrand::f64());
+        let pause = asked.unwrap_or_else(|| retry::pause(policy, self.retries, fastrand::f64()));
         let begun = crate::upstream::now();
         let whole = Plan { timeout: self.plan.timeout, ..Plan::default() };
         let limits = Limits { plan: &whole, progress: &self.body.progress, begun };

@@ -97,8 +97,14 @@ pub const SUPPORTED: Table = &[
         "envoy.config.route.v3.RetryPolicy",
         "retry_on num_retries per_try_timeout per_try_idle_timeout retry_host_predicate \
          host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers \
-         retriable_request_headers",
+         retriable_request_headers rate_limited_retry_back_off retry_priority",
     ),
+    ("envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff", "*"),
+    ("envoy.config.route.v3.RetryPolicy.ResetHeader", "*"),
+    ("envoy.config.route.v3.RetryPolicy.RetryPriority", "*"),
+    ("envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig", "*"),
+    ("envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate", "*"),
+    ("envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig", "*"),
     ("envoy.config.route.v3.RetryPolicy.RetryHostPredicate", "*"),
     ("envoy.config.route.v3.RetryPolicy.RetryBackOff", "*"),
     ("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", "*"),

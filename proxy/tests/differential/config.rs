@@ -79,6 +79,7 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     cluster(&mut text, "full", none, &[endpoint(ports.of("echo"), "echo")]);
     let all: Vec<String> = SERVERS.iter().map(|name| endpoint(ports.of(name), name)).collect();
     cluster(&mut text, "ring", "lb_policy: RING_HASH, ", &all);
+    levels(&mut text, "levels", &all);
     cluster(&mut text, "maglev", "lb_policy: MAGLEV, ", &all);
     text
 }
@@ -93,6 +94,18 @@ fn endpoint(port: u16, name: &str) -> String {
         "{{endpoint: {{address: {}}}, metadata: {{filter_metadata: {{envoy.lb: {{hash_key: {name}}}}}}}}}",
         address(port)
     )
+}
+
+/// A cluster whose endpoints have a priority each.
+fn levels(text: &mut String, name: &str, endpoints: &[String]) {
+    let level = |(level, endpoint): (usize, &String)| format!("{{priority: {level}, lb_endpoints: [{endpoint}]}}");
+    let levels: Vec<String> = endpoints.iter().enumerate().map(level).collect();
+    writeln!(
+        text,
+        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, load_assignment: {{cluster_name: {name}, endpoints: [{}]}}}}",
+        levels.join(", ")
+    )
+    .unwrap();
 }
 
 fn cluster(text: &mut String, name: &str, more: &str, endpoints: &[String]) {

@@ -15,6 +15,7 @@ pub struct Tables {
     levels: Vec<Level>,
     /// Percent of each level for its healthy hosts, and for its degraded ones; together 100.
     load: Load,
+    overprovisioning: u32,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ impl Tables {
         for (level, panic) in levels.iter_mut().zip(&load.panic) {
             level.panic = *panic;
         }
-        Self { levels, load }
+        Self { levels, load, overprovisioning: assignment.overprovisioning }
     }
 
     /// Whether there are no hosts at all.
@@ -78,7 +79,8 @@ impl Tables {
             Some(hash) if hashes => hash % 100,
             _ => scale(dice.group, 100),
         };
-        let (level, degraded) = self.load.at(point as u32)?;
+        let others = if context.avoid_levels.is_empty() { None } else { self.load_without(context.avoid_levels) };
+        let (level, degraded) = others.as_ref().unwrap_or(&self.load).at(point as u32)?;
         let level = self.levels.get(level)?;
         let group = match (level.panic, degraded) {
             (true, _) => &level.all,
@@ -86,6 +88,19 @@ impl Tables {
             (false, false) => &level.healthy,
         };
         group.choose(policy, context, dice)
+    }
+}
+
+impl Tables {
+    /// The shares if these levels bear nothing; `None` if the others bear nothing either.
+    fn load_without(&self, avoided: &[u32]) -> Option<Load> {
+        let counts = self.levels.iter().enumerate().map(|(level, hosts)| {
+            let avoid = avoided.iter().any(|avoided| *avoided as usize == level);
+            if avoid { Counts { all: 0, healthy: 0, degraded: 0 } } else { hosts.counts() }
+        });
+        let counts: Vec<Counts> = counts.collect();
+        let bears = counts.iter().any(|level| level.healthy + level.degraded > 0);
+        bears.then(|| distribute(&counts, self.overprovisioning, 0.0))
     }
 }
 

@@ -14,18 +14,29 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
-use crate::http::LocalReply;
+use crate::http::{LocalReply, ResponseHead};
 use crate::route::matcher::{HeaderMatcher, hit, per_million};
 use crate::stats::{Counter, Gauge};
 use crate::stream::Stream;
+
+mod throttled;
+
+use throttled::Throttled;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[
     (
         "envoy.extensions.filters.http.fault.v3.HTTPFault",
-        "delay abort upstream_cluster headers downstream_nodes max_active_faults disable_downstream_cluster_stats",
+        "delay abort upstream_cluster headers downstream_nodes max_active_faults disable_downstream_cluster_stats \
+         response_rate_limit",
     ),
-    ("envoy.extensions.filters.http.fault.v3.FaultAbort", "http_status grpc_status header_abort percentage"),
+    ("envoy.extensions.filters.common.fault.v3.FaultRateLimit", "fixed_limit header_limit percentage"),
+    ("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit", "*"),
+    ("envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit", "*"),
+    (
+        "envoy.extensions.filters.http.fault.v3.FaultAbort",
+        "http_status grpc_status header_abort percentage response_body",
+    ),
     ("envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort", "*"),
     ("envoy.extensions.filters.common.fault.v3.FaultDelay", "fixed_delay header_delay percentage"),
     ("envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay", "*"),
@@ -46,6 +57,7 @@ pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
         stats: Stats {
             delays: scope.counter("delays_injected"),
             aborts: scope.counter("aborts_injected"),
+            limits: scope.counter("response_rl_injected"),
             overflow: scope.counter("faults_overflow"),
             active: scope.gauge("active_faults"),
         },
@@ -67,6 +79,7 @@ struct Fault {
 struct Stats {
     delays: Counter,
     aborts: Counter,
+    limits: Counter,
     overflow: Counter,
     active: Gauge,
 }
@@ -74,6 +87,8 @@ struct Stats {
 struct Config {
     delay: Option<(Delay, u32)>,
     abort: Option<(Abort, u32)>,
+    abort_body: String,
+    limit: Option<(Limit, u32)>,
     cluster: String,
     headers: Vec<HeaderMatcher>,
     nodes: Vec<String>,
@@ -95,11 +110,21 @@ enum Abort {
     Header,
 }
 
+/// KiB a second of a response's body.
+#[derive(Clone, Copy)]
+enum Limit {
+    Fixed(u64),
+    /// From `x-envoy-fault-throughput-response`.
+    Header,
+}
+
 impl Config {
     fn decode(message: &proto::HttpFault) -> Result<Self, ConfigError> {
         Ok(Self {
             delay: message.delay.as_ref().map(Self::delay).transpose().at("delay")?,
             abort: message.abort.as_ref().map(Self::abort).transpose().at("abort")?,
+            abort_body: message.abort.as_ref().map(|abort| abort.response_body.clone()).unwrap_or_default(),
+            limit: message.response_rate_limit.as_ref().map(Self::limit).transpose().at("response_rate_limit")?,
             cluster: message.upstream_cluster.clone(),
             headers: HeaderMatcher::decode_list(&message.headers, "headers")?,
             nodes: message.downstream_nodes.clone(),
@@ -132,6 +157,18 @@ impl Config {
         Ok((abort, message.percentage.as_ref().map_or(0, per_million)))
     }
 
+    fn limit(message: &common::FaultRateLimit) -> Result<(Limit, u32), ConfigError> {
+        use common::fault_rate_limit::LimitType;
+        let limit = match required(message.limit_type.as_ref(), "fixed_limit")? {
+            LimitType::FixedLimit(fixed) if fixed.limit_kbps == 0 => {
+                return Err(ConfigError::new("fixed_limit.limit_kbps", "must be above 0"));
+            }
+            LimitType::FixedLimit(fixed) => Limit::Fixed(fixed.limit_kbps),
+            LimitType::HeaderLimit(_) => Limit::Header,
+        };
+        Ok((limit, message.percentage.as_ref().map_or(0, per_million)))
+    }
+
     fn applies(&self, stream: &Stream) -> bool {
         let cluster = || stream.upstream.cluster_name.as_ref();
         let node = || stream.request.headers.get("x-envoy-downstream-service-node");
@@ -155,6 +192,19 @@ impl Config {
         (hit(share, random) && !delay.is_zero()).then_some(delay)
     }
 
+    /// How fast the response's body goes, KiB a second.
+    fn limit_of(&self, headers: &HeaderMap, random: u64) -> Option<u64> {
+        let (limit, share) = self.limit?;
+        let (limit, share) = match limit {
+            Limit::Fixed(limit) => (limit, share),
+            Limit::Header => {
+                let limit = number(headers, "x-envoy-fault-throughput-response")?;
+                (limit, lower(headers, "x-envoy-fault-throughput-response-percentage", share))
+            }
+        };
+        (hit(share, random) && limit > 0).then_some(limit)
+    }
+
     /// How this request is aborted.
     fn abort_of(&self, headers: &HeaderMap, random: u64) -> Option<LocalReply> {
         let (abort, share) = self.abort?;
@@ -174,7 +224,11 @@ impl Config {
         if !hit(share, random) {
             return None;
         }
-        let mut reply = LocalReply::new(Cause::FaultAbort).body("fault filter abort");
+        let mut reply = LocalReply::new(Cause::FaultAbort);
+        reply.body = match self.abort_body.as_str() {
+            "" => "fault filter abort".into(),
+            body => body.into(),
+        };
         match abort {
             Abort::Http(status) => reply.status = Some(status),
             Abort::Grpc(status) => {
@@ -206,11 +260,44 @@ impl Drop for Active {
     }
 }
 
+/// The response of the stream is slowed down to this, KiB a second.
+struct Limited(u64, #[allow(dead_code, reason = "counted until it is dropped")] Active);
+
+impl Fault {
+    /// Begins a fault, if there may be one more.
+    fn begin(&self, config: &Config) -> Option<Active> {
+        if self.stats.active.get() >= config.max_active {
+            self.stats.overflow.inc();
+            return None;
+        }
+        self.stats.active.inc();
+        Some(Active(self.stats.active.clone()))
+    }
+}
+
 impl HttpFilter for Fault {
+    fn on_response(&self, stream: &mut Stream, _head: &mut ResponseHead, body: &mut Body) {
+        if let Some(Limited(limit, _)) = stream.state.get()
+            && !body.is_empty()
+        {
+            *body = Body::new(Throttled::new(std::mem::take(body), limit.saturating_mul(1024)));
+        }
+    }
+
     fn on_request(&self, stream: &mut Stream, _body: &mut Body) -> Flow {
         let config = route_config::<Config>(stream, &self.name).unwrap_or_else(|| self.config.clone());
-        if (config.delay.is_none() && config.abort.is_none()) || !config.applies(stream) {
+        let nothing = config.delay.is_none() && config.abort.is_none() && config.limit.is_none();
+        if nothing || !config.applies(stream) {
             return Flow::Next;
+        }
+        if let Some(limit) = config.limit_of(&stream.request.headers, fastrand::u64(..)) {
+            match self.begin(&config) {
+                Some(active) => {
+                    self.stats.limits.inc();
+                    stream.state.set(Limited(limit, active));
+                }
+                None => return Flow::Next,
+            }
         }
         let headers = &stream.request.headers;
         let delay = config.delay_of(headers, fastrand::u64(..));
@@ -218,12 +305,7 @@ impl HttpFilter for Fault {
         if delay.is_none() && abort.is_none() {
             return Flow::Next;
         }
-        if self.stats.active.get() >= config.max_active {
-            self.stats.overflow.inc();
-            return Flow::Next;
-        }
-        self.stats.active.inc();
-        let active = Active(self.stats.active.clone());
+        let Some(active) = self.begin(&config) else { return Flow::Next };
         let Some(delay) = delay else {
             self.stats.aborts.inc();
             return abort.map_or(Flow::Next, |reply| Flow::Respond(Box::new(reply)));

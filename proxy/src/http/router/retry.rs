@@ -125,6 +125,19 @@ pub fn pause(policy: &RetryPolicy, retry: u32, random: f64) -> Duration {
     grown.min(policy.max_interval).mul_f64(random.clamp(0.0, 1.0))
 }
 
+/// The pause that a rate-limited answer asks for: at least that, and up to half more, so that clients do not all come
+/// back at once. `now` is a Unix time in seconds, `random` from 0 to 1.
+pub fn asked_pause(policy: &RetryPolicy, headers: &HeaderMap, now: u64, random: f64) -> Option<Duration> {
+    let rule = policy.rate_limited.as_ref()?;
+    let asked = |(name, is_time): &(http::HeaderName, bool)| {
+        let value: u64 = headers.get(name)?.to_str().ok()?.parse().ok()?;
+        let seconds = if *is_time { value.checked_sub(now).filter(|seconds| *seconds > 0)? } else { value };
+        Some(Duration::from_secs(seconds)).filter(|interval| *interval <= rule.max_interval)
+    };
+    let interval = rule.headers.iter().find_map(asked)?;
+    Some(interval.mul_f64(1.0 + 0.5 * random.clamp(0.0, 1.0)))
+}
+
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
@@ -216,6 +229,26 @@ mod tests {
             assert_eq!(is_free(&method, race, before_request, 0), wanted, "{method} {race:?}");
             assert!(!is_free(&method, race, before_request, FREE), "not for ever");
         }
+    }
+
+    #[test]
+    fn a_rate_limited_answer_says_how_long_to_wait() {
+        let header = |name| http::HeaderName::from_static(name);
+        let rule = crate::route::RateLimitedBackOff {
+            headers: vec![(header("retry-after"), false), (header("x-reset"), true)],
+            max_interval: Duration::from_secs(60),
+        };
+        let policy = RetryPolicy { rate_limited: Some(rule), ..policy(0) };
+        let asked = |headers: &[(&'static str, &'static str)], random| {
+            asked_pause(&policy, &answer(429, headers).headers, 1000, random).map(|pause| pause.as_millis())
+        };
+        assert_eq!(asked(&[("retry-after", "2")], 0.0), Some(2000));
+        assert_eq!(asked(&[("retry-after", "2")], 1.0), Some(3000));
+        assert_eq!(asked(&[("x-reset", "1010")], 0.0), Some(10_000));
+        assert_eq!(asked(&[("retry-after", "61"), ("x-reset", "1001")], 0.0), Some(1000), "the first is too long");
+        assert_eq!(asked(&[("x-reset", "999")], 0.0), None, "it is past");
+        assert_eq!(asked(&[("retry-after", "soon")], 0.0), None);
+        assert_eq!(asked(&[], 0.0), None);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use super::Group;
 
 /// The groups of this file.
 pub fn groups() -> Vec<Group> {
-    vec![rate_limit(), rbac(), cors(), fault(), mutation(), health_check()]
+    let mut groups = vec![rate_limit(), rbac(), cors(), fault(), mutation(), health_check(), places()];
+    groups.extend(health_checks());
+    groups
 }
 
 const F: &str = "type.googleapis.com/envoy.extensions.filters.http";
@@ -162,6 +164,9 @@ fn fault() -> Group {
             "abort: {http_status: 418, percentage: {numerator: 100}}, headers: [{name: x-fault, present_match: true}]",
         ),
         route("/header", "abort: {header_abort: {}, percentage: {numerator: 100}}"),
+        route("/text", "abort: {http_status: 418, response_body: own, percentage: {numerator: 100}}"),
+        route("/slow", "response_rate_limit: {fixed_limit: {limit_kbps: 2}, percentage: {numerator: 100}}"),
+        route("/slow-header", "response_rate_limit: {header_limit: {}, percentage: {numerator: 100}}"),
         ECHO.to_owned(),
     ];
     let group = Group::new("fault").filters(&filter("fault", message, "")).routes(&routes.join(", "));
@@ -175,9 +180,93 @@ fn fault() -> Group {
         ("some", "/some", &["x-fault: 1"]),
         ("by header", "/header", &["x-envoy-fault-abort-request: 429"]),
         ("by header absent", "/header", &[]),
+        ("text", "/text", &[]),
+        ("slow", "/slow", &["x-do: size=300"]),
+        ("slow with trailers", "/slow", &["x-do: trailers size=300"]),
+        ("slow by header", "/slow-header", &["x-envoy-fault-throughput-response: 4", "x-do: size=300"]),
         ("off", "/off", &[]),
     ];
     cases.iter().fold(group, |group, (name, path, headers)| group.get(name, path, headers))
+}
+
+/// Health checks that look at clusters, and ones that are answered for a while by what the application said.
+fn health_checks() -> [Group; 2] {
+    let at = |path: &str, more: &str| {
+        let headers = format!("headers: [{{name: ':path', string_match: {{exact: {path}}}}}]");
+        let name = format!("at{}", path.replace('/', "-"));
+        filter(&name, "health_check.v3.HealthCheck", &format!("{headers}, {more}"))
+    };
+    let by = |path: &str, clusters: &str| {
+        at(path, &format!("pass_through_mode: false, cluster_min_healthy_percentages: {{{clusters}}}"))
+    };
+    let filters = [
+        by("/good", "echo: {value: 100}, ring: {value: 50}"),
+        by("/missing", "missing: {value: 0}"),
+        by("/empty", "empty: {value: 1}"),
+        by("/empty-zero", "empty: {value: 0}"),
+    ];
+    let cached = at("/cached", "pass_through_mode: true, cache_time: 3600s");
+    [
+        Group::new("health clusters")
+            .filters(&filters.join(", "))
+            .routes(ECHO)
+            .get("good", "/good", &[])
+            .get("missing", "/missing", &[])
+            .get("empty", "/empty", &[])
+            .get("empty and zero", "/empty-zero", &[]),
+        Group::new("health cached")
+            .filters(&cached)
+            .routes(ECHO)
+            .get("other", "/other", &[])
+            .get("asked", "/cached", &["x-do: status=503 header=x-envoy-degraded:1"])
+            .get("told again", "/cached", &[]),
+    ]
+}
+
+/// What the most specific place configures counts: weighted cluster, route, virtual host, table.
+fn places() -> Group {
+    let abort = |status: u32| {
+        format!(
+            "{{fault: {{'@type': {F}.fault.v3.HTTPFault, abort: {{http_status: {status}, percentage: {{numerator: 100}}}}}}}}"
+        )
+    };
+    let off = "{fault: {'@type': type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}}";
+    let share = |config: &str| {
+        format!("weighted_clusters: {{clusters: [{{name: echo, weight: 1, typed_per_filter_config: {config}}}]}}")
+    };
+    let routes = [
+        "{match: {path: /host}, route: {cluster: echo}}".to_owned(),
+        format!("{{match: {{path: /route}}, route: {{cluster: echo}}, typed_per_filter_config: {}}}", abort(420)),
+        format!(
+            "{{match: {{path: /share}}, route: {{{}}}, typed_per_filter_config: {}}}",
+            share(&abort(430)),
+            abort(420)
+        ),
+        format!("{{match: {{path: /off}}, route: {{cluster: echo}}, typed_per_filter_config: {off}}}"),
+        format!("{{match: {{path: /share-off}}, route: {{{}}}}}", share(off)),
+        format!(
+            "{{match: {{path: /direct}}, direct_response: {{status: 200}}, typed_per_filter_config: {}}}",
+            abort(421)
+        ),
+    ];
+    let table = format!(
+        "typed_per_filter_config: {}, virtual_hosts: [{{name: own, domains: [own.test], typed_per_filter_config: {}, routes: [{}]}}, \
+         {{name: none, domains: ['*'], routes: [{ECHO}]}}]",
+        abort(400),
+        abort(410),
+        routes.join(", ")
+    );
+    let group = Group::new("places").filters(&filter("fault", "fault.v3.HTTPFault", "")).table(&table);
+    let paths = [
+        ("host", "/host"),
+        ("route", "/route"),
+        ("share", "/share"),
+        ("off", "/off"),
+        ("share off", "/share-off"),
+        ("direct", "/direct"),
+    ];
+    let group = paths.into_iter().fold(group, |group, (name, path)| group.get(name, path, &["host: own.test"]));
+    group.get("table", "/", &[])
 }
 
 fn mutation() -> Group {
