@@ -3,6 +3,7 @@
 //! ```text
 //! cluster: tools (built once, cached) -> namespaces: control plane, nodes -> kubectl, Helm, tests; gone at the end
 //! image:   binaries -> one archive each, the same bytes every time -> nodes of a cluster, or a registry
+//! tutorial: images, cluster, chart -> the tutorial's commands -> a table of what was seen
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
 //! ```
 //!
@@ -18,3 +19,4 @@ pub mod image_command;
 pub mod process;
 pub mod progress;
 pub mod tools;
+pub mod tutorial;

@@ -1,5 +1,6 @@
 //! `ferromesh-e2e`: a test cluster, images, comparisons with real peers.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::tools::{self, Tool, Toolbox};
+use ferromesh_e2e::tutorial;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,6 +33,24 @@ enum Command {
     /// Images of the workspace's programs.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Run the tutorial on a real Kubernetes, command by command, and show what was seen of each.
+    #[command(
+        after_help = "Example:\n  cargo run --release -p ferromesh-e2e -- tutorial\n\nExit codes: 0 all holds, 1 something does not, or could not be run."
+    )]
+    Tutorial {
+        /// Folder with the original manifests; the project's own if not given.
+        #[arg(long, env = "FERROMESH_TUTORIAL_DIR")]
+        folder: Option<PathBuf>,
+        /// Cargo's profile of the images: dist is what is shipped; release and dev build faster.
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Cargo's target folder for images.
+        #[arg(long, env = "FERROMESH_IMAGE_TARGET", default_value = "target/image")]
+        target_dir: PathBuf,
+        /// Keep the cluster, under this name.
+        #[arg(long)]
+        keep: Option<String>,
+    },
     /// The programs that clusters are made of.
     #[command(subcommand)]
     Tools(ToolsCommand),
@@ -115,6 +135,14 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Cluster(command) => cluster::run(command),
         Command::Image(command) => image::run(command),
+        Command::Tutorial { folder, profile, target_dir, keep } => {
+            let settings = tutorial::Settings { profile, target: target_dir, folder, keep };
+            let rows = tutorial::run(&settings, &Progress::to_stderr())?;
+            let (table, good) = tutorial::table(&rows, std::io::stdout().is_terminal());
+            print!("{table}");
+            anyhow::ensure!(good, "not all of the tutorial holds");
+            Ok(())
+        }
         Command::Tools(ToolsCommand::Build { tools }) => {
             let wanted = if tools.is_empty() { Tool::ALL.to_vec() } else { tools };
             for folder in Toolbox::with(&wanted, &Progress::to_stderr())?.folders() {
