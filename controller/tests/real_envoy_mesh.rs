@@ -143,6 +143,12 @@ async fn serves_the_folder(api: Api, test: &str) {
     let (sidecar, _other_agent) = start(two.path(), SIDECAR, "other");
     let logs = || gateway.log() + &sidecar.log();
     mesh.synced(2, &[&gateway, &sidecar]).await;
+    // Acknowledged is not yet served: a listener waits for its certificates.
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !envoy::get(mesh.gateway, "shop.example", "/").await.is_some_and(|answer| answer.contains(" 200 ")) {
+        assert!(std::time::Instant::now() < end, "{}", logs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 
     let mut versions = [0, 0];
     for _ in 0..100 {

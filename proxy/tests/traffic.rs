@@ -59,9 +59,11 @@ async fn a_pair_with_mtls_serves_and_its_dump_has_no_key() {
 async fn wrong_names_expired_and_foreign_certificates_are_refused_and_counted() {
     let (pki, foreign) = (Pki::new(), Pki::new());
     let good = pki.workload("client", false);
-    let (answer, _, _) = through_a_pair(&pki, &pki, &good, "somebody").await;
+    let (answer, stats, _) = through_a_pair(&pki, &pki, &good, "somebody").await;
     assert_eq!(answer.0, 503, "{answer:?}");
-    assert!(answer.1.contains("TLS_error") && answer.1.contains("sa/somebody"), "{answer:?}");
+    // Only the log tells why: what a caller reads does not name identities. That the pair works otherwise is seen above.
+    assert!(!answer.1.contains("sa/somebody"), "{answer:?}");
+    assert!(stats.contains("cluster.next.upstream_cx_connect_fail: "), "{stats}");
     for leaf in [pki.workload("stranger", false), pki.workload("client", true), foreign.workload("client", false)] {
         let (answer, stats, _) = through_a_pair(&pki, &pki, &leaf, "server").await;
         assert_eq!(answer.0, 503, "{answer:?}");

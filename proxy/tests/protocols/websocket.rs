@@ -178,7 +178,7 @@ async fn an_upgrade_is_refused_by_the_proxy_and_by_the_server_with_an_answer() {
 async fn a_quiet_websocket_outlives_the_route_timeout_and_ends_with_the_stream_idle_timeout() {
     let server = echo().await;
     let routes =
-        json!([{"match": {"prefix": "/"}, "route": {"cluster": "next", "timeout": "0.1s", "idle_timeout": "0.6s"}}]);
+        json!([{"match": {"prefix": "/"}, "route": {"cluster": "next", "timeout": "0.1s", "idle_timeout": "2s"}}]);
     let idle: Value = routes;
     for shape in [Shape::Single, Shape::Pair] {
         let way = shape.start(&hop().routes(idle.clone()), server, &json!({})).await;
@@ -190,7 +190,10 @@ async fn a_quiet_websocket_outlives_the_route_timeout_and_ends_with_the_stream_i
         }
         let end = tokio::time::timeout(PATIENCE, socket.next()).await.expect("the end in time");
         assert!(end.is_none_or(|end| end.is_err()));
-        way.first().logged(&["flags=SI"]).await;
+        // Of two proxies with the same timeout, either may be the first to see it.
+        if matches!(shape, Shape::Single) {
+            way.first().logged(&["flags=SI"]).await;
+        }
         way.stop().await;
     }
 }
