@@ -12,7 +12,7 @@ use super::listener::typed_config;
 use super::matching::{ListenerMatch, PatchListener, same_name};
 use super::merge::{Lists, merge_any};
 use super::outcome::{Numbered, Run, Stage};
-use super::patch::{ApplyTo, Context, Operation, Patch};
+use super::patch::{ApplyTo, Context, FilterClass, Operation, Patch};
 use super::route;
 use super::splice::{Place, splice};
 
@@ -59,6 +59,12 @@ fn patch_filters(filters: &mut Vec<HttpFilter>, patch: &Patch) -> Result<usize, 
         return merge_filters(filters, patch, name);
     }
     let value = if patch.operation == Operation::Remove { None } else { Some(patch.typed::<HttpFilter>()?) };
+    if patch.operation == Operation::Add
+        && let Some(anchors) = anchors(patch.filter_class)
+    {
+        let before = |filter: &HttpFilter| anchors.iter().any(|name| same_name(name, &filter.name));
+        return Ok(splice(filters, Operation::InsertBefore, &Place::Item(&before), value));
+    }
     Ok(match name {
         Some(name) => {
             let matches = |filter: &HttpFilter| same_name(name, &filter.name);
@@ -66,6 +72,19 @@ fn patch_filters(filters: &mut Vec<HttpFilter>, patch: &Patch) -> Result<usize, 
         }
         None => splice(filters, patch.operation, &Place::Anywhere, value),
     })
+}
+
+/// The filters of which the first one comes right after those of a class: the order of Istio's own filters, in which
+/// what authenticates stands before what authorizes, and both before what counts. The router is always last.
+fn anchors(class: FilterClass) -> Option<&'static [&'static str]> {
+    const ORDER: [&str; 4] =
+        ["envoy.filters.http.jwt_authn", "envoy.filters.http.rbac", "istio.stats", "envoy.filters.http.router"];
+    match class {
+        FilterClass::Unspecified => None,
+        FilterClass::Authn => Some(&ORDER),
+        FilterClass::Authz => ORDER.get(1..),
+        FilterClass::Stats => ORDER.get(2..),
+    }
 }
 
 fn merge_filters(filters: &mut [HttpFilter], patch: &Patch, name: Option<&str>) -> Result<usize, String> {

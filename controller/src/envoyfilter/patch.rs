@@ -62,6 +62,11 @@ words! {
     }
 }
 
+words! {
+    /// Where an added filter stands among those that the controller makes (`patch.filterClass`).
+    FilterClass { Unspecified = "UNSPECIFIED", Authn = "AUTHN", Authz = "AUTHZ", Stats = "STATS" }
+}
+
 impl ApplyTo {
     /// Full name of the message that the patch's value is.
     fn message(self) -> String {
@@ -91,6 +96,8 @@ pub struct Patch {
     pub apply_to: Option<ApplyTo>,
     /// How.
     pub operation: Operation,
+    /// Where `ADD` puts a filter; other operations have a place of their own, and pass over it as Istio does.
+    pub filter_class: FilterClass,
     /// Which side.
     pub context: Context,
     /// `match.proxy.proxyVersion`.
@@ -251,9 +258,11 @@ fn compile(index: usize, raw: RawPatch) -> Patch {
     if matching.waypoint.is_some() || context == Context::Waypoint {
         fail("waypoint proxies are not supported".to_owned());
     }
-    if body.filter_class.as_deref().is_some_and(|class| class != "UNSPECIFIED") {
-        fail(format!("patch.filterClass {:?} is not supported", body.filter_class.unwrap_or_default()));
-    }
+    let word = body.filter_class.as_deref().unwrap_or("UNSPECIFIED");
+    let filter_class = FilterClass::parse(word).unwrap_or_else(|| {
+        fail(format!("patch.filterClass {word:?} is not known"));
+        FilterClass::Unspecified
+    });
     let proxy = matching.proxy.unwrap_or_default();
     let proxy_version = (!proxy.proxy_version.is_empty())
         .then(|| {
@@ -274,6 +283,7 @@ fn compile(index: usize, raw: RawPatch) -> Patch {
         index,
         apply_to,
         operation,
+        filter_class,
         context,
         proxy_version,
         proxy_metadata: proxy.metadata,

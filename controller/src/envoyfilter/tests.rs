@@ -88,6 +88,26 @@ fn http_filters_are_put_where_the_operation_says() {
 }
 
 #[test]
+fn an_added_filter_stands_where_its_class_does_and_an_inserted_one_where_it_is_inserted() {
+    let rbac = patch("HTTP_FILTER", json!({}), "INSERT_BEFORE", json!({ "name": "envoy.filters.http.rbac" }));
+    let stats =
+        patch("HTTP_FILTER", sub("envoy.filters.http.router"), "INSERT_BEFORE", json!({ "name": "istio.stats" }));
+    for (class, operation, order) in [
+        ("AUTHN", "ADD", ["lua", "rbac", "cors", "stats", "router"]),
+        ("AUTHZ", "ADD", ["lua", "rbac", "cors", "stats", "router"]),
+        ("STATS", "ADD", ["rbac", "cors", "lua", "stats", "router"]),
+        ("UNSPECIFIED", "ADD", ["rbac", "cors", "stats", "router", "lua"]),
+        ("STATS", "INSERT_FIRST", ["lua", "rbac", "cors", "stats", "router"]),
+    ] {
+        let mut added = patch("HTTP_FILTER", json!({}), operation, lua());
+        added[0]["patch"]["filterClass"] = class.into();
+        let all: Vec<Value> = [&rbac, &stats, &added].iter().map(|patch| patch[0].clone()).collect();
+        let (listeners, outcomes) = apply(&json!(all));
+        assert_eq!(http_filters(&listeners[0], 0), order, "{class} {operation}: {outcomes:?}");
+    }
+}
+
+#[test]
 fn a_port_chooses_the_filter_chain_of_a_virtual_listener() {
     let (listeners, outcomes) =
         apply(&patch("HTTP_FILTER", json!({ "listener": { "portNumber": 81 } }), "INSERT_FIRST", lua()));
