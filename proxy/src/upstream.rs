@@ -112,7 +112,23 @@ impl Pools {
         host.stats.cx_total.inc();
         let dialled = dial::connect(&cluster.config, host, &host.address, wanted).await;
         let dialled = dialled.inspect_err(|error| pool::count_failure(cluster, host, error))?;
-        Ok(TcpUpstream { io: dialled.io, local: dialled.local, tls: dialled.tls.map(Rc::new), permit: Some(permit) })
+        let open = Open::new(cluster, host, permit);
+        Ok(TcpUpstream { io: dialled.io, local: dialled.local, tls: dialled.tls.map(Rc::new), open })
+    }
+
+    /// As [`Pools::connect`], counted as a request of the host, too: balancers look at those. As in Envoy, `max_requests`
+    /// does not bound them.
+    ///
+    /// # Errors
+    /// Overflow, connect or TLS failure, timeout.
+    pub async fn relay(
+        self: &Rc<Self>,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+        wanted: &Wanted,
+    ) -> Result<(TcpUpstream, Active), UpstreamError> {
+        let upstream = self.connect(cluster, host, wanted).await?;
+        Ok((upstream, Active::always(cluster, host, wanted.high_priority)))
     }
 }
 
@@ -125,7 +141,30 @@ pub struct TcpUpstream {
     /// TLS facts.
     pub tls: Option<Rc<TlsInfo>>,
     /// Held while the connection is open.
-    pub permit: Option<crate::cluster::breaker::Permit>,
+    pub open: Open,
+}
+
+/// A connection outside of the pools, as counted for the host and the cluster; ends when dropped.
+pub struct Open {
+    cluster: Arc<Cluster>,
+    host: Arc<Host>,
+    _permit: crate::cluster::breaker::Permit,
+}
+
+impl Open {
+    fn new(cluster: &Arc<Cluster>, host: &Arc<Host>, permit: crate::cluster::breaker::Permit) -> Self {
+        cluster.stats.upstream_cx_active.inc();
+        host.stats.cx_active.inc();
+        Self { cluster: cluster.clone(), host: host.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.cluster.stats.upstream_cx_active.dec();
+        self.cluster.stats.upstream_cx_destroy.inc();
+        self.host.stats.cx_active.dec();
+    }
 }
 
 /// A response body that keeps something alive until its end.

@@ -26,7 +26,7 @@ use crate::route::matcher::metadata::struct_to_json;
 use crate::stats::{Counter, Gauge};
 use crate::stream::{Connection, Upstream};
 use crate::text::Text;
-use crate::upstream::{TcpUpstream, UpstreamError, Wanted};
+use crate::upstream::{Active, TcpUpstream, UpstreamError, Wanted};
 use crate::worker::Worker;
 
 /// Envoy's default.
@@ -122,13 +122,14 @@ impl TcpProxy {
             None => self.choose(fastrand::u64(0..self.total_weight)),
         };
         let subset = own_subset.clone().or_else(|| self.subset.clone());
-        let upstream = match self.connect(worker, &end.connection.clone(), &name, subset, &mut end.outcome).await {
-            Ok(upstream) => upstream,
-            Err(cause) => {
-                end.outcome.cause = Some(cause);
-                return;
-            }
-        };
+        let (upstream, _active) =
+            match self.connect(worker, &end.connection.clone(), &name, subset, &mut end.outcome).await {
+                Ok(upstream) => upstream,
+                Err(cause) => {
+                    end.outcome.cause = Some(cause);
+                    return;
+                }
+            };
         end.outcome.upstream.local = upstream.local;
         end.outcome.upstream.tls = upstream.tls.clone();
         end.outcome.cause = self.copy(io, upstream, &end.counts).await;
@@ -152,7 +153,7 @@ impl TcpProxy {
         name: &Text,
         subset: Subset,
         outcome: &mut Outcome,
-    ) -> Result<TcpUpstream, Cause> {
+    ) -> Result<(TcpUpstream, Active), Cause> {
         outcome.upstream.cluster_name = Some(name.clone());
         let Some(cluster) = worker.context.clusters.get(name) else {
             self.stats.no_route.inc();
@@ -188,7 +189,7 @@ impl TcpProxy {
     }
 
     async fn copy(&self, io: Io, upstream: TcpUpstream, counts: &Counts) -> Option<Cause> {
-        let _permit = upstream.permit;
+        let _open = upstream.open;
         let activity = Rc::new(Cell::new(Instant::now()));
         let mut down = Metered { io, activity: activity.clone(), read: counts.received.clone() };
         let mut up = Metered { io: upstream.io, activity: activity.clone(), read: counts.sent.clone() };
@@ -204,8 +205,12 @@ impl TcpProxy {
     }
 }
 
-async fn dial(worker: &Rc<Worker>, cluster: &Arc<Cluster>, host: &Arc<Host>) -> Result<TcpUpstream, UpstreamError> {
-    worker.pools.connect(cluster, host, &Wanted::default()).await
+async fn dial(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    host: &Arc<Host>,
+) -> Result<(TcpUpstream, Active), UpstreamError> {
+    worker.pools.relay(cluster, host, &Wanted::default()).await
 }
 
 fn source_hash(remote: SocketAddr) -> u64 {

@@ -30,11 +30,20 @@ impl Active {
             cluster.stats.upstream_rq_pending_overflow.inc();
             return Err(UpstreamError::early(Cause::MaxRequests, "max_requests is reached"));
         };
+        Ok(Self::counted(cluster, host, permit))
+    }
+
+    /// Counts a request although `max_requests` may be reached.
+    pub(super) fn always(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Self {
+        Self::counted(cluster, host, cluster.breakers[usize::from(high_priority)].requests.take_always())
+    }
+
+    fn counted(cluster: &Arc<Cluster>, host: &Arc<Host>, permit: Permit) -> Self {
         host.active.fetch_add(1, Ordering::Relaxed);
         host.stats.rq_total.inc();
         cluster.stats.upstream_rq_total.inc();
         cluster.stats.upstream_rq_active.inc();
-        Ok(Self { cluster: cluster.clone(), host: host.clone(), _permit: permit })
+        Self { cluster: cluster.clone(), host: host.clone(), _permit: permit }
     }
 }
 

@@ -212,9 +212,9 @@ async fn connect(
         .handshake(TokioIo::new(upstream.io))
         .await
         .map_err(|error| StreamError::Connect(error.to_string()))?;
-    let permit = upstream.permit;
+    let open = upstream.open;
     tokio::task::spawn_local(async move {
-        let _permit = permit;
+        let _open = open;
         if let Err(error) = connection.await {
             tracing::debug!(%error, "xDS connection");
         }

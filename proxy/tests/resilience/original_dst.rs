@@ -7,7 +7,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::TcpListener;
 
 use crate::hosts::{Client, Host};
-use crate::peers::{self, get};
+use crate::peers::{self, eventually, get};
 use crate::proxies::Serving;
 
 /// A network namespace; goes with the test.
@@ -69,10 +69,12 @@ impl Drop for Namespace {
     }
 }
 
+/// Connections rest for a second: as long as one does, its destination is kept, as in Envoy.
 fn bootstrap(listen: &str, source: &str, lb: &str) -> String {
     crate::proxies::Setup {
         cluster: &format!(
-            "type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, cleanup_interval: 0.05s, original_dst_lb_config: {{{lb}}}, \
+            "type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, cleanup_interval: 0.05s, \
+             common_http_protocol_options: {{idle_timeout: 1s}}, original_dst_lb_config: {{{lb}}}, \
              upstream_bind_config: {{source_address: {{address: '{source}', port_value: 0}}}}"
         ),
         ..Default::default()
@@ -109,6 +111,9 @@ async fn redirected() {
     // Steering by header is off unless the cluster allows it.
     let steered = [("x-envoy-original-dst-host", two)];
     assert_eq!(Client::new(at(one)).ask("/", &steered).await.unwrap().2, one);
+    eventually("unused destinations are forgotten", || async { !serving.clusters().await.contains("c::10.9.") }).await;
+    assert_eq!(serving.stat("cluster.c.membership_total").await, 0);
+    assert_eq!(get(at(one), "/").await.0, 200);
     serving.proxy.shutdown().await;
     let serving = Serving::new(peers::proxy(&bootstrap("0.0.0.0", "127.0.0.6", "use_http_header: true"))).await;
     assert_eq!(Client::new(at(one)).ask("/", &steered).await.unwrap().2, two);
