@@ -8,12 +8,12 @@ use ferromesh_proto::envoy::extensions::access_loggers::file::v3 as file;
 use ferromesh_proto::envoy::extensions::access_loggers::stream::v3 as stream_log;
 use ferromesh_proto::json;
 
+use crate::config::data_source;
 use crate::config::supported::Table;
+use crate::config::unpack;
 use crate::config::{At, ConfigError};
 use crate::context::Context;
 use crate::format::{Escape, Formatter, Info, JsonFormatter};
-use crate::http::filters::unpack;
-use crate::route::decode::data_source;
 
 mod filter;
 mod sink;

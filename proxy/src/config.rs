@@ -3,7 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use ferromesh_proto::prost_types;
+use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::{Any, prost, prost_types};
+
+use crate::text::Text;
 
 pub mod supported;
 
@@ -72,4 +75,35 @@ pub fn duration(value: Option<prost_types::Duration>, field: &str) -> Result<Opt
     value
         .map(|value| Duration::try_from(value).map_err(|_| ConfigError::new(field, "must not be negative")))
         .transpose()
+}
+
+/// The message inside.
+///
+/// # Errors
+/// If its bytes are not an `M`.
+pub fn unpack<M: prost::Message + prost::Name + Default>(any: &Any) -> Result<M, ConfigError> {
+    any.unpack().map_err(|error| ConfigError::new("", error.to_string()))
+}
+
+/// The text of a data source; files and variables are read when the resource is decoded.
+///
+/// # Errors
+/// If the source is missing, cannot be read or is not UTF-8.
+pub fn data_source(source: core::DataSource) -> Result<Text, ConfigError> {
+    use core::data_source::Specifier;
+    let utf8 = |bytes: Vec<u8>, field: &str| {
+        String::from_utf8(bytes).map(Text::from).map_err(|_| ConfigError::new(field, "must be UTF-8"))
+    };
+    match required(source.specifier, "specifier")? {
+        Specifier::InlineString(text) => Ok(text.into()),
+        Specifier::InlineBytes(bytes) => utf8(bytes.to_vec(), "inline_bytes"),
+        Specifier::Filename(path) => {
+            let bytes =
+                std::fs::read(&path).map_err(|error| ConfigError::new("filename", format!("{path}: {error}")))?;
+            utf8(bytes, "filename")
+        }
+        Specifier::EnvironmentVariable(name) => std::env::var(&name)
+            .map(Text::from)
+            .map_err(|_| ConfigError::new("environment_variable", format!("{name} is not set or not UTF-8"))),
+    }
 }

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use crate::cause::Cause;
 use crate::config::ConfigError;
-use crate::http::{RequestHead, ResponseHead};
+use crate::connection::Connection;
+use crate::matcher::metadata::Dynamic;
+use crate::message::{RequestHead, ResponseHead};
 use crate::route::SelectedRoute;
-use crate::route::matcher::metadata::Dynamic;
-use crate::stream::{Connection, FilterState, Stream, Upstream};
+use crate::stream::{FilterState, Stream, Upstream};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

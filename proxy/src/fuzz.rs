@@ -13,7 +13,7 @@ use ferromesh_proto::json;
 pub use crate::format::fuzz::format;
 pub use crate::http::fuzz::{h1_request, h1_response, path};
 pub use crate::listener::fuzz::{detection, proxy_protocol, sni};
-pub use crate::route::fuzz::regex;
+pub use crate::matcher::fuzz::regex;
 pub use crate::xds::fuzz::xds;
 
 /// YAML or JSON text as a message: what is read shows as JSON, and that reads as the same.

@@ -17,12 +17,13 @@ use crate::access_log::AccessLog;
 use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, required};
+use crate::connection::Connection;
 use crate::context::Context;
 use crate::format::Info;
 use crate::http::HttpConnectionManager;
 use crate::http::serve::{DrainSignal, ManagerHandle};
 use crate::io::Io;
-use crate::stream::{Connection, Upstream};
+use crate::stream::Upstream;
 use crate::worker::Worker;
 
 pub mod metadata_exchange;

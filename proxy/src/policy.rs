@@ -12,10 +12,11 @@ use ipnet::IpNet;
 
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, required};
-use crate::http::RequestHead;
-use crate::route::matcher::metadata::Dynamic;
-use crate::route::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
-use crate::stream::{Connection, Stream, TlsInfo};
+use crate::connection::{Connection, TlsInfo};
+use crate::matcher::metadata::Dynamic;
+use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
+use crate::message::RequestHead;
+use crate::stream::Stream;
 
 /// Fields of the policy language that are implemented.
 pub const SUPPORTED: Table = &[

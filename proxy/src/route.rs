@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
 use crate::http::filters::RouteConfig as FilterConfig;
+use crate::matcher::HeaderMatcher;
 use crate::text::Text;
 
 /// A route table.
@@ -238,9 +239,9 @@ pub struct RetryPolicy {
     /// Status codes for `retriable-status-codes`.
     pub status_codes: Vec<u16>,
     /// Response headers for `retriable-headers`.
-    pub retriable_headers: Vec<Arc<matcher::HeaderMatcher>>,
+    pub retriable_headers: Vec<Arc<HeaderMatcher>>,
     /// Requests that may be retried at all.
-    pub retriable_request_headers: Vec<Arc<matcher::HeaderMatcher>>,
+    pub retriable_request_headers: Vec<Arc<HeaderMatcher>>,
     /// Base of the back-off.
     pub base_interval: Duration,
     /// Its limit.
@@ -335,13 +336,10 @@ pub struct RateLimit {
 }
 
 pub mod decode;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzz;
 pub mod hash;
 pub mod header_rules;
 pub mod matcher;
 pub mod rate_limit;
-pub mod re2;
 pub mod rewrite;
 pub mod table;
 
@@ -383,7 +381,7 @@ impl SelectedRoute {
 
     /// The name of the cluster that the request goes to; `None` if the route does not forward, or a header that
     /// should name it is absent.
-    pub fn cluster_name(&self, head: &crate::http::RequestHead) -> Option<Text> {
+    pub fn cluster_name(&self, head: &crate::message::RequestHead) -> Option<Text> {
         let Action::Forward(forward) = &self.route().action else { return None };
         let by_header = |name: &http::HeaderName| head.headers.get(name)?.to_str().ok().map(Text::from);
         match &forward.cluster {

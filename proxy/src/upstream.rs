@@ -7,9 +7,9 @@ use std::sync::Arc;
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Host};
-use crate::http::{RequestHead, ResponseHead};
+use crate::connection::TlsInfo;
 use crate::io::Io;
-use crate::stream::TlsInfo;
+use crate::message::{RequestHead, ResponseHead};
 
 pub(crate) mod dial;
 mod h2;
@@ -19,11 +19,6 @@ mod tunnel;
 
 pub use lease::{Active, ClientStream};
 pub use pool::Pools;
-
-/// Now, by the runtime's clock.
-pub(crate) fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
 
 /// What a connection must be like, beyond its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -166,11 +166,8 @@ const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
     ("proxy", "cluster", "context"),
     ("proxy", "context", "route"),
     ("proxy", "context", "http"),
-    // The message heads and the connection manager stand in `http`, and every room of a request reads them.
-    ("proxy", "access_log", "http"),
+    // The codecs and the connection manager stand in `http`.
     ("proxy", "cluster", "http"),
-    ("proxy", "format", "http"),
-    ("proxy", "http", "policy"),
     ("proxy", "http", "route"),
     ("proxy", "http", "stream"),
     ("proxy", "http", "upstream"),

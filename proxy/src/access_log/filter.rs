@@ -4,7 +4,7 @@ use ferromesh_proto::envoy::config::accesslog::v3 as accesslog;
 
 use crate::config::{At, ConfigError, required};
 use crate::format::{Info, grpc_status};
-use crate::route::matcher::{HeaderMatcher, MetadataMatcher, hit, per_million};
+use crate::matcher::{HeaderMatcher, MetadataMatcher, hit, per_million};
 
 /// A compiled filter.
 #[derive(Debug)]

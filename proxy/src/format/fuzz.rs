@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::{Formatter, Info};
-use crate::http::{RequestHead, ResponseHead};
-use crate::stream::{Connection, TlsInfo, Upstream};
+use crate::connection::{Connection, TlsInfo};
+use crate::message::{RequestHead, ResponseHead};
+use crate::stream::Upstream;
 
 /// The format and, after a NUL, the value of a header of the request: the client chooses that one.
 pub fn format(data: &[u8]) {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Escape, Formatter, Info, Part, Rendered, push};
 use crate::config::{At, ConfigError};
-use crate::route::matcher::metadata;
+use crate::matcher::metadata;
 
 /// A compiled JSON object.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use super::parse::Compiled;
 use super::{Info, Rendered, TimeFormat};
 use crate::cluster::HostAddress;
 use crate::config::{At, ConfigError};
-use crate::http::filters::peer_metadata::{Peer, UpstreamPeer};
-use crate::route::matcher::header::Name;
-use crate::route::matcher::{metadata, query_value};
-use crate::stream::TlsInfo;
+use crate::connection::TlsInfo;
+use crate::connection::{Peer, UpstreamPeer};
+use crate::matcher::header::Name;
+use crate::matcher::{metadata, query_value};
 use crate::text::Text;
 
 /// A compiled operator.
@@ -407,7 +407,7 @@ pub fn grpc_status(info: &Info<'_>) -> Option<u32> {
     info.request.filter(|head| head.is_grpc())?;
     let of = |headers: &http::HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse().ok();
     let told = info.trailers.and_then(of).or_else(|| of(&info.response?.headers));
-    let implied = || http::StatusCode::from_u16(info.status?).ok().map(crate::http::local_reply::grpc_status);
+    let implied = || http::StatusCode::from_u16(info.status?).ok().map(crate::message::grpc_status);
     told.or_else(implied)
 }
 

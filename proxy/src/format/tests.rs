@@ -7,9 +7,10 @@ use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::{Formatter, Info, JsonFormatter};
 use crate::cause::Cause;
-use crate::http::{RequestHead, ResponseHead};
+use crate::connection::{Connection, TlsInfo};
+use crate::message::{RequestHead, ResponseHead};
 use crate::route::table::tests::head;
-use crate::stream::{Connection, TlsInfo, Upstream};
+use crate::stream::Upstream;
 
 /// A connection over mTLS from 10.0.0.1 to 10.0.0.2:8080.
 pub fn connection() -> Connection {

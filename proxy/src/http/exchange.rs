@@ -20,7 +20,7 @@ use crate::cause::Cause;
 use crate::overload::Action;
 use crate::stream::Stream;
 
-pub use super::timer::Timer;
+pub use crate::timer::Timer;
 
 /// gRPC's status of a call whose time is over.
 const DEADLINE_EXCEEDED: u32 = 4;

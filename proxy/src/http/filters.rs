@@ -15,7 +15,7 @@ use ferromesh_proto::{Any, json};
 use super::{FilterChain, LocalReply, ResponseHead};
 use crate::body::Body;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError};
+use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
 use crate::stream::Stream;
 
@@ -309,16 +309,6 @@ fn build_route(any: &Any, context: &Context) -> Result<RouteConfig, ConfigError>
         .and_then(|kind| kind.build_route)
         .ok_or_else(|| unknown(any))
         .and_then(|build| build(any, context))
-}
-
-/// The message inside.
-///
-/// # Errors
-/// If its bytes are not an `M`.
-pub fn unpack<M: ferromesh_proto::prost::Message + ferromesh_proto::prost::Name + Default>(
-    any: &Any,
-) -> Result<M, ConfigError> {
-    any.unpack().map_err(|error| ConfigError::new("", error.to_string()))
 }
 
 /// The configuration that a route has for the filter named `name`, if it is a `T`.

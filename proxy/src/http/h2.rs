@@ -17,8 +17,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::cause::Cause;
 use crate::http::serve::Session;
-use crate::http::timer::Timer;
 use crate::io::Io;
+use crate::timer::Timer;
 use guard::{Guard, Seen};
 
 mod frames;

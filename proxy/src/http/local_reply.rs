@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{LocalReply, Response, ResponseHead};
 use crate::body::Body;
+use crate::message::{LocalReply, Response, ResponseHead, grpc_status};
 use crate::stream::Stream;
 
 /// Makes the response, and notes its cause on the stream.
@@ -71,16 +71,4 @@ fn grpc(reply: LocalReply, status: StatusCode) -> Response {
 fn grpc_message(text: &str) -> Cow<'_, str> {
     const RESERVED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
     percent_encoding::utf8_percent_encode(text, RESERVED).into()
-}
-
-/// The gRPC status that belongs to an HTTP status (gRPC, "HTTP to gRPC Status Code Mapping").
-pub fn grpc_status(status: StatusCode) -> u32 {
-    match status.as_u16() {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
 }

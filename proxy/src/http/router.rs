@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::timer::Timer;
 use super::{LocalReply, RequestHead, Response, ResponseHead, local_reply};
 use crate::body::Body;
 use crate::cause::Cause;
@@ -21,6 +20,7 @@ use crate::route::rewrite::{rewrite_host, rewrite_path};
 use crate::route::{Action, Forward, HostRewrite, SelectedRoute, hash};
 use crate::stream::Stream;
 use crate::text::Text;
+use crate::timer::Timer;
 use crate::upstream::{Active, UpstreamError};
 
 mod answer;
@@ -99,7 +99,7 @@ async fn exchange(
         previous: Vec::new(),
         levels: AvoidedLevels::default(),
         timer: Timer::default(),
-        begun: crate::upstream::now(),
+        begun: crate::timer::now(),
         retries: 0,
         free: 0,
         permit: None,
@@ -259,7 +259,7 @@ impl Tries<'_> {
             upstream.tls.clone_from(&connection.tls);
             connection.start(head, body, inform.as_deref()).await
         };
-        let begun = crate::upstream::now();
+        let begun = crate::timer::now();
         self.begun = begun;
         let limits = Limits { plan: self.plan, progress: &self.body.progress, begun };
         let result = within(exchange, &limits, &mut self.timer).await;
@@ -281,7 +281,7 @@ impl Tries<'_> {
     /// Time since the request is complete; its limits count from then.
     fn elapsed(&self) -> Duration {
         let since = self.body.progress.finished.get();
-        since.map_or(Duration::ZERO, |since| crate::upstream::now().saturating_duration_since(since))
+        since.map_or(Duration::ZERO, |since| crate::timer::now().saturating_duration_since(since))
     }
 
     /// Counters and outlier detection.
@@ -372,7 +372,7 @@ impl Tries<'_> {
     async fn pause(&mut self, stream: &mut Stream, asked: Option<Duration>) -> Result<(), Box<LocalReply>> {
         let Some(policy) = &self.plan.retry else { return Ok(()) };
         let pause = asked.unwrap_or_else(|| retry::pause(policy, self.retries, fastrand::f64()));
-        let begun = crate::upstream::now();
+        let begun = crate::timer::now();
         let whole = Plan { timeout: self.plan.timeout, ..Plan::default() };
         let limits = Limits { plan: &whole, progress: &self.body.progress, begun };
         let slept = async {

@@ -12,11 +12,12 @@ use rustc_hash::FxHashMap;
 use super::h1::wire::Wire;
 use super::h1::{self, Settings};
 use super::manager::Codec;
-use super::timer::Timer;
 use super::{HttpConnectionManager, RequestHead, h2};
+use crate::connection::Connection;
 use crate::io::Io;
 use crate::overload::Action;
-use crate::stream::{Connection, FilterState, Stream, Upstream};
+use crate::stream::{FilterState, Stream, Upstream};
+use crate::timer::Timer;
 use crate::worker::Worker;
 
 mod current;

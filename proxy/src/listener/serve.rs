@@ -12,8 +12,8 @@ use super::filter::{Arrival, FilterError};
 use super::worker::{Active, Counted, Listeners};
 use super::{Facts, FilterChain, Listener};
 use crate::cause::Cause;
+use crate::connection::{Connection, TlsInfo};
 use crate::io::{Io, Rewind, Socket};
-use crate::stream::{Connection, TlsInfo};
 use crate::text::Text;
 use crate::tls::TlsError;
 

@@ -12,8 +12,8 @@ use ferromesh_proto::prost::Message;
 use ferromesh_proto::prost_types::{Struct, Value, value::Kind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::http::filters::peer_metadata::Peer;
-use crate::stream::Connection;
+use crate::connection::Connection;
+use crate::connection::Peer;
 use crate::text::Text;
 
 const MAGIC: u32 = 0x3D23_0467;

@@ -3,10 +3,10 @@
 use ferromesh_proto::envoy::extensions::filters::network::rbac::v3 as proto;
 
 use crate::config::{At, ConfigError};
+use crate::connection::Connection;
 use crate::context::Context;
 use crate::policy::{Input, Rules};
 use crate::stats::Counter;
-use crate::stream::Connection;
 
 pub(super) struct Rbac {
     rules: Option<Rules>,

@@ -2,9 +2,9 @@ use ferromesh_proto::json;
 use http::HeaderValue;
 
 use super::{Action, Input, Rules};
+use crate::connection::Connection;
 use crate::format::tests::connection;
 use crate::route::table::tests::head;
-use crate::stream::Connection;
 
 fn rules(yaml: &str) -> Rules {
     let message: ferromesh_proto::envoy::config::rbac::v3::Rbac = json::from_yaml(yaml).expect("valid yaml");

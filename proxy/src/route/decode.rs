@@ -1,7 +1,6 @@
 //! From Envoy's route messages to the route table.
 
 use ferromesh_proto::Any;
-use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::route::v3 as route;
 use ferromesh_proto::envoy::r#type::matcher::v3 as matcher_proto;
 use http::{HeaderName, StatusCode};
@@ -9,16 +8,16 @@ use regex::Regex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::matcher::{RouteMatch, metadata};
+use super::matcher::RouteMatch;
 use super::table::{HostIndex, PathIndex};
 use super::{
     Action, HeaderRules, Mirror, PathRewrite, PerFilter, RateLimit, Redirect, Route, RouteConfiguration, VirtualHost,
-    re2,
 };
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, required};
+use crate::config::{At, ConfigError, data_source, required};
 use crate::context::Context;
 use crate::http::filters;
+use crate::matcher::{metadata, re2};
 use crate::text::Text;
 
 mod action;
@@ -367,27 +366,4 @@ fn status(code: u32) -> Result<StatusCode, ConfigError> {
         .filter(|code| (200..600).contains(code))
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or_else(|| ConfigError::new("", format!("{code} is not a status from 200 to 599")))
-}
-
-/// The text of a data source; files and variables are read when the resource is decoded.
-///
-/// # Errors
-/// If the source is missing, cannot be read or is not UTF-8.
-pub fn data_source(source: core::DataSource) -> Result<Text, ConfigError> {
-    use core::data_source::Specifier;
-    let utf8 = |bytes: Vec<u8>, field: &str| {
-        String::from_utf8(bytes).map(Text::from).map_err(|_| ConfigError::new(field, "must be UTF-8"))
-    };
-    match required(source.specifier, "specifier")? {
-        Specifier::InlineString(text) => Ok(text.into()),
-        Specifier::InlineBytes(bytes) => utf8(bytes.to_vec(), "inline_bytes"),
-        Specifier::Filename(path) => {
-            let bytes =
-                std::fs::read(&path).map_err(|error| ConfigError::new("filename", format!("{path}: {error}")))?;
-            utf8(bytes, "filename")
-        }
-        Specifier::EnvironmentVariable(name) => std::env::var(&name)
-            .map(Text::from)
-            .map_err(|_| ConfigError::new("environment_variable", format!("{name} is not set or not UTF-8"))),
-    }
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use xxhash_rust::xxh64::xxh64;
 
 use super::HashPolicy;
-use super::matcher::{cookie, query_value};
-use crate::http::RequestHead;
+use crate::matcher::{cookie, query_value};
+use crate::message::RequestHead;
 
 /// The hash, and the `Set-Cookie` value if a cookie had to be made.
 ///

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::config::{At, ConfigError, required};
 use crate::format::{Formatter, Info};
-use crate::http::ResponseHead;
+use crate::message::ResponseHead;
 use crate::route::SelectedRoute;
 use crate::stream::Stream;
 

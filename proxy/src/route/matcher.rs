@@ -1,25 +1,18 @@
 //! Compiled matchers of paths, headers and query parameters: whether a route applies to a request.
 
-use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::route::v3 as route;
-use ferromesh_proto::envoy::r#type::v3 as types;
 use http::Method;
 use regex::Regex;
 
 use crate::config::{At, ConfigError, required};
-use crate::http::RequestHead;
-use crate::stream::{Stream, TlsInfo};
-
-pub mod header;
-pub mod metadata;
-pub mod string;
-
-pub use header::HeaderMatcher;
-pub use metadata::MetadataMatcher;
-pub use string::StringMatcher;
+use crate::connection::TlsInfo;
+use crate::matcher::{
+    HeaderMatcher, MetadataMatcher, QueryMatcher, StringMatcher, cookie, hit, metadata, re2, runtime_per_million,
+};
+use crate::message::RequestHead;
+use crate::stream::Stream;
 
 /// What a route match looks at.
 #[derive(Clone, Copy)]
@@ -108,7 +101,7 @@ impl RouteMatch {
                 PathMatch::Separated(prefix.as_str().into(), exact)
             }
             PathSpecifier::SafeRegex(regex) => PathMatch::Regex(Box::new(
-                super::re2::full(&regex.regex).map_err(|reason| ConfigError::new("safe_regex.regex", reason))?,
+                re2::full(&regex.regex).map_err(|reason| ConfigError::new("safe_regex.regex", reason))?,
             )),
             PathSpecifier::ConnectMatcher(_) => PathMatch::Connect,
             PathSpecifier::PathMatchPolicy(_) => {
@@ -208,61 +201,6 @@ impl Rest {
     }
 }
 
-/// Matches one query parameter.
-#[derive(Debug, Clone)]
-pub struct QueryMatcher {
-    name: Box<str>,
-    /// `None` asks only for presence.
-    value: Option<StringMatcher>,
-    present: bool,
-}
-
-impl QueryMatcher {
-    fn decode(message: &route::QueryParameterMatcher) -> Result<Self, ConfigError> {
-        use route::query_parameter_matcher::QueryParameterMatchSpecifier as Specifier;
-        let (value, present) = match &message.query_parameter_match_specifier {
-            None => (None, true),
-            Some(Specifier::PresentMatch(present)) => (None, *present),
-            Some(Specifier::StringMatch(text)) => (Some(StringMatcher::decode(text).at("string_match")?), true),
-        };
-        Ok(Self { name: message.name.as_str().into(), value, present })
-    }
-
-    /// Decodes a list of matchers; errors name `field` and the place in it.
-    ///
-    /// # Errors
-    /// Names the field that is wrong.
-    pub fn decode_list(messages: &[route::QueryParameterMatcher], field: &str) -> Result<Vec<Self>, ConfigError> {
-        messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Self::decode(message).at(format!("{field}[{index}]")))
-            .collect()
-    }
-
-    /// Whether the query (without `?`) matches. Its bytes are compared as they are, as Envoy does.
-    pub fn matches(&self, query: Option<&str>) -> bool {
-        let value = query_pairs(query).find(|(key, _)| *key == &*self.name).map(|(_, value)| value);
-        match &self.value {
-            None => self.present == value.is_some(),
-            Some(matcher) => value.is_some_and(|value| matcher.matches(value)),
-        }
-    }
-}
-
-fn query_pairs(query: Option<&str>) -> impl Iterator<Item = (&str, &str)> {
-    query.into_iter().flat_map(|query| query.split('&')).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// The first value of a query parameter, percent-decoded.
-pub fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
-    let decode = |text: &'a str| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-    query_pairs(query).find_map(|(key, value)| {
-        let same = key == name || (key.contains('%') && decode(key) == name);
-        same.then(|| decode(value))
-    })
-}
-
 #[derive(Debug)]
 struct CookieMatcher {
     name: Box<str>,
@@ -280,39 +218,6 @@ impl CookieMatcher {
     fn matches(&self, head: &RequestHead) -> bool {
         cookie(head, &self.name).is_some_and(|value| self.value.matches(value)) != self.invert
     }
-}
-
-/// The value of a cookie of the request, without quotes.
-pub fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
-    head.headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
-}
-
-/// A fraction in millionths.
-pub fn per_million(fraction: &types::FractionalPercent) -> u32 {
-    use types::fractional_percent::DenominatorType;
-    let factor = match fraction.denominator() {
-        DenominatorType::Hundred => 10_000,
-        DenominatorType::TenThousand => 100,
-        DenominatorType::Million => 1,
-    };
-    fraction.numerator.saturating_mul(factor).min(1_000_000)
-}
-
-/// A fraction's default in millionths; there is no runtime that could override it.
-pub fn runtime_per_million(fraction: &core::RuntimeFractionalPercent) -> u32 {
-    fraction.default_value.as_ref().map_or(0, per_million)
-}
-
-/// Whether a share in millionths is hit by this random number.
-pub fn hit(per_million: u32, random: u64) -> bool {
-    random % 1_000_000 < u64::from(per_million)
 }
 
 #[cfg(test)]

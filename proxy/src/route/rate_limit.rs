@@ -8,9 +8,9 @@ use ferromesh_proto::envoy::r#type::metadata::v3::metadata_key::path_segment::Se
 use ipnet::IpNet;
 
 use super::RateLimit;
-use super::matcher::header::Name;
-use super::matcher::{HeaderMatcher, QueryMatcher, metadata, query_value};
 use crate::config::{At, ConfigError, required};
+use crate::matcher::header::Name;
+use crate::matcher::{HeaderMatcher, QueryMatcher, metadata, query_value};
 use crate::stream::Stream;
 
 /// One entry of a descriptor.

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::matcher::header::joined;
 use super::table::without_port;
 use super::{HostRewrite, PathRewrite, Redirect, Route};
-use crate::http::RequestHead;
+use crate::matcher::header::joined;
+use crate::message::RequestHead;
 
 /// The path (with query) that `rewrite` makes of a request's, which `route` matched.
 pub fn rewrite_path(rewrite: &PathRewrite, route: &Route, path: &str) -> String {

@@ -21,7 +21,7 @@ impl Selection {
     /// # Errors
     /// If the filter is no valid regular expression.
     pub fn new(filter: Option<&str>, used_only: bool) -> Result<Self, String> {
-        let filter = filter.map(crate::route::re2::search).transpose()?;
+        let filter = filter.map(crate::matcher::re2::search).transpose()?;
         Ok(Self { filter, used_only })
     }
 

@@ -19,8 +19,8 @@ use super::san::dns_matches;
 use super::secret::SecretStore;
 use super::verify::{ClientVerifier, Rules};
 use crate::config::{At, ConfigError, required};
+use crate::connection::TlsInfo;
 use crate::io::Rewind;
-use crate::stream::TlsInfo;
 
 /// A listener's TLS context (Envoy's DownstreamTlsContext), decoded; follows its secrets as they rotate.
 #[derive(Debug)]

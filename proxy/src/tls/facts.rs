@@ -7,7 +7,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::material::{Certificate, sans_of};
 use super::san::San;
-use crate::stream::TlsInfo;
+use crate::connection::TlsInfo;
 use crate::text::Text;
 
 /// `verified` says whether the context's rules prove something about a peer that passed.

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::test_pki::{Leaf, Pki, inline, mesh_context, svid_params, uri_matcher};
 use super::{DownstreamTls, Origin, Secret, SecretStore, TlsError, UpstreamTls};
 use crate::cluster::{Host, HostAddress};
+use crate::connection::TlsInfo;
 use crate::io::{Rewind, Socket};
-use crate::stream::TlsInfo;
 use crate::upstream::Wanted;
 
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";

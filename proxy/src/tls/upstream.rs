@@ -18,8 +18,8 @@ use super::secret::SecretStore;
 use super::verify::{Rules, ServerVerifier};
 use crate::cluster::Host;
 use crate::config::{At, ConfigError};
+use crate::connection::TlsInfo;
 use crate::io::Rewind;
-use crate::stream::TlsInfo;
 use crate::text::Text;
 use crate::upstream::Wanted;
 

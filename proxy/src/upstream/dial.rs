@@ -10,9 +10,9 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::{ClusterConfig, Host, HostAddress};
+use crate::connection::TlsInfo;
 use crate::io::{Io, Rewind, Socket};
 use crate::linux::{DescriptorShare, is_of_the_reserve};
-use crate::stream::TlsInfo;
 
 /// An open connection.
 pub(crate) struct Dialled {

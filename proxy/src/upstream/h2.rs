@@ -18,8 +18,8 @@ use crate::cause::Cause;
 use crate::cluster::ClusterConfig;
 use crate::http::h2::guard::{Guard, Seen};
 use crate::http::manager::Http2Options;
-use crate::http::{RequestHead, ResponseHead};
 use crate::io::Io;
+use crate::message::{RequestHead, ResponseHead};
 use crate::text::Text;
 
 /// More 1xx heads than this before one answer are abuse.

@@ -12,9 +12,9 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
+use crate::connection::TlsInfo;
 use crate::http::h1::client::Connection;
-use crate::http::{RequestHead, ResponseHead};
-use crate::stream::TlsInfo;
+use crate::message::{RequestHead, ResponseHead};
 
 /// A request in flight, as counted for the host and the cluster; ends when dropped.
 pub struct Active {

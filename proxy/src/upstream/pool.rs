@@ -21,8 +21,8 @@ use super::{UpstreamError, Wanted, dial};
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
+use crate::connection::TlsInfo;
 use crate::http::h1::client::Connection;
-use crate::stream::TlsInfo;
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use crate::body::{Body, Frame};
 use crate::cause::Cause;
 use crate::cluster::tests::cluster;
 use crate::cluster::{Cluster, LbContext};
-use crate::http::RequestHead;
+use crate::message::RequestHead;
 
 /// A server that says hello; counts its connections and can be told to wait.
 struct Server {

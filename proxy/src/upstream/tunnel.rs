@@ -15,7 +15,7 @@ use super::{Pools, TcpUpstream, UpstreamError, Wanted};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Host};
-use crate::http::ResponseHead;
+use crate::message::ResponseHead;
 use crate::text::Text;
 
 /// Bytes that one read takes.

@@ -11,14 +11,14 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{Build, Flow, HttpFilter, RouteConfig, route_config, unpack};
+use super::{Build, Flow, HttpFilter, RouteConfig, route_config};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError};
+use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
-use crate::http::{LocalReply, ResponseHead};
-use crate::route::matcher::{StringMatcher, hit, runtime_per_million};
+use crate::matcher::{StringMatcher, hit, runtime_per_million};
+use crate::message::{LocalReply, ResponseHead};
 use crate::stats::Counter;
 use crate::stream::Stream;
 

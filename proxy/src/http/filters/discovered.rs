@@ -19,7 +19,7 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, required};
 use crate::context::Context;
-use crate::http::{LocalReply, ResponseHead};
+use crate::message::{LocalReply, ResponseHead};
 use crate::stream::Stream;
 
 /// Fields of this room's messages that are implemented.

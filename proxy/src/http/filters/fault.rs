@@ -8,14 +8,14 @@ use ferromesh_proto::envoy::extensions::filters::common::fault::v3 as common;
 use ferromesh_proto::envoy::extensions::filters::http::fault::v3 as proto;
 use http::{HeaderMap, StatusCode};
 
-use super::{Build, Flow, HttpFilter, RouteConfig, route_config, unpack};
+use super::{Build, Flow, HttpFilter, RouteConfig, route_config};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, duration, required};
+use crate::config::{At, ConfigError, duration, required, unpack};
 use crate::context::Context;
-use crate::http::{LocalReply, ResponseHead};
-use crate::route::matcher::{HeaderMatcher, hit, per_million};
+use crate::matcher::{HeaderMatcher, hit, per_million};
+use crate::message::{LocalReply, ResponseHead};
 use crate::stats::{Counter, Gauge};
 use crate::stream::Stream;
 

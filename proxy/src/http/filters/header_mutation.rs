@@ -5,12 +5,12 @@ use std::sync::Arc;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::extensions::filters::http::header_mutation::v3 as proto;
 
-use super::{Build, Flow, HttpFilter, RouteConfig, route_config, unpack};
+use super::{Build, Flow, HttpFilter, RouteConfig, route_config};
 use crate::body::Body;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError};
+use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
-use crate::http::ResponseHead;
+use crate::message::ResponseHead;
 use crate::route::header_rules::Mutations;
 use crate::stream::Stream;
 

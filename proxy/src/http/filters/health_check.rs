@@ -14,8 +14,8 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{ConfigError, duration, required};
-use crate::http::{LocalReply, ResponseHead};
-use crate::route::matcher::HeaderMatcher;
+use crate::matcher::HeaderMatcher;
+use crate::message::{LocalReply, ResponseHead};
 use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{Build, HttpFilter};
 use crate::config::ConfigError;
 use crate::config::supported::Table;
+use crate::connection::Peer;
 use crate::context::{Context, Local};
 use crate::format::Info;
 use crate::stats::{Counter, Histogram, Store};
@@ -39,7 +40,7 @@ pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
 /// The metrics of one `istio.stats` filter, HTTP or TCP.
 pub struct IstioStats {
     store: Arc<Store>,
-    node: super::peer_metadata::Peer,
+    node: Peer,
     gateway: bool,
     host_fallback: bool,
     /// Read without a lock; copied for each new label set.
@@ -161,8 +162,8 @@ impl IstioStats {
     }
 }
 
-fn node(local: &Local) -> super::peer_metadata::Peer {
-    super::peer_metadata::Peer::of_node(local)
+fn node(local: &Local) -> Peer {
+    Peer::of_node(&local.node)
 }
 
 impl HttpFilter for IstioStats {

@@ -7,17 +7,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ferromesh_proto::io::istio::http::peer_metadata as proto;
 use ferromesh_proto::prost::Message;
-use ferromesh_proto::prost_types::{Struct, Value, value::Kind};
+use ferromesh_proto::prost_types::{Struct, Value};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Build, Flow, HttpFilter};
 use crate::body::Body;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError};
+use crate::connection::{Peer, UpstreamPeer};
 use crate::context::Local;
-use crate::http::ResponseHead;
+use crate::message::ResponseHead;
 use crate::stream::Stream;
-use crate::text::Text;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[
@@ -36,97 +36,6 @@ pub const MESSAGE: &str = "io.istio.http.peer_metadata.Config";
 
 const METADATA: HeaderName = HeaderName::from_static("x-envoy-peer-metadata");
 const ID: HeaderName = HeaderName::from_static("x-envoy-peer-metadata-id");
-
-/// Longest header that is decoded.
-const MAX_HEADER: usize = 16 * 1024;
-
-/// What is known about the workload at the other end; empty fields are unknown.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// `<pod>.<namespace>` node id as told.
-    pub id: Text,
-    /// Workload (Deployment) name.
-    pub workload: Text,
-    /// Namespace.
-    pub namespace: Text,
-    /// `app` label.
-    pub app: Text,
-    /// `version` label.
-    pub version: Text,
-    /// Canonical service name.
-    pub canonical_name: Text,
-    /// Canonical revision.
-    pub canonical_revision: Text,
-    /// Cluster id.
-    pub cluster: Text,
-}
-
-/// The peer at the upstream's end, in a stream's filter state; the downstream's is a bare [`Peer`].
-#[derive(Debug, Clone)]
-pub struct UpstreamPeer(pub Rc<Peer>);
-
-impl Peer {
-    /// From node metadata in Istio's form.
-    pub fn from_struct(id: &str, metadata: &Struct) -> Self {
-        let labels = match metadata.fields.get("LABELS").and_then(|value| value.kind.as_ref()) {
-            Some(Kind::StructValue(labels)) => labels.clone(),
-            _ => Struct::default(),
-        };
-        let label = |name: &str| text(&labels, name);
-        let workload = text(metadata, "WORKLOAD_NAME");
-        let canonical = label("service.istio.io/canonical-name");
-        let revision = label("service.istio.io/canonical-revision");
-        let or = |first: Text, second: Text| if first.is_empty() { second } else { first };
-        Self {
-            id: id.into(),
-            namespace: text(metadata, "NAMESPACE"),
-            app: or(label("app"), label("app.kubernetes.io/name")),
-            version: or(label("version"), label("app.kubernetes.io/version")),
-            canonical_name: or(canonical, workload.clone()),
-            canonical_revision: or(revision, Text::from_static("latest")),
-            cluster: text(metadata, "CLUSTER_ID"),
-            workload,
-        }
-    }
-
-    /// The proxy's own workload.
-    pub fn of_node(local: &Local) -> Self {
-        local.node.metadata.as_ref().map(|metadata| Self::from_struct(&local.node.id, metadata)).unwrap_or_default()
-    }
-
-    /// From the base64 of an encoded struct, as headers carry it.
-    pub fn from_header(id: &str, value: &[u8]) -> Option<Self> {
-        if value.len() > MAX_HEADER {
-            return None;
-        }
-        let bytes = STANDARD.decode(value).ok()?;
-        Some(Self::from_struct(id, &Struct::decode(bytes.as_slice()).ok()?))
-    }
-
-    /// From an endpoint's metadata `istio.workload`: `name;namespace;canonical name;canonical revision;cluster`.
-    pub fn from_endpoint(workload: &str) -> Self {
-        let mut parts = workload.split(';').map(Text::from);
-        let mut next = || parts.next().unwrap_or_default();
-        let (name, namespace, canonical_name, canonical_revision, cluster) = (next(), next(), next(), next(), next());
-        Self {
-            app: canonical_name.clone(),
-            version: canonical_revision.clone(),
-            workload: name,
-            namespace,
-            canonical_name,
-            canonical_revision,
-            cluster,
-            ..Self::default()
-        }
-    }
-}
-
-fn text(metadata: &Struct, name: &str) -> Text {
-    match metadata.fields.get(name).and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(text)) => text.as_str().into(),
-        _ => Text::default(),
-    }
-}
 
 /// What the proxy tells of itself: the fields that Istio's proxies read.
 fn own_metadata(local: &Local) -> Option<HeaderValue> {
@@ -286,12 +195,5 @@ mod tests {
         assert_eq!((peer.workload.as_str(), peer.namespace.as_str(), peer.app.as_str()), ("web", "shop", "web"));
         assert_eq!((peer.canonical_name.as_str(), peer.canonical_revision.as_str()), ("web", "latest"));
         assert_eq!((peer.version.as_str(), peer.cluster.as_str()), ("v2", "Kubernetes"));
-    }
-
-    #[test]
-    fn malformed_metadata_is_ignored() {
-        for value in [&b"%%%"[..], b"AAAA", &[b'A'; MAX_HEADER + 1]] {
-            assert_eq!(Peer::from_header("", value).map(|peer| peer.workload).unwrap_or_default(), Text::default());
-        }
     }
 }

@@ -6,13 +6,13 @@ use ferromesh_proto::Any;
 use ferromesh_proto::envoy::extensions::filters::http::rbac::v3 as proto;
 use serde_json::Value;
 
-use super::{Build, Flow, HttpFilter, RouteConfig, route_config, unpack};
+use super::{Build, Flow, HttpFilter, RouteConfig, route_config};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError};
+use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
-use crate::http::LocalReply;
+use crate::message::LocalReply;
 use crate::policy::{self, Input, Rules};
 use crate::stats::{Counter, Scope};
 use crate::stream::Stream;

@@ -15,8 +15,8 @@ use super::wire::Wire;
 use super::{Settings, write};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
-use crate::http::{RequestHead, ResponseHead};
 use crate::io::Io;
+use crate::message::{RequestHead, ResponseHead};
 use crate::upstream::{Race, UpstreamError};
 
 /// More 1xx heads than this before one answer are abuse.

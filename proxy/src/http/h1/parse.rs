@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::framing::Framing;
 use super::{Refusal, Settings};
 use crate::cause::Cause;
-use crate::http::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
 use crate::text::Text;
 
 /// Room for this many headers is on the stack.

@@ -17,8 +17,8 @@ use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::{IDLE_GRACE, Session};
-use crate::http::timer::Timer;
-use crate::http::{LocalReply, RequestHead, ResponseHead};
+use crate::message::{LocalReply, RequestHead, ResponseHead};
+use crate::timer::Timer;
 
 /// While a request is served, so much of what its client sends ahead is read.
 const READ_AHEAD: usize = 16 * 1024;

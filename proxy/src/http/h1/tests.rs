@@ -13,8 +13,8 @@ use super::framing::{Decoder, Framing, Step};
 use super::{Settings, parse};
 use crate::body::{Body, Frame};
 use crate::cause::Cause;
-use crate::http::RequestHead;
 use crate::io::{Io, Socket};
+use crate::message::RequestHead;
 
 fn parsed(head: &str) -> Result<parse::ParsedRequest, Cause> {
     let mut input = BytesMut::from(head.as_bytes());
@@ -305,7 +305,7 @@ async fn a_client_connection_comes_back_after_a_whole_answer() {
         .await
         .unwrap();
     let seen = RefCell::new(Vec::new());
-    let inform = |head: crate::http::ResponseHead| seen.borrow_mut().push(head.status.as_u16());
+    let inform = |head: crate::message::ResponseHead| seen.borrow_mut().push(head.status.as_u16());
     let body = Body::from(Bytes::from_static(b"hello"));
     let (head, answer) = connection.send(&get("/p"), body, Some(&inform), done(&back)).await.unwrap();
     assert_eq!(head.status, 200);

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use super::framing::Framing;
 use super::wire::{Tail, Wire};
 use crate::body::Body;
-use crate::http::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
 
 /// Appends one header line.
 pub fn header(tail: &mut Tail<'_>, name: &str, value: &[u8]) {

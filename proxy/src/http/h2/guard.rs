@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 
 use super::frames::{Counts, Frames};
 use crate::http::serve::PREFACE;
-use crate::http::timer::Timer;
 use crate::io::Io;
+use crate::timer::Timer;
 
 /// Control frames that may come at once, and each second.
 const CONTROL: (f64, f64) = (1000.0, 100.0);

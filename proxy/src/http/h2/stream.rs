@@ -16,9 +16,9 @@ use crate::cause::Cause;
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::h1::parse::is_authority;
 use crate::http::serve::Session;
-use crate::http::timer::Timer;
-use crate::http::{LocalReply, RequestHead, ResponseHead};
+use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::text::Text;
+use crate::timer::Timer;
 
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 

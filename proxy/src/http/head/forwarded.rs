@@ -6,8 +6,8 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::{FORWARDED_PORT, FORWARDED_PROTO, append};
+use crate::connection::Connection;
 use crate::http::manager::HttpConnectionManager;
-use crate::stream::Connection;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

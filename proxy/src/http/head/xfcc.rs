@@ -4,8 +4,8 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::append;
+use crate::connection::TlsInfo;
 use crate::http::manager::{ForwardClientCert, HttpConnectionManager};
-use crate::stream::TlsInfo;
 
 const XFCC: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 

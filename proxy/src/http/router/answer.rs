@@ -13,8 +13,8 @@ use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
 use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, Host};
-use crate::http::timer::Timer;
-use crate::http::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
+use crate::timer::Timer;
 use crate::upstream::Active;
 
 /// A response body, watched.
@@ -51,7 +51,7 @@ impl Watched {
     /// Sets what is left of the request's limits; a try's own ends with the head.
     pub(super) fn within(mut self, plan: &Plan, progress: Rc<Progress>, begun: Instant) -> Self {
         if plan.timeout.is_some() || plan.per_try_idle.is_some() || plan.stream.is_some() {
-            progress.moved.set(crate::upstream::now());
+            progress.moved.set(crate::timer::now());
             let (timeout, idle) = (plan.timeout, plan.per_try_idle);
             let until = plan.stream.map(|limit| begun + limit);
             self.limits = Some(Limits { timeout, idle, until, progress, timer: Timer::default() });
@@ -98,7 +98,7 @@ impl BodySource for Watched {
             };
         };
         if let Some(limits) = self.limits.as_ref().filter(|limits| limits.idle.is_some()) {
-            limits.progress.moved.set(crate::upstream::now());
+            limits.progress.moved.set(crate::timer::now());
         }
         self.finish(frame.as_ref());
         Poll::Ready(frame)
@@ -122,7 +122,7 @@ impl Limits {
             let first = limits.into_iter().filter_map(|(at, cause)| Some((at?, cause))).min_by_key(|(at, _)| *at);
             let Some((deadline, cause)) = first else { return Poll::Pending };
             std::task::ready!(self.timer.poll_until(cx, deadline));
-            if crate::upstream::now() >= deadline {
+            if crate::timer::now() >= deadline {
                 return Poll::Ready(BodyError::new(cause, "the answer was not whole in time"));
             }
         }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::http::{RequestHead, grpc_timeout};
+use crate::http::grpc_timeout;
+use crate::matcher::HeaderMatcher;
+use crate::message::RequestHead;
 use crate::route::decode::retry::parse_retry_on;
-use crate::route::matcher::HeaderMatcher;
 use crate::route::{Forward, RetryPolicy, VirtualHost};
 
 /// Headers that steer the router; they do not go upstream.

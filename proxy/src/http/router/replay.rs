@@ -23,7 +23,7 @@ pub struct Progress {
 
 impl Progress {
     fn new(finished: bool) -> Rc<Self> {
-        let now = crate::upstream::now();
+        let now = crate::timer::now();
         Rc::new(Self { finished: Cell::new(finished.then_some(now)), moved: Cell::new(now) })
     }
 }
@@ -150,7 +150,7 @@ impl BodySource for Try {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = kept.source.poll_frame(cx) else { return Poll::Pending };
-        self.progress.moved.set(crate::upstream::now());
+        self.progress.moved.set(crate::timer::now());
         for copy in &kept.copies {
             copy.borrow_mut().push(frame.as_ref());
         }
@@ -160,12 +160,12 @@ impl BodySource for Try {
                 kept.remember(frame);
                 if let Frame::Trailers(_) = frame {
                     kept.ended = true;
-                    self.progress.finished.set(Some(crate::upstream::now()));
+                    self.progress.finished.set(Some(crate::timer::now()));
                 }
             }
             None => {
                 kept.ended = true;
-                self.progress.finished.set(Some(crate::upstream::now()));
+                self.progress.finished.set(Some(crate::timer::now()));
             }
             Some(Err(_)) => kept.ended = true,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use crate::cause::Cause;
-use crate::http::ResponseHead;
+use crate::message::ResponseHead;
 use crate::route::RetryPolicy;
 use crate::route::retry_on as on;
 use crate::upstream::Race;

@@ -17,11 +17,11 @@ use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
 use crate::cluster::tests::cluster;
+use crate::connection::Connection;
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
 use crate::http::serve::{DrainSignal, ManagerHandle, serve};
 use crate::io::{Io, Socket};
-use crate::stream::Connection;
 use crate::worker::Worker;
 
 /// What a server saw: method, path, host, a few headers and the body.

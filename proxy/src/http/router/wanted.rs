@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Version;
 
 use crate::cluster::{Cluster, Discovery, UpstreamProtocol};
-use crate::http::RequestHead;
+use crate::message::RequestHead;
 use crate::route::table::without_port;
 use crate::stream::Stream;
 use crate::upstream::Wanted;

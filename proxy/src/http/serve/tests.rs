@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::LocalSet;
 
 use super::{Drain, DrainSignal, ManagerHandle, serve};
+use crate::connection::Connection;
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
 use crate::io::{Io, Socket};
-use crate::stream::Connection;
 use crate::worker::Worker;
 
 /// A connection manager that answers by itself, with more settings.

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::{Scope, decode_substitution, header_name, retry};
 use crate::config::{At, ConfigError, duration, required};
-use crate::route::matcher::{metadata, runtime_per_million};
+use crate::matcher::{metadata, runtime_per_million};
 use crate::route::{
     ClusterSpecifier, Forward, GrpcTimeout, HashPolicy, HeaderRules, HostRewrite, Mirror, PathRewrite, RateLimit,
     WeightedCluster,

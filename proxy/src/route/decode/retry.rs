@@ -11,9 +11,9 @@ use ferromesh_proto::envoy::extensions::retry::host::previous_hosts::v3::Previou
 use ferromesh_proto::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use serde_json::{Map, Value};
 
+use crate::config::unpack;
 use crate::config::{At, ConfigError, duration, required};
-use crate::http::filters::unpack;
-use crate::route::matcher::{HeaderMatcher, metadata};
+use crate::matcher::{HeaderMatcher, metadata};
 use crate::route::{RateLimitedBackOff, RetryPolicy, retry_on};
 
 /// Envoy's base of the back-off where none is set.

@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn no_pattern_and_no_path_makes_matching_panic(pattern in r"[\\\[\]()a-z0-9*+?.|^$&~{},é-]{0,24}", path in "/[ -~é]{0,40}") {
-        if let Ok(regex) = crate::route::re2::full(&pattern) {
+        if let Ok(regex) = crate::matcher::re2::full(&pattern) {
             let _ = regex.is_match(&path);
         }
         let _ = matches("{prefix: /a, query_parameters: [{name: a, present_match: true}]}", &path, &[]);

@@ -4,7 +4,7 @@ use ferromesh_proto::json;
 use http::{HeaderMap, Method, Version};
 
 use crate::context::{Context, Local};
-use crate::http::RequestHead;
+use crate::message::RequestHead;
 use crate::route::{MatchInput, RouteConfiguration};
 
 /// What decoding needs, with nothing in it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::body::{Body, BodyError, BodySource, Frame};
-use crate::http::timer::Timer;
+use crate::timer::Timer;
 
 /// Bytes go in pieces of what may go in this time, milliseconds.
 const SLICE: u64 = 50;
@@ -25,7 +25,7 @@ pub(super) struct Throttled {
 impl Throttled {
     /// `rate` is in bytes a second, at least 1.
     pub(super) fn new(body: Body, rate: u64) -> Self {
-        Self { body, rate, held: Bytes::new(), due: crate::upstream::now(), timer: Timer::default() }
+        Self { body, rate, held: Bytes::new(), due: crate::timer::now(), timer: Timer::default() }
     }
 
     /// The next piece, sent now.
@@ -47,10 +47,10 @@ impl BodySource for Throttled {
                 other => return Poll::Ready(other),
             }
         }
-        while crate::upstream::now() < self.due {
+        while crate::timer::now() < self.due {
             ready!(self.timer.poll_until(cx, self.due));
         }
-        Poll::Ready(Some(Ok(Frame::Data(self.piece(crate::upstream::now())))))
+        Poll::Ready(Some(Ok(Frame::Data(self.piece(crate::timer::now())))))
     }
 
     fn remaining(&self) -> Option<u64> {

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::connection::TlsInfo;
+use crate::connection::{Peer, UpstreamPeer};
 use crate::format::{Info, grpc_status, response_flags};
-use crate::http::filters::peer_metadata::{Peer, UpstreamPeer};
-use crate::stream::TlsInfo;
 
 const UNKNOWN: &str = "unknown";
 

@@ -4,7 +4,7 @@ use ferromesh_proto::envoy::r#type::matcher::v3 as matcher;
 use regex::Regex;
 
 use crate::config::{At, ConfigError, required};
-use crate::route::re2;
+use crate::matcher::re2;
 
 /// Matches a text.
 #[derive(Debug, Clone)]

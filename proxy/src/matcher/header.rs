@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::StringMatcher;
 use crate::config::{At, ConfigError};
-use crate::http::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
 
 /// The name of a header or pseudo-header.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,11 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
+/// Now, by the runtime's clock.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Watches one deadline at a time.
 #[derive(Debug, Default)]
 pub struct Timer {

@@ -1,0 +1,69 @@
+//! What is known about one connection: addresses, TLS, the workload at its other end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::text::Text;
+
+mod peer;
+
+pub use peer::{Peer, UpstreamPeer};
+
+/// A downstream connection, as filters and logs see it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Unique within the process.
+    pub id: u64,
+    /// The peer, after PROXY protocol if a listener filter read it.
+    pub remote: SocketAddr,
+    /// The peer of the socket itself.
+    pub direct_remote: SocketAddr,
+    /// Where the peer wanted to go (original destination if redirected).
+    pub local: SocketAddr,
+    /// Original destination, if the connection was redirected.
+    pub original_dst: Option<SocketAddr>,
+    /// SNI of the TLS hello, if any.
+    pub server_name: Option<Text>,
+    /// TLS facts, if the proxy ended TLS.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// Labels of the peer, if metadata was exchanged on the connection (ALPN `istio-peer-exchange`).
+    pub peer: Option<Rc<Peer>>,
+    /// Name of the listener.
+    pub listener: Text,
+    /// `traffic_direction` of the listener: 0 unspecified, 1 inbound, 2 outbound (Envoy's enum).
+    pub direction: i32,
+    /// Name of the filter chain.
+    pub filter_chain: Text,
+    /// When it was accepted.
+    pub start: Instant,
+}
+
+/// What a TLS handshake showed.
+#[derive(Debug, Clone, Default)]
+pub struct TlsInfo {
+    /// Negotiated application protocol.
+    pub alpn: Option<Text>,
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// Cipher suite, OpenSSL's name.
+    pub cipher: &'static str,
+    /// URI SANs of the peer's verified certificate (SPIFFE ID).
+    pub peer_uri_sans: Vec<Text>,
+    /// DNS SANs of the peer's verified certificate.
+    pub peer_dns_sans: Vec<Text>,
+    /// URI SANs of our own certificate.
+    pub local_uri_sans: Vec<Text>,
+    /// Subject of the peer's certificate, RFC 2253.
+    pub peer_subject: Text,
+    /// Issuer of the peer's certificate, RFC 2253.
+    pub peer_issuer: Text,
+    /// Hex SHA-256 of the peer's certificate.
+    pub peer_sha256: Text,
+    /// PEM of the peer's certificate, URL-encoded (for XFCC `Cert`).
+    pub peer_pem: Text,
+    /// Serial of the peer's certificate, hex.
+    pub peer_serial: Text,
+    /// Whether the peer's certificate was asked for and verified.
+    pub mtls: bool,
+}
