@@ -18,6 +18,7 @@ use crate::tls::UpstreamTls;
 pub mod balance;
 pub mod breaker;
 mod decode;
+pub(crate) mod dial;
 mod discovery;
 mod endpoints;
 pub mod health;
@@ -25,6 +26,7 @@ pub mod outlier;
 mod stats;
 mod supported;
 
+pub use dial::Wanted;
 pub use discovery::{Discovery, Settings as DnsSettings};
 pub use endpoints::{Assignment, LocalityHosts};
 pub use stats::{ClusterStats, HostStats};
@@ -122,7 +124,7 @@ pub struct ClusterConfig {
     /// Transports; a host has the index of its own. The last one is the cluster's `transport_socket`.
     pub transports: Vec<Transport>,
     /// HTTP/2 settings.
-    pub http2: crate::http::manager::Http2Options,
+    pub http2: crate::codec::h2::Http2Options,
     /// Idle time after which a pooled connection is closed.
     pub idle_timeout: Option<Duration>,
     /// Longest life of a connection.
@@ -142,7 +144,7 @@ pub struct ClusterConfig {
     /// Number of response headers.
     pub max_response_headers_count: usize,
     /// HTTP/1 towards its hosts.
-    pub http1: crate::http::h1::Settings,
+    pub http1: crate::codec::h1::Settings,
     /// SNI from the request's authority (`upstream_http_protocol_options.auto_sni`).
     pub auto_sni: bool,
     /// The peer's certificate must carry the request's authority (`auto_san_validation`).

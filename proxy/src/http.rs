@@ -13,8 +13,8 @@ pub mod filters;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod grpc_timeout;
-pub mod h1;
-pub mod h2;
+mod h1;
+mod h2;
 pub(crate) mod head;
 pub mod local_reply;
 pub mod manager;

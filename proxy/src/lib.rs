@@ -9,7 +9,7 @@
 //!    |
 //! network   rbac, metadata exchange ... then one terminal filter:
 //!    |-------------------------------------+
-//!   http      codec (http/h1, http/h2)      tcp_proxy
+//!   http      codec (h1, h2)                tcp_proxy
 //!    |        request head: ids, XFF, XFCC      |
 //!    |        route match                       |
 //!    |        http filters, in their order      |
@@ -41,6 +41,7 @@ pub mod body;
 pub mod bootstrap;
 pub mod cause;
 pub mod cluster;
+pub mod codec;
 pub mod config;
 pub mod connection;
 pub mod context;

@@ -29,7 +29,7 @@ pub use error::{Side, TlsError};
 pub(crate) use material::read as data_source;
 pub use material::{Certificate, CertificateFacts, SecretKey, Validation};
 pub use secret::{Origin, SdsSource, Secret, SecretInfo, SecretState, SecretStore, Wish};
-pub use upstream::{UpstreamTls, transport_socket};
+pub use upstream::{TransportSocketOptions, UpstreamTls, transport_socket};
 
 /// Fields of this room's messages that are implemented.
 pub const SUPPORTED: Table = &[

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
-use crate::cluster::{Cluster, Host};
+use crate::cluster::dial::DialError;
+use crate::cluster::{Cluster, Host, dial};
 use crate::connection::TlsInfo;
 use crate::io::Io;
 use crate::message::{RequestHead, ResponseHead};
 
-pub(crate) mod dial;
+mod h1;
 mod h2;
 mod lease;
 mod pool;
@@ -20,26 +21,7 @@ mod tunnel;
 pub use lease::{Active, ClientStream};
 pub use pool::Pools;
 
-/// What a connection must be like, beyond its host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Wanted {
-    /// HTTP/2 (else HTTP/1.1); decided by the caller from the cluster's protocol and the request's.
-    pub http2: bool,
-    /// HTTP/2 or HTTP/1.1, as ALPN says; goes over `http2`.
-    pub auto: bool,
-    /// High priority breakers.
-    pub high_priority: bool,
-    /// ALPN list over the cluster's (`istio.alpn`).
-    pub alpn: Option<Arc<[Vec<u8>]>>,
-    /// SNI over the cluster's (auto SNI).
-    pub sni: Option<crate::text::Text>,
-    /// Bind to this source address (original source, `127.0.0.6`).
-    pub source: Option<SocketAddr>,
-    /// Take a connection of its own and never pool it (upgrades over HTTP/1).
-    pub exclusive: bool,
-    /// May take a descriptor of the reserve (the control plane's connection).
-    pub reserve: bool,
-}
+pub use crate::cluster::Wanted;
 
 /// Why no answer came.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -87,6 +69,12 @@ impl UpstreamError {
     }
 }
 
+impl From<DialError> for UpstreamError {
+    fn from(error: DialError) -> Self {
+        Self::early(error.cause, error.detail)
+    }
+}
+
 impl Pools {
     /// A raw connection for TCP proxying, TLS done if the host's transport asks for it; not pooled.
     ///
@@ -106,7 +94,8 @@ impl Pools {
         cluster.stats.upstream_cx_total.inc();
         host.stats.cx_total.inc();
         let dialled = dial::connect(&cluster.config, host, &host.address, wanted).await;
-        let dialled = dialled.inspect_err(|error| pool::count_failure(cluster, host, error))?;
+        let dialled =
+            dialled.map_err(UpstreamError::from).inspect_err(|error| pool::count_failure(cluster, host, error))?;
         let open = Open::new(cluster, host, permit);
         Ok(TcpUpstream { io: dialled.io, local: dialled.local, tls: dialled.tls.map(Rc::new), open })
     }

@@ -166,16 +166,12 @@ const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
     ("proxy", "cluster", "context"),
     ("proxy", "context", "route"),
     ("proxy", "context", "http"),
-    // The codecs and the connection manager stand in `http`.
-    ("proxy", "cluster", "http"),
+    // The connection manager stands in `http`.
     ("proxy", "http", "route"),
     ("proxy", "http", "stream"),
-    ("proxy", "http", "upstream"),
     // A request's record names the cluster and route that it took; their rules read the record.
     ("proxy", "format", "route"),
     ("proxy", "route", "stream"),
-    ("proxy", "cluster", "tls"),
-    ("proxy", "cluster", "upstream"),
 ];
 
 /// Two top-level modules of a crate that use each other, but for the known ones.

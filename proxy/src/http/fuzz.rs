@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 
-use super::h1::framing::{Decoder, Framing, Step};
-use super::h1::{Settings, parse};
 use super::head::path::{Outcome, Rules, normalize};
 use crate::body::Frame;
+use crate::codec::h1::framing::{Decoder, Framing, Step};
+use crate::codec::h1::{Settings, parse};
 
 const LIMITS: Settings = Settings { head_bytes: 4096, headers: 20, trailers: true, custom_methods: true };
 /// Messages of one connection that are read.

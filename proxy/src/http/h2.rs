@@ -1,7 +1,7 @@
 //! HTTP/2 towards clients (RFC 9113): a connection in, one task for each of its streams out.
 //!
 //! Frames, HPACK, flow control and most limits on abuse are the `h2` crate's; the reader under it counts the frames
-//! whose rate h2 does not limit ([`guard`]).
+//! whose rate h2 does not limit ([`crate::codec::h2::guard`]).
 
 use std::cell::Cell;
 use std::future::Future;
@@ -16,13 +16,11 @@ use h2::{Ping, PingPong, Reason, RecvStream};
 use tokio::io::AsyncWriteExt;
 
 use crate::cause::Cause;
+use crate::codec::h2::guard::{Guard, Seen};
 use crate::http::serve::Session;
 use crate::io::Io;
 use crate::timer::Timer;
-use guard::{Guard, Seen};
 
-mod frames;
-pub mod guard;
 mod stream;
 
 #[cfg(test)]

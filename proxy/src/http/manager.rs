@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::codec::h1::Settings;
+use crate::codec::h2::Http2Options;
 use crate::route::RouteHandle;
 use crate::text::Text;
 
@@ -114,7 +116,7 @@ pub struct HttpConnectionManager {
     /// Reject, drop or allow header names with underscores: 0 allow, 1 reject, 2 drop (Envoy's enum).
     pub underscores_action: i32,
     /// HTTP/1 settings.
-    pub http1: super::h1::Settings,
+    pub http1: Settings,
     /// An HTTP/1 connection stays open after a malformed request or a 400 of our own.
     pub keep_after_bad_request: bool,
     /// HTTP/2 server settings.
@@ -135,34 +137,4 @@ pub struct HttpConnectionManager {
     pub proxy_100_continue: bool,
     /// Counters.
     pub stats: Stats,
-}
-
-/// HTTP/2 settings, both sides.
-#[derive(Debug, Clone)]
-pub struct Http2Options {
-    /// SETTINGS_MAX_CONCURRENT_STREAMS.
-    pub max_concurrent_streams: u32,
-    /// Initial stream window, bytes.
-    pub initial_stream_window: u32,
-    /// Connection window, bytes.
-    pub initial_connection_window: u32,
-    /// Extended CONNECT (RFC 8441).
-    pub allow_connect: bool,
-    /// Keepalive PING interval.
-    pub keepalive_interval: Option<Duration>,
-    /// Keepalive PING timeout.
-    pub keepalive_timeout: Duration,
-}
-
-impl Default for Http2Options {
-    fn default() -> Self {
-        Self {
-            max_concurrent_streams: 1000,
-            initial_stream_window: 64 * 1024 * 16,
-            initial_connection_window: 1024 * 1024 * 4,
-            allow_connect: false,
-            keepalive_interval: None,
-            keepalive_timeout: Duration::from_secs(10),
-        }
-    }
 }

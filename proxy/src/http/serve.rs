@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 
-use super::h1::wire::Wire;
-use super::h1::{self, Settings};
 use super::manager::Codec;
-use super::{HttpConnectionManager, RequestHead, h2};
+use super::{HttpConnectionManager, RequestHead, h1, h2};
+use crate::codec::h1::Settings;
+use crate::codec::h1::wire::Wire;
+use crate::codec::h2::PREFACE;
 use crate::connection::Connection;
 use crate::io::Io;
 use crate::overload::Action;
@@ -27,8 +28,6 @@ pub use current::ManagerHandle;
 /// A draining connection at rest is closed at once, but not so soon after its last answer: the client may be sending
 /// its next request, which is still answered, with `connection: close`.
 pub(super) const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Tells connections of one worker to drain; the owner's end.
 #[derive(Debug, Default)]
@@ -268,7 +267,7 @@ async fn serve_codec(session: Rc<Session>, io: Io) {
         let (io, ahead) = wire.into_parts();
         Box::pin(h2::serve(session, ahead, io)).await;
     } else {
-        Box::pin(h1::server::serve(session, wire)).await;
+        Box::pin(h1::serve(session, wire)).await;
     }
 }
 

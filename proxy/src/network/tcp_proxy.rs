@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::connection_info;
 use crate::access_log::AccessLog;
 use crate::cause::Cause;
+use crate::cluster::Wanted;
 use crate::cluster::{Cluster, Host, LbContext};
 use crate::config::{ConfigError, duration, required};
 use crate::connection::Connection;
@@ -27,7 +28,7 @@ use crate::matcher::metadata::struct_to_json;
 use crate::stats::{Counter, Gauge};
 use crate::stream::Upstream;
 use crate::text::Text;
-use crate::upstream::{Active, TcpUpstream, UpstreamError, Wanted};
+use crate::upstream::{Active, TcpUpstream, UpstreamError};
 use crate::worker::Worker;
 
 /// Envoy's default.

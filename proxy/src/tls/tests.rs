@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use bytes::Bytes;
 use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3 as tls;
 use ferromesh_proto::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
@@ -8,31 +6,12 @@ use rustls_pki_types::pem::PemObject;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::test_pki::{Leaf, Pki, inline, mesh_context, svid_params, uri_matcher};
-use super::{DownstreamTls, Origin, Secret, SecretStore, TlsError, UpstreamTls};
-use crate::cluster::{Host, HostAddress};
+use super::{DownstreamTls, Origin, Secret, SecretStore, TlsError, TransportSocketOptions, UpstreamTls};
 use crate::connection::TlsInfo;
 use crate::io::{Rewind, Socket};
-use crate::upstream::Wanted;
 
 const WEB: &str = "spiffe://cluster.local/ns/default/sa/web";
 const API: &str = "spiffe://cluster.local/ns/default/sa/api";
-
-fn host() -> Host {
-    Host {
-        id: 1,
-        address: HostAddress::Tcp(([127, 0, 0, 1], 1).into()),
-        hostname: "".into(),
-        metadata: Arc::default(),
-        locality: Arc::default(),
-        priority: 0,
-        weight: 1,
-        transport: 0,
-        check: None,
-        active: Default::default(),
-        health: Default::default(),
-        stats: Default::default(),
-    }
-}
 
 fn store(leaf: &Leaf, pki: &Pki) -> SecretStore {
     let store = SecretStore::default();
@@ -62,10 +41,9 @@ fn client(sans: Vec<tls::SubjectAltNameMatcher>, store: &SecretStore) -> Upstrea
 type Outcome = (Result<TlsInfo, TlsError>, Result<TlsInfo, TlsError>);
 
 /// A handshake over a pipe and one byte each way: (server's view, client's view).
-async fn handshake(server: &DownstreamTls, client: &UpstreamTls, wanted: &Wanted) -> Outcome {
+async fn handshake(server: &DownstreamTls, client: &UpstreamTls, options: TransportSocketOptions<'_>) -> Outcome {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let rewind = |pipe| Rewind::new(Bytes::new(), Socket::Duplex(pipe));
-    let host = host();
     let accept = async {
         let (mut stream, info) = server.accept(rewind(ours)).await?;
         let _ = stream.write_all(b"x").await;
@@ -73,7 +51,7 @@ async fn handshake(server: &DownstreamTls, client: &UpstreamTls, wanted: &Wanted
         Ok(info)
     };
     let connect = async {
-        let (mut stream, info) = client.connect(rewind(theirs), wanted, &host).await?;
+        let (mut stream, info) = client.connect(rewind(theirs), options).await?;
         // In TLS 1.3 the client learns of the server's refusal only with the first read.
         stream.read_u8().await.map_err(|error| TlsError::from_io(&error))?;
         Ok(info)
@@ -87,8 +65,9 @@ async fn two_workloads_prove_their_identities_to_each_other() {
     let server =
         server(vec![uri_matcher(MatchPattern::Prefix("spiffe://cluster.local/".into()))], &store(&pki.svid(WEB), &pki));
     let client = client(vec![uri_matcher(MatchPattern::Exact(WEB.into()))], &store(&pki.svid(API), &pki));
-    let wanted = Wanted { alpn: Some(Arc::from([b"http/1.1".to_vec()])), ..Wanted::default() };
-    let (seen_by_server, seen_by_client) = handshake(&server, &client, &wanted).await;
+    let alpn = [b"http/1.1".to_vec()];
+    let options = TransportSocketOptions { application_protocols: Some(&alpn), ..TransportSocketOptions::default() };
+    let (seen_by_server, seen_by_client) = handshake(&server, &client, options).await;
     let (seen_by_server, seen_by_client) = (seen_by_server.unwrap(), seen_by_client.unwrap());
     assert_eq!(seen_by_server.peer_uri_sans, [API.into()]);
     assert_eq!(seen_by_server.local_uri_sans, [WEB.into()]);
@@ -106,7 +85,7 @@ async fn a_peer_with_another_identity_is_refused_with_both_names_in_the_error() 
     let pki = Pki::new("mesh");
     let server = server(vec![], &store(&pki.svid(API), &pki));
     let client = client(vec![uri_matcher(MatchPattern::Exact(WEB.into()))], &store(&pki.svid(WEB), &pki));
-    let (_, error) = handshake(&server, &client, &Wanted::default()).await;
+    let (_, error) = handshake(&server, &client, TransportSocketOptions::default()).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains(API) && error.contains(WEB) && error.contains("we refused"), "{error}");
 }
@@ -116,7 +95,7 @@ async fn a_client_without_a_certificate_is_refused_where_one_is_required() {
     let pki = Pki::new("mesh");
     let server = server(vec![], &store(&pki.svid(WEB), &pki));
     let client = UpstreamTls::decode(&tls::UpstreamTlsContext::default(), &SecretStore::default()).unwrap();
-    let (refused, _) = handshake(&server, &client, &Wanted::default()).await;
+    let (refused, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
     assert!(matches!(refused, Err(TlsError::Handshake { side: super::Side::Ours, .. })), "{refused:?}");
 }
 
@@ -157,11 +136,12 @@ async fn certificates_that_are_no_x509_svid_are_refused() {
     for (case, params) in cases {
         let leaf = pki.issue(&params);
         let client = client(vec![], &store(&leaf, &pki));
-        let (refused, _) = handshake(&server, &client, &Wanted::default()).await;
+        let (refused, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
         assert!(matches!(refused, Err(TlsError::Rejected(_))), "{case}: {refused:?}");
     }
     let stranger = Pki::new("mesh").svid(API);
-    let (refused, _) = handshake(&server, &client(vec![], &store(&stranger, &pki)), &Wanted::default()).await;
+    let (refused, _) =
+        handshake(&server, &client(vec![], &store(&stranger, &pki)), TransportSocketOptions::default()).await;
     assert!(matches!(refused, Err(TlsError::Rejected(_))), "another root: {refused:?}");
 }
 
@@ -176,20 +156,20 @@ async fn a_context_is_cold_until_its_secrets_come_and_follows_them_afterwards() 
     assert!(!server.is_warm());
     let client_secrets = store(&old.svid(API), &old);
     let client = client(vec![], &client_secrets);
-    let (cold, _) = handshake(&server, &client, &Wanted::default()).await;
+    let (cold, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
     assert!(matches!(cold, Err(TlsError::NotWarm { .. })), "{cold:?}");
 
     secrets.set("default", old.svid(WEB).secret(), Origin::Workload, "1");
     secrets.set("ROOTCA", old.trust(), Origin::Workload, "1");
     assert!(server.is_warm());
-    let (first, _) = handshake(&server, &client, &Wanted::default()).await;
+    let (first, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
     first.unwrap();
 
     secrets.set("ROOTCA", new.trust(), Origin::Workload, "2");
-    let (distrusted, _) = handshake(&server, &client, &Wanted::default()).await;
+    let (distrusted, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
     assert!(matches!(distrusted, Err(TlsError::Rejected(_))), "{distrusted:?}");
     secrets.withdraw("default", "the certificate has expired");
-    let (withdrawn, _) = handshake(&server, &client, &Wanted::default()).await;
+    let (withdrawn, _) = handshake(&server, &client, TransportSocketOptions::default()).await;
     assert!(withdrawn.unwrap_err().to_string().contains("has expired"));
     drop(server);
     assert!(secrets.wishes().is_empty());
@@ -220,10 +200,10 @@ async fn a_plain_server_certificate_is_checked_against_its_root_and_its_name() {
         };
         UpstreamTls::decode(&proto, &SecretStore::default()).unwrap()
     };
-    let (seen, good) = handshake(&server, &context("a.example.com"), &Wanted::default()).await;
+    let (seen, good) = handshake(&server, &context("a.example.com"), TransportSocketOptions::default()).await;
     assert!(!seen.unwrap().mtls);
     assert_eq!(&*good.unwrap().peer_subject, "O=Acme\\, Inc,CN=web");
-    let (_, bad) = handshake(&server, &context("a.b.example.com"), &Wanted::default()).await;
+    let (_, bad) = handshake(&server, &context("a.b.example.com"), TransportSocketOptions::default()).await;
     assert!(matches!(bad, Err(TlsError::Rejected(_))), "{bad:?}");
 }
 

@@ -16,12 +16,10 @@ use super::facts;
 use super::material::{Certificate, Validation};
 use super::secret::SecretStore;
 use super::verify::{Rules, ServerVerifier};
-use crate::cluster::Host;
 use crate::config::{At, ConfigError};
 use crate::connection::TlsInfo;
 use crate::io::Rewind;
 use crate::text::Text;
-use crate::upstream::Wanted;
 
 /// A cluster's TLS context (Envoy's UpstreamTlsContext), decoded; follows its secrets as they rotate.
 #[derive(Debug)]
@@ -31,6 +29,17 @@ pub struct UpstreamTls {
     auto_host_sni: bool,
     check_sni_san: bool,
     built: ArcSwapOption<Built<Client>>,
+}
+
+/// What one connection asks of the transport, over its context (Envoy's TransportSocketOptions).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TransportSocketOptions<'a> {
+    /// ALPN list in place of the context's.
+    pub application_protocols: Option<&'a [Vec<u8>]>,
+    /// SNI in place of the context's (auto SNI).
+    pub server_name: Option<&'a str>,
+    /// The host's name, for `auto_host_sni`; empty if it has none.
+    pub host_name: &'a str,
 }
 
 #[derive(Debug)]
@@ -95,17 +104,16 @@ impl UpstreamTls {
     pub async fn connect(
         &self,
         io: Rewind,
-        wanted: &Wanted,
-        host: &Host,
+        options: TransportSocketOptions<'_>,
     ) -> Result<(Box<tokio_rustls::client::TlsStream<Rewind>>, TlsInfo), TlsError> {
         let built = self.common.built(&self.built, |material| self.client(material))?;
         let mut config = built.value.config.clone();
-        if let Some(alpn) = &wanted.alpn {
+        if let Some(protocols) = options.application_protocols {
             let mut changed = config.as_ref().clone();
-            changed.alpn_protocols = alpn.to_vec();
+            changed.alpn_protocols = protocols.to_vec();
             config = Arc::new(changed);
         }
-        let name = self.server_name(wanted, host)?;
+        let name = self.server_name(options)?;
         let connector = tokio_rustls::TlsConnector::from(config);
         let stream = connector.connect(name, io).await.map_err(|error| TlsError::from_io(&error))?;
         let verified = built.value.rules.as_ref().is_some_and(|rules| rules.verifies());
@@ -114,11 +122,11 @@ impl UpstreamTls {
     }
 
     /// The name to send; an address stands for "none", which TLS does not send.
-    fn server_name(&self, wanted: &Wanted, host: &Host) -> Result<ServerName<'static>, TlsError> {
-        let from_host = || self.auto_host_sni.then_some(&host.hostname).filter(|name| !name.is_empty());
-        match wanted.sni.as_ref().or_else(from_host).or(self.sni.as_ref()) {
+    fn server_name(&self, options: TransportSocketOptions<'_>) -> Result<ServerName<'static>, TlsError> {
+        let from_host = || self.auto_host_sni.then_some(options.host_name).filter(|name| !name.is_empty());
+        match options.server_name.or_else(from_host).or(self.sni.as_deref()) {
             None => Ok(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())),
-            Some(name) => ServerName::try_from(name.as_str().to_owned())
+            Some(name) => ServerName::try_from(name.to_owned())
                 .map_err(|_| TlsError::Unusable(format!("{name:?} is not a host name that can be sent as SNI"))),
         }
     }

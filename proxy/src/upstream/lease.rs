@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::UpstreamError;
+use super::h1::Connection;
 use super::h2::Slot;
 use super::pool::{Facts, Pool};
 use crate::body::Body;
@@ -13,7 +14,6 @@ use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
 use crate::connection::TlsInfo;
-use crate::http::h1::client::Connection;
 use crate::message::{RequestHead, ResponseHead};
 
 /// A request in flight, as counted for the host and the cluster; ends when dropped.

@@ -15,14 +15,14 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::h1::Connection;
 use super::h2::{Multiplexed, Slot};
 use super::lease::{ClientStream, Http1Lease, Lease};
-use super::{UpstreamError, Wanted, dial};
+use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
-use crate::cluster::{Cluster, Host};
+use crate::cluster::{Cluster, Host, dial};
 use crate::connection::TlsInfo;
-use crate::http::h1::client::Connection;
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -239,7 +239,7 @@ impl Pool {
         let dialled = dial::connect(&self.cluster.config, &self.host, &self.host.address, &self.wanted).await;
         let opened = match dialled {
             Ok(dialled) => self.establish(dialled, permit).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         drop(_counted);
         match opened {

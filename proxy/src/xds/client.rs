@@ -17,10 +17,11 @@ use super::session::{Session, Update};
 use super::store::Store;
 use super::wire::{Delta, Named, StateOfTheWorld, Wire};
 use crate::bootstrap::Ads;
+use crate::cluster::Wanted;
 use crate::cluster::{Cluster, LbContext};
 use crate::context::Context;
 use crate::grpc::{Channel, LocalExecutor};
-use crate::upstream::{Pools, Wanted};
+use crate::upstream::Pools;
 
 /// Requests that may wait for the stream to take them; a full queue ends the stream.
 const REQUEST_QUEUE: usize = 1024;

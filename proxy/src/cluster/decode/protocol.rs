@@ -12,9 +12,9 @@ use upstream::http_protocol_options::UpstreamProtocolOptions;
 use upstream::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use crate::cluster::UpstreamProtocol;
+use crate::codec::h1::Settings;
+use crate::codec::h2::Http2Options;
 use crate::config::{At, ConfigError, duration};
-use crate::http::h1::Settings;
-use crate::http::manager::Http2Options;
 
 /// Key of `typed_extension_protocol_options`.
 const KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

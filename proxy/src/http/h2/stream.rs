@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
+use crate::codec::h1::parse::is_authority;
 use crate::http::exchange::{self, Meter, Sink};
-use crate::http::h1::parse::is_authority;
 use crate::http::serve::Session;
 use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::text::Text;

@@ -13,11 +13,12 @@ use ferromesh_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use hcm::http_connection_manager::{RouteSpecifier, StripPortMode};
 use ipnet::IpNet;
 
-use super::{Codec, ForwardClientCert, Http2Options, HttpConnectionManager, ServerHeader, Stats};
+use super::{Codec, ForwardClientCert, HttpConnectionManager, ServerHeader, Stats};
+use crate::codec::h1::Settings;
+use crate::codec::h2::Http2Options;
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
 use crate::http::filters;
-use crate::http::h1::Settings;
 use crate::route::{RouteConfiguration, RouteHandle};
 use crate::text::Text;
 

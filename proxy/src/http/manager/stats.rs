@@ -1,6 +1,6 @@
 //! Counters of a connection manager, under Envoy's names (`http.<stat_prefix>.*`).
 
-use crate::http::h2::guard::Flood;
+use crate::codec::h2::guard::Flood;
 use crate::stats::{Counter, Gauge, Scope};
 use crate::stream::Stream;
 

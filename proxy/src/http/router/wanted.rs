@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use http::Version;
 
+use crate::cluster::Wanted;
 use crate::cluster::{Cluster, Discovery, UpstreamProtocol};
 use crate::message::RequestHead;
 use crate::route::table::without_port;
 use crate::stream::Stream;
-use crate::upstream::Wanted;
 
 /// The connection for the stream's request.
 pub(super) fn wanted(stream: &Stream, cluster: &Arc<Cluster>, high_priority: bool) -> Wanted {

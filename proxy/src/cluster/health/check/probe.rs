@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Checker, HealthCheck};
 use crate::cluster::{Cluster, Host};
+use crate::cluster::{Wanted, dial};
 use crate::io::Io;
-use crate::upstream::{Wanted, dial};
 
 /// Answers larger than this are not read on.
 const LONGEST_ANSWER: usize = 64 * 1024;

@@ -3,16 +3,55 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::{ClusterConfig, Host, HostAddress};
 use crate::connection::TlsInfo;
 use crate::io::{Io, Rewind, Socket};
 use crate::linux::{DescriptorShare, is_of_the_reserve};
+use crate::text::Text;
+use crate::tls::{TlsError, TransportSocketOptions};
+
+/// What a connection must be like, beyond its host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// HTTP/2 (else HTTP/1.1); decided by the caller from the cluster's protocol and the request's.
+    pub http2: bool,
+    /// HTTP/2 or HTTP/1.1, as ALPN says; goes over `http2`.
+    pub auto: bool,
+    /// High priority breakers.
+    pub high_priority: bool,
+    /// ALPN list over the cluster's (`istio.alpn`).
+    pub alpn: Option<Arc<[Vec<u8>]>>,
+    /// SNI over the cluster's (auto SNI).
+    pub sni: Option<Text>,
+    /// Bind to this source address (original source, `127.0.0.6`).
+    pub source: Option<SocketAddr>,
+    /// Take a connection of its own and never pool it (upgrades over HTTP/1).
+    pub exclusive: bool,
+    /// May take a descriptor of the reserve (the control plane's connection).
+    pub reserve: bool,
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{cause}: {detail}")]
+pub(crate) struct DialError {
+    /// Connect failure, connect timeout or TLS failure.
+    pub cause: Cause,
+    /// What happened, in words (`upstream_transport_failure_reason`).
+    pub detail: String,
+}
+
+impl DialError {
+    fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into() }
+    }
+}
 
 /// An open connection.
 pub(crate) struct Dialled {
@@ -27,12 +66,12 @@ pub(crate) async fn connect(
     host: &Host,
     address: &HostAddress,
     wanted: &Wanted,
-) -> Result<Dialled, UpstreamError> {
+) -> Result<Dialled, DialError> {
     match tokio::time::timeout(config.connect_timeout, open(config, host, address, wanted)).await {
         Ok(result) => result,
         Err(_) => {
             let detail = format!("{address} did not accept a connection within {:?}", config.connect_timeout);
-            Err(UpstreamError::early(Cause::UpstreamConnectTimeout, detail))
+            Err(DialError::new(Cause::UpstreamConnectTimeout, detail))
         }
     }
 }
@@ -42,12 +81,12 @@ async fn open(
     host: &Host,
     address: &HostAddress,
     wanted: &Wanted,
-) -> Result<Dialled, UpstreamError> {
+) -> Result<Dialled, DialError> {
     let refused = |error: io::Error| {
         // As people know it, without the number that Rust adds.
         let text = error.to_string();
         let detail = format!("delayed connect error: {}", text.split(" (os error").next().unwrap_or_default());
-        UpstreamError::early(Cause::UpstreamConnectionFailure, detail)
+        DialError::new(Cause::UpstreamConnectionFailure, detail)
     };
     let (socket, local) = match address {
         HostAddress::Tcp(address) => {
@@ -63,22 +102,20 @@ async fn open(
     let Some(tls) = config.transports.get(host.transport).and_then(|transport| transport.tls.as_ref()) else {
         return Ok(Dialled { io: Io::plain(socket), local, tls: None });
     };
-    let failed =
-        |error: crate::tls::TlsError| UpstreamError::early(Cause::UpstreamTlsFailure, format!("TLS_error: {error}"));
+    let failed = |error: TlsError| DialError::new(Cause::UpstreamTlsFailure, format!("TLS_error: {error}"));
     let stream = Rewind::new(Bytes::new(), socket);
     let fallback = fallback_alpn(tls.alpn().is_empty(), wanted);
-    let (stream, info) = match fallback {
-        None => tls.connect(stream, wanted, host).await.map_err(failed)?,
-        Some(alpn) => {
-            let wanted = Wanted { alpn: Some(alpn), ..wanted.clone() };
-            tls.connect(stream, &wanted, host).await.map_err(failed)?
-        }
+    let options = TransportSocketOptions {
+        application_protocols: fallback.as_deref().or(wanted.alpn.as_deref()),
+        server_name: wanted.sni.as_deref(),
+        host_name: &host.hostname,
     };
+    let (stream, info) = tls.connect(stream, options).await.map_err(failed)?;
     Ok(Dialled { io: Io::Opened(stream), local, tls: Some(info) })
 }
 
 /// The ALPN list of a context that has none of its own.
-fn fallback_alpn(none_of_its_own: bool, wanted: &Wanted) -> Option<std::sync::Arc<[Vec<u8>]>> {
+fn fallback_alpn(none_of_its_own: bool, wanted: &Wanted) -> Option<Arc<[Vec<u8>]>> {
     let names: &[&[u8]] = match wanted {
         Wanted { alpn: Some(_), .. } => return None,
         _ if !none_of_its_own => return None,

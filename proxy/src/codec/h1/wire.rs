@@ -43,11 +43,6 @@ impl Wire {
         (self.io, self.input.freeze())
     }
 
-    /// The byte stream.
-    pub fn io(&self) -> &Io {
-        &self.io
-    }
-
     /// Whether the peer has closed its side.
     pub fn is_eof(&self) -> bool {
         self.eof

@@ -9,15 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use http::Method;
 
-use super::framing::{Decoder, Encoder, Framing, Step};
-use super::parse::{self, ParsedResponse};
-use super::wire::Wire;
-use super::{Settings, write};
+use super::{Race, UpstreamError};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
+use crate::codec::h1::framing::{Decoder, Encoder, Framing, Step};
+use crate::codec::h1::parse::{self, ParsedResponse};
+use crate::codec::h1::wire::Wire;
+use crate::codec::h1::{Settings, write};
 use crate::io::Io;
 use crate::message::{RequestHead, ResponseHead};
-use crate::upstream::{Race, UpstreamError};
 
 /// More 1xx heads than this before one answer are abuse.
 const INFORMATIONAL: u32 = 32;
@@ -43,11 +43,6 @@ impl Connection {
     /// How many requests it has served.
     pub fn requests(&self) -> u32 {
         self.requests
-    }
-
-    /// The byte stream.
-    pub fn io(&self) -> &Io {
-        self.wire.io()
     }
 
     /// Watches a connection at rest: ready when the peer has closed it, or sent what nobody asked for. Drop it then.
@@ -347,3 +342,6 @@ impl BodySource for Exchange {
         self.decoder.remaining()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+use super::PREFACE;
 use super::frames::{Counts, Frames};
-use crate::http::serve::PREFACE;
 use crate::io::Io;
 use crate::timer::Timer;
 

@@ -1,6 +1,6 @@
 //! Finds the frames in the bytes of an HTTP/2 connection (RFC 9113, 4.1), without keeping any.
 
-use crate::http::serve::PREFACE;
+use super::PREFACE;
 
 /// Reads frame heads as they pass.
 #[derive(Debug)]
