@@ -23,10 +23,12 @@ pub mod fuzz;
 mod json;
 mod operator;
 mod parse;
+mod substitution;
 mod time;
 
 pub use json::JsonFormatter;
 pub use operator::{GRPC_NAMES, Operator, grpc_status, protocol, response_flags};
+pub use substitution::Substitution;
 pub use time::TimeFormat;
 
 /// What operators read: one request, or one connection if `request` is `None`.
@@ -74,6 +76,8 @@ pub struct Info<'a> {
     pub metadata: Option<&'a Dynamic>,
     /// Typed values of filters.
     pub state: Option<&'a FilterState>,
+    /// The body of the proxy's own answer, while it is made.
+    pub local_reply: &'a str,
 }
 
 impl<'a> Info<'a> {
@@ -101,6 +105,7 @@ impl<'a> Info<'a> {
             route_name: stream.route.as_ref().map(|route| route.route().name.as_str()),
             metadata: Some(&stream.metadata),
             state: Some(&stream.state),
+            local_reply: "",
         }
     }
 }

@@ -251,5 +251,6 @@ fn connection_info<'a>(connection: &'a Connection, upstream: &'a Upstream) -> In
         route_name: None,
         metadata: None,
         state: None,
+        local_reply: "",
     }
 }

@@ -31,8 +31,9 @@ pub fn format(data: &[u8]) {
         version: Version::HTTP_11,
         headers: headers.clone(),
         upgrade: None,
+        names: None,
     };
-    let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None };
+    let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None, names: None };
     let (connection, upstream) = (connection(), Upstream::default());
     let info = Info {
         connection: &connection,
@@ -56,6 +57,7 @@ pub fn format(data: &[u8]) {
         route_name: Some("route"),
         metadata: None,
         state: None,
+        local_reply: "",
     };
     let mut line = Vec::new();
     formatter.format(&info, &mut line);
