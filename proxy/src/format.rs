@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
 use crate::route::SelectedRoute;
-use crate::stream::{FilterState, Stream, Upstream};
+use crate::stream::{FilterState, Stream, Traffic, Upstream};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -52,8 +52,10 @@ pub struct Info<'a> {
     pub duration: Option<Duration>,
     /// Time to the last byte of the request.
     pub request_duration: Option<Duration>,
-    /// Time to the first byte of the upstream's response.
-    pub response_duration: Option<Duration>,
+    /// When the first byte of the response was sent.
+    pub first_sent: Option<Instant>,
+    /// Bytes on the client's connection.
+    pub wire: Traffic,
     /// What happened upstream.
     pub upstream: &'a Upstream,
     /// Causes, for the response flags.
@@ -93,7 +95,8 @@ impl<'a> Info<'a> {
             start_time: stream.start_time,
             duration: stream.duration,
             request_duration: stream.request_duration,
-            response_duration: stream.response_duration,
+            first_sent: stream.first_sent,
+            wire: stream.wire,
             upstream: &stream.upstream,
             causes: &stream.causes,
             details: &stream.details,
@@ -125,6 +128,8 @@ pub enum Rendered<'a> {
     Ip(IpAddr),
     /// A structured value.
     Json(&'a Value),
+    /// An object.
+    Object(&'a serde_json::Map<String, Value>),
 }
 
 #[derive(Debug, Clone)]
@@ -208,7 +213,13 @@ fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: 
         }
         Rendered::Json(Value::String(text)) => push(text, escape, limit, out),
         Rendered::Json(value) => push(&value.to_string(), escape, limit, out),
+        Rendered::Object(map) => push(&object(map), escape, limit, out),
     }
+}
+
+/// An object as JSON; a map of strings cannot fail to be written.
+fn object(map: &serde_json::Map<String, Value>) -> String {
+    serde_json::to_string(map).unwrap_or_default()
 }
 
 /// Appends at most `limit` bytes of a text, escaped.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Host};
-use crate::connection::{Connection, TlsInfo};
+use crate::connection::{Connection, Dial, TlsInfo};
 use crate::http::HttpConnectionManager;
 use crate::message::{RequestHead, ResponseHead};
 use crate::route::SelectedRoute;
@@ -60,8 +60,10 @@ pub struct Stream {
     pub duration: Option<Duration>,
     /// Time to the last byte of the request.
     pub request_duration: Option<Duration>,
-    /// Time to the first byte of the upstream's response.
-    pub response_duration: Option<Duration>,
+    /// When the first byte of the response was sent.
+    pub first_sent: Option<Instant>,
+    /// Bytes on the client's connection, where it is HTTP/1.
+    pub wire: Traffic,
     /// Typed values that filters leave for each other.
     pub state: FilterState,
     /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).
@@ -93,8 +95,42 @@ pub struct Upstream {
     pub attempts: u32,
     /// From the last byte of the request head to the first of the response.
     pub service_time: Option<Duration>,
+    /// The hosts of all tries, in their order.
+    pub attempted: smallvec::SmallVec<[Arc<Host>; 1]>,
+    /// When things happened in the last try.
+    pub times: UpstreamTimes,
     /// ALPN that `istio.alpn` asks for.
     pub alpn_override: Option<Arc<[Vec<u8>]>>,
+}
+
+/// Bytes of one exchange as they were on a connection, framing and all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the peer.
+    pub received: u64,
+    /// Those of them that were the head.
+    pub head_received: u64,
+    /// To the peer.
+    pub sent: u64,
+    /// Those of them that were the head.
+    pub head_sent: u64,
+}
+
+/// When things happened upstream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpstreamTimes {
+    /// How the connection came to be, perhaps long ago.
+    pub dial: Option<Dial>,
+    /// How long the request waited for a connection.
+    pub waited: Option<Duration>,
+    /// The first byte of the request went out.
+    pub first_sent: Option<Instant>,
+    /// The last byte of the request went out.
+    pub last_sent: Option<Instant>,
+    /// The first byte of the response came in.
+    pub first_received: Option<Instant>,
+    /// The last byte of the response came in.
+    pub last_received: Option<Instant>,
 }
 
 impl Stream {

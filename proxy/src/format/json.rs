@@ -117,6 +117,7 @@ fn write_text(formatter: &Formatter, info: &Info<'_>, omit_empty: bool, out: &mu
             Rendered::Missing if omit_empty => return false,
             Rendered::Missing => out.extend_from_slice(b"null"),
             Rendered::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            Rendered::Object(map) => out.extend_from_slice(super::object(map).as_bytes()),
             Rendered::Json(value) if !value.is_string() => out.extend_from_slice(value.to_string().as_bytes()),
             value => {
                 out.push(b'"');

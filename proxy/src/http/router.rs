@@ -18,7 +18,7 @@ use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, Host, LbContext, UpstreamProtocol};
 use crate::route::rewrite::{rewrite_host, rewrite_path};
 use crate::route::{Action, Forward, HostRewrite, SelectedRoute, hash};
-use crate::stream::Stream;
+use crate::stream::{Stream, UpstreamTimes};
 use crate::text::Text;
 use crate::timer::Timer;
 use crate::upstream::{Active, UpstreamError};
@@ -222,6 +222,9 @@ impl Tries<'_> {
         let host = self.cluster.pick(&context).map_err(|cause| LocalReply::new(cause).body("no healthy upstream"))?;
         self.levels.picked(&host, self.previous.len());
         stream.upstream.host = Some(host.clone());
+        stream.upstream.attempted.push(host.clone());
+        stream.upstream.times = UpstreamTimes::default();
+        stream.upstream.local = None;
         Ok(host)
     }
 
@@ -253,7 +256,12 @@ impl Tries<'_> {
                 let (head, body) = tunnel.into_answer(body);
                 return Ok((head, body, active));
             }
+            let asked = crate::timer::now();
             let connection = pools.stream(cluster, host, &wanted).await?;
+            let now = crate::timer::now();
+            let waited = now.saturating_duration_since(asked);
+            upstream.times.dial = connection.dial;
+            (upstream.times.waited, upstream.times.first_sent) = (Some(waited), Some(now));
             upstream.local = connection.local;
             upstream.version = Some(connection.version);
             upstream.tls.clone_from(&connection.tls);
@@ -264,7 +272,12 @@ impl Tries<'_> {
         let limits = Limits { plan: self.plan, progress: &self.body.progress, begun };
         let result = within(exchange, &limits, &mut self.timer).await;
         match result {
-            Ok((head, body, active)) => Try::Answer(head, body, active),
+            Ok((head, body, active)) => {
+                let times = &mut stream.upstream.times;
+                times.last_sent = self.body.progress.finished.get().max(times.first_sent);
+                times.first_received = Some(crate::timer::now());
+                Try::Answer(head, body, active)
+            }
             Err(error) => {
                 if matches!(error.cause, Cause::MaxPendingRequests | Cause::MaxConnections) {
                     // It got no connection, so that no host has seen it.

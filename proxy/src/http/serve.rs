@@ -17,7 +17,7 @@ use crate::codec::h2::PREFACE;
 use crate::connection::Connection;
 use crate::io::Io;
 use crate::overload::Action;
-use crate::stream::{FilterState, Stream, Upstream};
+use crate::stream::{FilterState, Stream, Traffic, Upstream};
 use crate::timer::Timer;
 use crate::worker::Worker;
 
@@ -226,7 +226,8 @@ impl Session {
             bytes_sent: 0,
             duration: None,
             request_duration: None,
-            response_duration: None,
+            first_sent: None,
+            wire: Traffic::default(),
             state: FilterState::default(),
             metadata: std::collections::BTreeMap::new(),
             closes: false,

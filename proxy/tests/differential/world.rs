@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Ports};
 use crate::groups::{Case, Group};
+use crate::http2;
 use crate::observe::{self, Fact};
 use crate::upstream::{self, Record};
 use crate::wire::{self, Side};
@@ -84,6 +85,7 @@ pub fn places(groups: &[Group]) -> [Place; 2] {
         for name in config::SERVERS {
             ports.add(name, upstream::serve(name, &record));
         }
+        ports.add("echo-2", http2::serve("echo-2", &record));
         for name in groups.iter().map(|group| group.name).chain(["admin", "refused"]) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             ports.add(name, listener.local_addr().unwrap().port());
@@ -153,7 +155,13 @@ fn send_group(group: &Group, port: u16, record: &Record) -> Vec<Answered> {
     let mut answered = Vec::new();
     for case in &group.cases {
         let name = format!("{}/{}", group.name, case.name);
-        let (mut list, client) = send(case, port);
+        let (mut list, client) = match group.is_http2 {
+            true => {
+                let (answer, client) = http2::send(&with_port(&case.bytes, port), port);
+                (observe::answer(answer.as_ref()), client)
+            }
+            false => send(case, port),
+        };
         if case.is_mirrored {
             std::thread::sleep(Duration::from_millis(300));
         }
@@ -202,13 +210,20 @@ fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
 
 /// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
 fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
-    let wanted: usize = groups.iter().map(|group| group.cases.len()).sum();
+    let lines = |group: &Group| group.cases.len() * if group.json.is_empty() { 1 } else { 2 };
+    let wanted: usize = groups.iter().map(lines).sum();
     let until = Instant::now() + Duration::from_millis(1500);
     let read = || -> Vec<(&'static str, String)> {
         let file = |group: &Group| std::fs::read_to_string(folder.join(group.name)).unwrap_or_default();
         groups.iter().map(|group| (group.name, file(group))).collect()
     };
-    while read().iter().map(|(_, text)| text.lines().count()).sum::<usize>() < wanted && Instant::now() < until {
+    let objects = || -> Vec<(&'static str, String)> {
+        let file =
+            |group: &Group| std::fs::read_to_string(folder.join(format!("{}.json", group.name))).unwrap_or_default();
+        groups.iter().map(|group| (group.name, file(group))).collect()
+    };
+    let all = || read().into_iter().chain(objects()).map(|(_, text)| text.lines().count()).sum::<usize>();
+    while all() < wanted && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
     for (group, text) in read() {
@@ -217,6 +232,14 @@ fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
             let case = client.and_then(|client| clients.get(&(group, client)));
             let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
             facts.entry(case.clone()).or_default().extend(list);
+        }
+    }
+    for (group, text) in objects() {
+        for line in text.lines() {
+            let (fact, client) = observe::object(line);
+            let case = client.and_then(|client| clients.get(&(group, client)));
+            let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
+            facts.entry(case.clone()).or_default().push(fact);
         }
     }
 }
