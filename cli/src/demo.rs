@@ -54,7 +54,7 @@ pub async fn run(args: &Demo) -> anyhow::Result<bool> {
     output::status("");
     if !args.json {
         output::line(&format!("The tutorial runs on this machine, ready in {:.2} s.\n", ready.as_secs_f64()));
-        output::print(&crate::commands::up::table(&state));
+        output::print(&state.table());
         output::line("");
     }
     let checks = checked(&mut mesh, &at, folder.path(), args).await?;

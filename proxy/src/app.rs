@@ -421,7 +421,8 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
         crate::tls::Secret::decode(secret).at(format!("static_resources.secrets[{index}]"))?;
     }
     for (index, cluster) in resources.clusters.iter().enumerate() {
-        crate::cluster::Cluster::decode(cluster, &context).at(format!("static_resources.clusters[{index}]"))?;
+        crate::cluster::Cluster::decode(cluster, &context.for_clusters())
+            .at(format!("static_resources.clusters[{index}]"))?;
     }
     for (index, listener) in resources.listeners.iter().enumerate() {
         crate::listener::Listener::decode(listener, &context).at(format!("static_resources.listeners[{index}]"))?;

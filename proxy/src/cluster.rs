@@ -26,6 +26,7 @@ pub mod outlier;
 mod stats;
 mod supported;
 
+pub use decode::FactoryContext;
 pub use dial::Wanted;
 pub use discovery::{Discovery, Settings as DnsSettings};
 pub use endpoints::{Assignment, LocalityHosts};

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use ferromesh_proto::envoy::config::core::v3 as core;
 
 use crate::access_log::Sinks;
-use crate::cluster::{ClusterManager, DnsSettings};
-use crate::http::filters::discovered::ExtensionStore;
+use crate::cluster::{ClusterManager, DnsSettings, FactoryContext};
+use crate::extension::ExtensionStore;
 use crate::overload::Overload;
 use crate::route::RouteStore;
 use crate::stats;
@@ -37,7 +37,7 @@ pub struct Context {
     /// Route tables by name (RDS).
     pub routes: Arc<RouteStore>,
     /// Filter configurations by name (ECDS).
-    pub extensions: Arc<ExtensionStore>,
+    pub extensions: Arc<ExtensionStore<Self>>,
     /// Secrets by name (SDS).
     pub secrets: Arc<SecretStore>,
     /// Who resolves names for clusters that do not say.
@@ -98,6 +98,11 @@ impl Context {
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),
         }
+    }
+
+    /// What clusters are made with.
+    pub fn for_clusters(&self) -> FactoryContext<'_> {
+        FactoryContext { stats: &self.stats, secrets: &self.secrets, dns: &self.dns }
     }
 
     /// Whether the proxy as a whole drains.

@@ -15,8 +15,7 @@ use crate::config::ConfigError;
 use crate::connection::Connection;
 use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
-use crate::route::SelectedRoute;
-use crate::stream::{FilterState, Stream, Upstream};
+use crate::stream::{FilterState, Upstream};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -66,43 +65,32 @@ pub struct Info<'a> {
     pub bytes_received: u64,
     /// Body bytes (or raw bytes) to the client.
     pub bytes_sent: u64,
-    /// The route.
-    pub route: Option<&'a SelectedRoute>,
-    /// Name of the route, for connections that have one without being HTTP.
-    pub route_name: Option<&'a str>,
+    /// The route; of a connection, what stands for one.
+    pub route: Option<RouteInfo<'a>>,
     /// Dynamic metadata.
     pub metadata: Option<&'a Dynamic>,
     /// Typed values of filters.
     pub state: Option<&'a FilterState>,
 }
 
-impl<'a> Info<'a> {
-    /// The info of a request.
-    pub fn of(stream: &'a Stream) -> Self {
-        Self {
-            connection: &stream.connection,
-            request: Some(&stream.request),
-            response: stream.response.as_ref(),
-            trailers: stream.trailers.as_ref(),
-            remote: stream.remote,
-            start: stream.start,
-            start_time: stream.start_time,
-            duration: stream.duration,
-            request_duration: stream.request_duration,
-            response_duration: stream.response_duration,
-            upstream: &stream.upstream,
-            causes: &stream.causes,
-            details: &stream.details,
-            termination_details: stream.termination_details.as_deref(),
-            status: stream.status,
-            bytes_received: stream.bytes_received,
-            bytes_sent: stream.bytes_sent,
-            route: stream.route.as_ref(),
-            route_name: stream.route.as_ref().map(|route| route.route().name.as_str()),
-            metadata: Some(&stream.metadata),
-            state: Some(&stream.state),
-        }
-    }
+/// What operators read of a route.
+#[derive(Clone, Copy)]
+pub struct RouteInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The name of its virtual host; empty if there is none.
+    pub virtual_host: &'a str,
+    /// Its metadata by filter name.
+    pub metadata: Option<&'a serde_json::Map<String, Value>>,
+}
+
+/// What header rules apply to: operators read it, and its request's headers may change in between.
+pub trait Subject {
+    /// What operators read, as it is now.
+    fn info(&self) -> Info<'_>;
+
+    /// The headers of its request.
+    fn request_headers(&mut self) -> &mut HeaderMap;
 }
 
 /// The value of one operator.

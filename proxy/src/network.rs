@@ -248,7 +248,6 @@ fn connection_info<'a>(connection: &'a Connection, upstream: &'a Upstream) -> In
         bytes_received: 0,
         bytes_sent: 0,
         route: None,
-        route_name: None,
         metadata: None,
         state: None,
     }

@@ -16,7 +16,6 @@ use crate::connection::{Connection, TlsInfo};
 use crate::matcher::metadata::Dynamic;
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 use crate::message::RequestHead;
-use crate::stream::Stream;
 
 /// Fields of the policy language that are implemented.
 pub const SUPPORTED: Table = &[
@@ -60,17 +59,6 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// The input of a request.
-    pub fn of(stream: &'a Stream) -> Self {
-        Self {
-            request: Some(&stream.request),
-            remote: stream.remote,
-            metadata: Some(&stream.metadata),
-            route_metadata: stream.route.as_ref().map(|route| &route.route().metadata),
-            ..Self::of_connection(&stream.connection)
-        }
-    }
-
     /// The input of a TCP connection.
     pub fn of_connection(connection: &'a Connection) -> Self {
         Self {

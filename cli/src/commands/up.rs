@@ -112,32 +112,6 @@ fn show(args: &Up, state: &MeshState) {
         output::line(&serde_json::to_string(state).unwrap_or_default());
     } else {
         output::status("");
-        output::print(&table(state));
+        output::print(&state.table());
     }
-}
-
-/// The table of addresses, and where to point a browser.
-pub fn table(state: &MeshState) -> String {
-    let mut rows = Vec::new();
-    let mut places = Vec::new();
-    for (key, pod) in &state.pods {
-        let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
-        if pod.role == "gateway" {
-            places
-                .extend(pod.ports.iter().map(|(port, at)| format!("Gateway:    http://{at}  ({key}, port {port})\n")));
-        }
-        let or_none = |address: Option<std::net::SocketAddr>| {
-            address.map_or_else(|| "-".to_owned(), |address| address.to_string())
-        };
-        rows.push(vec![key.clone(), pod.role.clone(), ports.join("\n"), or_none(pod.http_proxy), or_none(pod.admin)]);
-    }
-    let mut shown = crate::output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
-    shown.push('\n');
-    shown.extend(places);
-    for (name, address) in [("Controller:", state.controller), ("Dashboard: ", state.dashboard)] {
-        if let Some(address) = address {
-            shown.push_str(&format!("{name} http://{address}\n"));
-        }
-    }
-    shown
 }

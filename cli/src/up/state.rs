@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::output;
+
 /// Addresses of a running mesh.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MeshState {
@@ -48,6 +50,38 @@ fn user() -> String {
 }
 
 impl MeshState {
+    /// The table of addresses, and where to point a browser.
+    pub fn table(&self) -> String {
+        let mut rows = Vec::new();
+        let mut places = Vec::new();
+        for (key, pod) in &self.pods {
+            let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
+            if pod.role == "gateway" {
+                places.extend(
+                    pod.ports.iter().map(|(port, at)| format!("Gateway:    http://{at}  ({key}, port {port})\n")),
+                );
+            }
+            let or_none =
+                |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+            rows.push(vec![
+                key.clone(),
+                pod.role.clone(),
+                ports.join("\n"),
+                or_none(pod.http_proxy),
+                or_none(pod.admin),
+            ]);
+        }
+        let mut shown = output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
+        shown.push('\n');
+        shown.extend(places);
+        for (name, address) in [("Controller:", self.controller), ("Dashboard: ", self.dashboard)] {
+            if let Some(address) = address {
+                shown.push_str(&format!("{name} http://{address}\n"));
+            }
+        }
+        shown
+    }
+
     /// Writes the file, whole or not at all.
     ///
     /// # Errors

@@ -22,9 +22,9 @@ use super::health::HealthCheck;
 use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
 use crate::config::{At, ConfigError, duration, required};
-use crate::context::Context;
+use crate::stats::Store;
 use crate::text::Text;
-use crate::tls::transport_socket;
+use crate::tls::{SecretStore, transport_socket};
 
 mod policy;
 mod protocol;
@@ -32,17 +32,28 @@ mod protocol;
 /// Envoy's type URL of clusters.
 const TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
+/// What clusters are made with (Envoy's ClusterFactoryContext).
+#[derive(Clone, Copy)]
+pub struct FactoryContext<'a> {
+    /// Metrics.
+    pub stats: &'a Arc<Store>,
+    /// Secrets by name, which the clusters' TLS follows.
+    pub secrets: &'a SecretStore,
+    /// Who resolves names for clusters that do not say.
+    pub dns: &'a discovery::Settings,
+}
+
 impl Cluster {
     /// Decodes a cluster; its background work begins with [`Cluster::start`].
     ///
     /// # Errors
     /// Names the field that cannot be served.
-    pub fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Self>, ConfigError> {
+    pub fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<Self>, ConfigError> {
         decode(cluster, context).map_err(|error| error.of_type(TYPE))
     }
 }
 
-fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, ConfigError> {
+fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<Cluster>, ConfigError> {
     if cluster.name.is_empty() {
         return Err(ConfigError::new("name", "must be set"));
     }
@@ -52,7 +63,7 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
-    let (discovery, fixed) = discovery(cluster, plan, &context.dns)?;
+    let (discovery, fixed) = discovery(cluster, plan, context.dns)?;
     let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
@@ -85,7 +96,7 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
     Ok(Arc::new(made))
 }
 
-fn config(cluster: &proto::Cluster, context: &Context) -> Result<ClusterConfig, ConfigError> {
+fn config(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<ClusterConfig, ConfigError> {
     let text = |text: &str| Text::from(text);
     let http = protocol::decode(cluster)?;
     let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
@@ -124,9 +135,9 @@ fn config(cluster: &proto::Cluster, context: &Context) -> Result<ClusterConfig, 
 }
 
 /// The transports in the order of their matches; the cluster's own last, for hosts that none matches.
-fn transports(cluster: &proto::Cluster, context: &Context) -> Result<Vec<Transport>, ConfigError> {
+fn transports(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Vec<Transport>, ConfigError> {
     let matches = cluster.transport_socket_matches.iter().enumerate().map(|(place, entry)| {
-        let tls = transport_socket(entry.transport_socket.as_ref(), &context.secrets)
+        let tls = transport_socket(entry.transport_socket.as_ref(), context.secrets)
             .at(format_args!("transport_socket_matches[{place}].transport_socket"))?;
         let criteria = entry.r#match.as_ref().map(json::struct_to_json);
         let criteria = match criteria {
@@ -136,7 +147,7 @@ fn transports(cluster: &proto::Cluster, context: &Context) -> Result<Vec<Transpo
         Ok(Transport { name: entry.name.as_str().into(), criteria, tls })
     });
     let mut transports = matches.collect::<Result<Vec<_>, ConfigError>>()?;
-    let tls = transport_socket(cluster.transport_socket.as_ref(), &context.secrets).at("transport_socket")?;
+    let tls = transport_socket(cluster.transport_socket.as_ref(), context.secrets).at("transport_socket")?;
     transports.push(Transport { name: Text::default(), criteria: serde_json::Map::new(), tls });
     Ok(transports)
 }

@@ -8,13 +8,14 @@ use ferromesh_proto::{Any, json};
 use super::health::Unhealthy;
 use super::outlier::Outcome;
 use super::{Cluster, LbContext};
-use crate::config::{ConfigError, supported};
+use crate::config::ConfigError;
 use crate::context::{Context, Local};
+use crate::supported;
 
 fn decode(yaml: &str) -> Result<Arc<Cluster>, ConfigError> {
     let message: proto::Cluster = json::from_yaml(yaml).expect("valid yaml");
     supported::check(&Any::pack(&message))?;
-    Cluster::decode(&message, &Context::new(Local::default()))
+    Cluster::decode(&message, &Context::new(Local::default()).for_clusters())
 }
 
 /// A cluster from YAML.

@@ -190,7 +190,7 @@ impl Operator {
                 json(host.and_then(|host| host.metadata.get(&**filter)?.as_object()), path)
             }
             Self::RouteMetadata(filter, path) => {
-                json(info.route.and_then(|route| route.route().metadata.get(&**filter)?.as_object()), path)
+                json(info.route.and_then(|route| route.metadata?.get(&**filter)?.as_object()), path)
             }
             Self::Peer(upstream, field) => text(peer_of(info, *upstream).and_then(|peer| field.of(peer))),
             Self::Simple(value) => match value(info) {
@@ -346,8 +346,8 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "UPSTREAM_CLUSTER_RAW" => |info| some(&info.upstream.cluster.as_ref()?.config.name).map(Cow::Borrowed),
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => |info| info.upstream.transport_failure.as_deref().map(without_spaces),
         "REQUESTED_SERVER_NAME" => |info| info.connection.server_name.as_deref().map(Cow::Borrowed),
-        "ROUTE_NAME" => |info| info.route_name.and_then(some).map(Cow::Borrowed),
-        "VIRTUAL_HOST_NAME" => |info| some(&info.route?.virtual_host().name).map(Cow::Borrowed),
+        "ROUTE_NAME" => |info| some(info.route?.name).map(Cow::Borrowed),
+        "VIRTUAL_HOST_NAME" => |info| some(info.route?.virtual_host).map(Cow::Borrowed),
         "VIRTUAL_CLUSTER_NAME" => |_| None,
         "FILTER_CHAIN_NAME" => |info| some(&info.connection.filter_chain).map(Cow::Borrowed),
         "STREAM_ID" => |info| Some(Cow::Borrowed(info.request?.headers.get("x-request-id")?.to_str().ok()?)),

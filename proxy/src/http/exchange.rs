@@ -17,8 +17,8 @@ use http::HeaderMap;
 use super::{LocalReply, RequestHead, Response, ResponseHead, local_reply, respond};
 use crate::body::{Body, BodyError, Frame};
 use crate::cause::Cause;
+use crate::http::stream::Stream;
 use crate::overload::Action;
-use crate::stream::Stream;
 
 pub use crate::timer::Timer;
 

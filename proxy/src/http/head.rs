@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::manager::{HttpConnectionManager, ServerHeader};
 use super::{LocalReply, RequestHead, ResponseHead};
 use crate::cause::Cause;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 use crate::text::Text;
 
 mod forwarded;

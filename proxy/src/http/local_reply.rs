@@ -6,8 +6,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::body::Body;
+use crate::http::stream::Stream;
 use crate::message::{LocalReply, Response, ResponseHead, grpc_status};
-use crate::stream::Stream;
 
 /// Makes the response, and notes its cause on the stream.
 pub fn response(stream: &mut Stream, reply: LocalReply) -> Response {

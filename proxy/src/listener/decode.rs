@@ -78,7 +78,7 @@ impl Listener {
             matcher: Matcher::build(&proto.filter_chains)?,
             chains,
             default_chain,
-            access_logs: AccessLog::decode_list(&proto.access_log, context)?,
+            access_logs: AccessLog::decode_list(&proto.access_log, &context.access_logs)?,
             balancer: is_balanced(proto)?.then(Balancer::default),
             max_connections: MAX_CONNECTIONS,
             ignores_global_limit: proto.ignore_global_conn_limit,

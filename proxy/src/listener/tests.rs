@@ -70,7 +70,7 @@ impl Rig {
     }
 
     fn decode(&self, proto: &proto::Listener) -> Arc<Listener> {
-        crate::config::supported::check(&Any::pack(proto)).unwrap();
+        crate::supported::check(&Any::pack(proto)).unwrap();
         Listener::decode(proto, &self.context).unwrap()
     }
 

@@ -14,10 +14,10 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, duration, required, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::matcher::{HeaderMatcher, hit, per_million};
 use crate::message::{LocalReply, ResponseHead};
 use crate::stats::{Counter, Gauge};
-use crate::stream::Stream;
 
 mod throttled;
 

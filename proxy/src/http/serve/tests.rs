@@ -45,7 +45,7 @@ http_filters:
     );
     let message: hcm::HttpConnectionManager = ferromesh_proto::json::from_yaml(&yaml).expect("the test's YAML is good");
     let any = ferromesh_proto::Any::pack(&message);
-    crate::config::supported::check(&any).expect("the test's fields are supported");
+    crate::supported::check(&any).expect("the test's fields are supported");
     HttpConnectionManager::decode(message, context).expect("the test's configuration is good")
 }
 
