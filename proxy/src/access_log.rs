@@ -8,16 +8,15 @@ use ferromesh_proto::envoy::extensions::access_loggers::file::v3 as file;
 use ferromesh_proto::envoy::extensions::access_loggers::stream::v3 as stream_log;
 use ferromesh_proto::json;
 
-use crate::config::data_source;
 use crate::config::supported::Table;
 use crate::config::unpack;
 use crate::config::{At, ConfigError};
-use crate::format::{Escape, Formatter, Info, JsonFormatter};
+use crate::format::{Formatter, Info, JsonFormatter, Substitution};
 
 mod filter;
 mod sink;
 
-pub use filter::HealthCheckRequest;
+pub use filter::{Filter, HealthCheckRequest};
 pub use sink::{Sink, Sinks};
 
 /// Fields of this room's messages that are implemented.
@@ -59,16 +58,9 @@ const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGI
 /// One configured access log.
 #[derive(Debug)]
 pub struct AccessLog {
-    filter: Option<filter::Filter>,
-    format: Format,
+    filter: Option<Filter>,
+    format: Substitution,
     sink: Arc<Sink>,
-}
-
-#[derive(Debug)]
-enum Format {
-    /// With what stands for missing values.
-    Text(Formatter, &'static str),
-    Json(JsonFormatter),
 }
 
 impl AccessLog {
@@ -77,7 +69,7 @@ impl AccessLog {
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
     pub fn decode(message: &accesslog::AccessLog, sinks: &Sinks) -> Result<Self, ConfigError> {
-        let filter = message.filter.as_ref().map(filter::Filter::decode).transpose().at("filter")?;
+        let filter = message.filter.as_ref().map(Filter::decode).transpose().at("filter")?;
         let Some(accesslog::access_log::ConfigType::TypedConfig(any)) = &message.config_type else {
             return Err(ConfigError::new("typed_config", "must be set"));
         };
@@ -106,16 +98,13 @@ impl AccessLog {
             return;
         }
         let mut line = Vec::with_capacity(512);
-        match &self.format {
-            Format::Text(formatter, missing) => formatter.render(info, missing, Escape::Control, &mut line),
-            Format::Json(formatter) => formatter.format(info, &mut line),
-        }
+        self.format.log(info, &mut line);
         self.sink.write(line);
     }
 }
 
 /// Path and format of a logger.
-fn decode_config(any: &ferromesh_proto::Any) -> Result<(String, Format), ConfigError> {
+fn decode_config(any: &ferromesh_proto::Any) -> Result<(String, Substitution), ConfigError> {
     if any.is::<file::FileAccessLog>() {
         let message: file::FileAccessLog = unpack(any)?;
         if message.path.is_empty() {
@@ -141,35 +130,24 @@ fn decode_config(any: &ferromesh_proto::Any) -> Result<(String, Format), ConfigE
 }
 
 #[allow(deprecated)]
-fn decode_file_format(format: Option<file::file_access_log::AccessLogFormat>) -> Result<Format, ConfigError> {
+fn decode_file_format(format: Option<file::file_access_log::AccessLogFormat>) -> Result<Substitution, ConfigError> {
     use file::file_access_log::AccessLogFormat as Kind;
     match format {
         None => decode_format(None),
-        Some(Kind::Format(text)) => Formatter::parse(&text).map(|text| Format::Text(text, "-")).at("format"),
-        Some(Kind::JsonFormat(object)) => JsonFormatter::decode(object, false).map(Format::Json).at("json_format"),
+        Some(Kind::Format(text)) => Formatter::parse(&text).map(|text| Substitution::Text(text, "-")).at("format"),
+        Some(Kind::JsonFormat(object)) => {
+            JsonFormatter::decode(object, false).map(Substitution::Json).at("json_format")
+        }
         Some(Kind::TypedJsonFormat(object)) => {
-            JsonFormatter::decode(object, false).map(Format::Json).at("typed_json_format")
+            JsonFormatter::decode(object, false).map(Substitution::Json).at("typed_json_format")
         }
         Some(Kind::LogFormat(format)) => decode_format(Some(format)).at("log_format"),
     }
 }
 
-fn decode_format(format: Option<core::SubstitutionFormatString>) -> Result<Format, ConfigError> {
-    use core::substitution_format_string::Format as Kind;
-    let Some(message) = format else { return Formatter::parse(DEFAULT_FORMAT).map(|text| Format::Text(text, "-")) };
-    let missing = if message.omit_empty_values { "" } else { "-" };
-    match message.format {
-        None => Err(ConfigError::new("format", "must be set")),
-        #[allow(deprecated)]
-        Some(Kind::TextFormat(text)) => {
-            Formatter::parse(&text).map(|text| Format::Text(text, missing)).at("text_format")
-        }
-        Some(Kind::TextFormatSource(source)) => {
-            let text = data_source(source).at("text_format_source")?;
-            Formatter::parse(&text).map(|text| Format::Text(text, missing)).at("text_format_source")
-        }
-        Some(Kind::JsonFormat(object)) => {
-            JsonFormatter::decode(object, message.omit_empty_values).map(Format::Json).at("json_format")
-        }
+fn decode_format(format: Option<core::SubstitutionFormatString>) -> Result<Substitution, ConfigError> {
+    match format {
+        Some(format) => Substitution::decode(format),
+        None => Formatter::parse(DEFAULT_FORMAT).map(|text| Substitution::Text(text, "-")),
     }
 }

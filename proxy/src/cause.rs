@@ -122,6 +122,8 @@ causes! {
     InvalidPath => 400, "", "path_normalization_failed", "The path is malformed.";
     /// Header name or value with forbidden characters.
     InvalidHeader => 400, "DPE", "http1.invalid_characters", "A header has characters that are not allowed.";
+    /// No address of the client where there must be one.
+    OriginalIpUnknown => 403, "", "rejecting because detection failed", "The request does not carry the client's address in the header that must have it (original_ip_detection_extensions).";
     /// HTTP/1.0 where it is not accepted.
     LowVersion => 426, "DPE", "low_version", "HTTP/1.0 is not accepted here (accept_http_10).";
     /// Headers beyond the limits.

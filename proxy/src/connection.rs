@@ -60,8 +60,8 @@ pub struct TlsInfo {
     pub peer_issuer: Text,
     /// Hex SHA-256 of the peer's certificate.
     pub peer_sha256: Text,
-    /// PEM of the peer's certificate, URL-encoded (for XFCC `Cert`).
-    pub peer_pem: Text,
+    /// The certificates that the peer has shown, its own first.
+    pub peer_chain: Vec<rustls_pki_types::CertificateDer<'static>>,
     /// Serial of the peer's certificate, hex.
     pub peer_serial: Text,
     /// Whether the peer's certificate was asked for and verified.

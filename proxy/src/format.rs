@@ -22,10 +22,12 @@ pub mod fuzz;
 mod json;
 mod operator;
 mod parse;
+mod substitution;
 mod time;
 
 pub use json::JsonFormatter;
 pub use operator::{GRPC_NAMES, Operator, grpc_status, protocol, response_flags};
+pub use substitution::Substitution;
 pub use time::TimeFormat;
 
 /// What operators read: one request, or one connection if `request` is `None`.
@@ -71,6 +73,8 @@ pub struct Info<'a> {
     pub metadata: Option<&'a Dynamic>,
     /// Typed values of filters.
     pub state: Option<&'a FilterState>,
+    /// The body of the proxy's own answer, while it is made.
+    pub local_reply: &'a str,
 }
 
 /// What operators read of a route.

@@ -38,7 +38,8 @@ pub const SUPPORTED: Table = &[
          preserve_external_request_id always_set_request_id_in_response forward_client_cert_details \
          set_current_client_cert_details proxy_100_continue upgrade_configs normalize_path merge_slashes \
          path_with_escaped_slashes_action request_id_extension strip_matching_host_port strip_any_host_port \
-         strip_trailing_host_dot append_x_forwarded_port stream_error_on_invalid_http_message",
+         strip_trailing_host_dot append_x_forwarded_port stream_error_on_invalid_http_message local_reply_config \
+         original_ip_detection_extensions",
     ),
     ("envoy.extensions.filters.network.http_connection_manager.v3.Rds", "*"),
     ("envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension", "*"),
@@ -49,7 +50,7 @@ pub const SUPPORTED: Table = &[
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
-        "subject cert dns uri",
+        "*",
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
@@ -63,7 +64,7 @@ pub const SUPPORTED: Table = &[
     (
         "envoy.config.core.v3.Http1ProtocolOptions",
         "allow_absolute_url accept_http_10 default_host_for_http_10 enable_trailers allow_custom_methods \
-         override_stream_error_on_invalid_http_message",
+         override_stream_error_on_invalid_http_message header_key_format",
     ),
     (
         "envoy.config.core.v3.Http2ProtocolOptions",

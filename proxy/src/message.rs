@@ -1,7 +1,9 @@
 //! Heads of requests and responses, the same for HTTP/1 and HTTP/2, and the answers that the proxy makes itself.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use crate::body::Body;
@@ -25,6 +27,8 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// The protocol that the request asks to switch to (`websocket`; `CONNECT` for CONNECT), hop-by-hop headers aside.
     pub upgrade: Option<Text>,
+    /// Names of headers as the client wrote them, if they are kept.
+    pub names: Option<Arc<PreservedNames>>,
 }
 
 impl RequestHead {
@@ -57,6 +61,19 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
     /// The response switches protocols: its body and the request's are raw bytes until the end.
     pub upgrade: Option<Text>,
+    /// Names of headers as the upstream wrote them, if they are kept.
+    pub names: Option<Arc<PreservedNames>>,
+}
+
+/// Names of headers as a message of HTTP/1 had them, and its reason phrase, for whoever writes it on.
+#[derive(Debug)]
+pub struct PreservedNames {
+    /// Those that would be written otherwise.
+    pub names: Vec<Bytes>,
+    /// The reason phrase.
+    pub reason: Option<Bytes>,
+    /// Names that the message did not have are written as words.
+    pub proper: bool,
 }
 
 /// A response on its way to the client.

@@ -250,5 +250,6 @@ fn connection_info<'a>(connection: &'a Connection, upstream: &'a Upstream) -> In
         route: None,
         metadata: None,
         state: None,
+        local_reply: "",
     }
 }

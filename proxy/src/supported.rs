@@ -6,7 +6,7 @@ use ferromesh_proto::Any;
 
 use crate::config::ConfigError;
 use crate::config::supported::{self, Supported, Table};
-use crate::{access_log, cluster, http, listener, network, overload, policy, route, tls};
+use crate::{access_log, cluster, codec, http, listener, network, overload, policy, route, tls};
 
 /// One table a room; a room that decodes messages lists them in its own file.
 const TABLES: &[Table] = &[
@@ -15,6 +15,9 @@ const TABLES: &[Table] = &[
     listener::SUPPORTED,
     network::SUPPORTED,
     http::SUPPORTED,
+    http::local_reply::SUPPORTED,
+    codec::h1::names::SUPPORTED,
+    http::manager::detection::SUPPORTED,
     http::filters::SUPPORTED,
     http::filters::alpn::SUPPORTED,
     http::filters::cors::SUPPORTED,

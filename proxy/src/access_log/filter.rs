@@ -10,7 +10,10 @@ use crate::message;
 
 /// A compiled filter.
 #[derive(Debug)]
-pub(super) enum Filter {
+pub struct Filter(Kind);
+
+#[derive(Debug)]
+enum Kind {
     Status(Comparison),
     Duration(Comparison),
     NotHealthCheck,
@@ -27,7 +30,7 @@ pub(super) enum Filter {
 }
 
 #[derive(Debug)]
-pub(super) struct Comparison {
+struct Comparison {
     op: accesslog::comparison_filter::Op,
     value: u64,
 }
@@ -37,8 +40,12 @@ pub(super) struct Comparison {
 pub struct HealthCheckRequest;
 
 impl Filter {
-    pub(super) fn decode(message: &accesslog::AccessLogFilter) -> Result<Self, ConfigError> {
-        use accesslog::access_log_filter::FilterSpecifier as Kind;
+    /// Compiles a filter.
+    ///
+    /// # Errors
+    /// Names the field that is missing, wrong or not implemented.
+    pub fn decode(message: &accesslog::AccessLogFilter) -> Result<Self, ConfigError> {
+        use accesslog::access_log_filter::FilterSpecifier as Message;
         let list = |filters: &[accesslog::AccessLogFilter], field: &str| -> Result<Vec<Self>, ConfigError> {
             if filters.len() < 2 {
                 return Err(ConfigError::new(field, "must have at least two filters"));
@@ -49,61 +56,62 @@ impl Filter {
                 .map(|(index, filter)| Self::decode(filter).at(format!("{field}.filters[{index}]")))
                 .collect()
         };
-        Ok(match required(message.filter_specifier.as_ref(), "filter_specifier")? {
-            Kind::StatusCodeFilter(filter) => {
-                Self::Status(Comparison::decode(filter.comparison.as_ref()).at("status_code_filter.comparison")?)
+        Ok(Self(match required(message.filter_specifier.as_ref(), "filter_specifier")? {
+            Message::StatusCodeFilter(filter) => {
+                Kind::Status(Comparison::decode(filter.comparison.as_ref()).at("status_code_filter.comparison")?)
             }
-            Kind::DurationFilter(filter) => {
-                Self::Duration(Comparison::decode(filter.comparison.as_ref()).at("duration_filter.comparison")?)
+            Message::DurationFilter(filter) => {
+                Kind::Duration(Comparison::decode(filter.comparison.as_ref()).at("duration_filter.comparison")?)
             }
-            Kind::NotHealthCheckFilter(_) => Self::NotHealthCheck,
-            Kind::TraceableFilter(_) => Self::Traceable,
-            Kind::RuntimeFilter(filter) => Self::Fraction(filter.percent_sampled.as_ref().map_or(0, per_million)),
-            Kind::AndFilter(filter) => Self::And(list(&filter.filters, "and_filter")?),
-            Kind::OrFilter(filter) => Self::Or(list(&filter.filters, "or_filter")?),
-            Kind::HeaderFilter(filter) => {
+            Message::NotHealthCheckFilter(_) => Kind::NotHealthCheck,
+            Message::TraceableFilter(_) => Kind::Traceable,
+            Message::RuntimeFilter(filter) => Kind::Fraction(filter.percent_sampled.as_ref().map_or(0, per_million)),
+            Message::AndFilter(filter) => Kind::And(list(&filter.filters, "and_filter")?),
+            Message::OrFilter(filter) => Kind::Or(list(&filter.filters, "or_filter")?),
+            Message::HeaderFilter(filter) => {
                 let header = required(filter.header.as_ref(), "header_filter.header")?;
-                Self::Header(HeaderMatcher::decode(header).at("header_filter.header")?)
+                Kind::Header(HeaderMatcher::decode(header).at("header_filter.header")?)
             }
-            Kind::ResponseFlagFilter(filter) => Self::Flags(filter.flags.clone()),
-            Kind::GrpcStatusFilter(filter) => Self::Grpc(
+            Message::ResponseFlagFilter(filter) => Kind::Flags(filter.flags.clone()),
+            Message::GrpcStatusFilter(filter) => Kind::Grpc(
                 filter.statuses.iter().filter_map(|status| u32::try_from(*status).ok()).collect(),
                 filter.exclude,
             ),
-            Kind::MetadataFilter(filter) => {
+            Message::MetadataFilter(filter) => {
                 let matcher = required(filter.matcher.as_ref(), "metadata_filter.matcher")?;
                 let matcher = MetadataMatcher::decode(matcher).at("metadata_filter.matcher")?;
-                Self::Metadata(matcher, filter.match_if_key_not_found.unwrap_or(true))
+                Kind::Metadata(matcher, filter.match_if_key_not_found.unwrap_or(true))
             }
-            Kind::LogTypeFilter(_) => return Err(ConfigError::new("log_type_filter", "is not implemented")),
-            Kind::ExtensionFilter(filter) => {
+            Message::LogTypeFilter(_) => return Err(ConfigError::new("log_type_filter", "is not implemented")),
+            Message::ExtensionFilter(filter) => {
                 let reason = format!("filter {:?} is not implemented", filter.name);
                 return Err(ConfigError::new("extension_filter", reason));
             }
-        })
+        }))
     }
 
-    pub(super) fn wants(&self, info: &Info<'_>, random: u64) -> bool {
-        match self {
-            Self::Status(comparison) => comparison.holds(info.status.unwrap_or(0).into()),
-            Self::Duration(comparison) => {
+    /// Whether it wants a request; `random` decides about fractions.
+    pub fn wants(&self, info: &Info<'_>, random: u64) -> bool {
+        match &self.0 {
+            Kind::Status(comparison) => comparison.holds(info.status.unwrap_or(0).into()),
+            Kind::Duration(comparison) => {
                 let duration = info.duration.unwrap_or_else(|| info.start.elapsed());
                 comparison.holds(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
             }
-            Self::NotHealthCheck => info.state.is_none_or(|state| state.get::<HealthCheckRequest>().is_none()),
-            Self::Traceable => true,
-            Self::Fraction(share) => hit(*share, random),
-            Self::And(all) => all.iter().all(|filter| filter.wants(info, random)),
-            Self::Or(any) => any.iter().any(|filter| filter.wants(info, random)),
-            Self::Header(matcher) => info.request.is_some_and(|head| matcher.matches_request(head)),
-            Self::Flags(flags) => info.causes.iter().any(|cause| {
+            Kind::NotHealthCheck => info.state.is_none_or(|state| state.get::<HealthCheckRequest>().is_none()),
+            Kind::Traceable => true,
+            Kind::Fraction(share) => hit(*share, random),
+            Kind::And(all) => all.iter().all(|filter| filter.wants(info, random)),
+            Kind::Or(any) => any.iter().any(|filter| filter.wants(info, random)),
+            Kind::Header(matcher) => info.request.is_some_and(|head| matcher.matches_request(head)),
+            Kind::Flags(flags) => info.causes.iter().any(|cause| {
                 !cause.flag().is_empty() && (flags.is_empty() || flags.iter().any(|flag| flag == cause.flag()))
             }),
-            Self::Grpc(statuses, exclude) => {
+            Kind::Grpc(statuses, exclude) => {
                 let status = grpc_status(info).unwrap_or_else(|| implied_grpc_status(info.status));
                 statuses.contains(&status) != *exclude
             }
-            Self::Metadata(matcher, if_absent) => match info.metadata {
+            Kind::Metadata(matcher, if_absent) => match info.metadata {
                 Some(metadata) if matcher.is_in(metadata) => matcher.matches(metadata),
                 _ => *if_absent,
             },

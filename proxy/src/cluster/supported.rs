@@ -94,7 +94,7 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"),
     (
         "envoy.config.core.v3.Http1ProtocolOptions",
-        "allow_absolute_url enable_trailers override_stream_error_on_invalid_http_message",
+        "allow_absolute_url enable_trailers override_stream_error_on_invalid_http_message header_key_format",
     ),
     (
         "envoy.config.core.v3.Http2ProtocolOptions",

@@ -8,6 +8,7 @@
 //! from its first byte to its last; nothing is handed to another task.
 
 pub mod framing;
+pub mod names;
 pub mod parse;
 pub mod wire;
 pub mod write;
@@ -26,11 +27,22 @@ pub struct Settings {
     pub trailers: bool,
     /// Methods that are not registered are taken (`allow_custom_methods`).
     pub custom_methods: bool,
+    /// Targets with scheme and host are taken apart (`allow_absolute_url`); else they are paths that do not exist.
+    pub absolute_urls: bool,
+    /// How names are written (`header_key_format`).
+    pub names: names::NameFormat,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { head_bytes: 60 * 1024, headers: 100, trailers: false, custom_methods: false }
+        Self {
+            head_bytes: 60 * 1024,
+            headers: 100,
+            trailers: false,
+            custom_methods: false,
+            absolute_urls: true,
+            names: names::NameFormat::Lower,
+        }
     }
 }
 

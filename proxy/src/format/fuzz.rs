@@ -31,8 +31,9 @@ pub fn format(data: &[u8]) {
         version: Version::HTTP_11,
         headers: headers.clone(),
         upgrade: None,
+        names: None,
     };
-    let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None };
+    let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None, names: None };
     let (connection, upstream) = (connection(), Upstream::default());
     let info = Info {
         connection: &connection,
@@ -55,6 +56,7 @@ pub fn format(data: &[u8]) {
         route: Some(RouteInfo { name: "route", virtual_host: "", metadata: None }),
         metadata: None,
         state: None,
+        local_reply: "",
     };
     let mut line = Vec::new();
     formatter.format(&info, &mut line);

@@ -346,6 +346,7 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "UPSTREAM_CLUSTER_RAW" => |info| some(&info.upstream.cluster.as_ref()?.config.name).map(Cow::Borrowed),
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => |info| info.upstream.transport_failure.as_deref().map(without_spaces),
         "REQUESTED_SERVER_NAME" => |info| info.connection.server_name.as_deref().map(Cow::Borrowed),
+        "LOCAL_REPLY_BODY" => |info| Some(Cow::Borrowed(info.local_reply)),
         "ROUTE_NAME" => |info| some(info.route?.name).map(Cow::Borrowed),
         "VIRTUAL_HOST_NAME" => |info| some(info.route?.virtual_host).map(Cow::Borrowed),
         "VIRTUAL_CLUSTER_NAME" => |_| None,
@@ -368,7 +369,7 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "DOWNSTREAM_PEER_ISSUER" => |info| some(&info.connection.tls.as_ref()?.peer_issuer).map(Cow::Borrowed),
         "DOWNSTREAM_PEER_FINGERPRINT_256" => |info| some(&info.connection.tls.as_ref()?.peer_sha256).map(Cow::Borrowed),
         "DOWNSTREAM_PEER_SERIAL" => |info| some(&info.connection.tls.as_ref()?.peer_serial).map(Cow::Borrowed),
-        "DOWNSTREAM_PEER_CERT" => |info| some(&info.connection.tls.as_ref()?.peer_pem).map(Cow::Borrowed),
+        "DOWNSTREAM_PEER_CERT" => |info| owned(info.connection.tls.as_ref()?.peer_pem()),
         "UPSTREAM_TLS_VERSION" => |info| some(upstream_tls(info)?.version).map(Cow::Borrowed),
         "UPSTREAM_TLS_CIPHER" => |info| some(upstream_tls(info)?.cipher).map(Cow::Borrowed),
         "UPSTREAM_PEER_URI_SAN" => |info| list(&upstream_tls(info)?.peer_uri_sans),
@@ -434,6 +435,10 @@ pub fn protocol(version: http::Version) -> &'static str {
         http::Version::HTTP_3 => "HTTP/3",
         _ => "HTTP/1.1",
     }
+}
+
+fn owned(text: String) -> Option<Cow<'static, str>> {
+    (!text.is_empty()).then_some(Cow::Owned(text))
 }
 
 fn some(text: &str) -> Option<&str> {

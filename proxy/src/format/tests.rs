@@ -53,7 +53,7 @@ impl Exchange {
         request.headers.insert("x-evil", HeaderValue::from_bytes(b"a\tb\"c").expect("a value"));
         let headers: HeaderMap =
             [(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))].into_iter().collect();
-        let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None };
+        let response = ResponseHead { status: StatusCode::OK, headers, upgrade: None, names: None };
         let upstream = Upstream {
             cluster: Some(crate::cluster::tests::cluster("{name: 'outbound|80||x', alt_stat_name: x}")),
             attempts: 2,
@@ -88,6 +88,7 @@ impl Exchange {
             route: Some(RouteInfo { name: "default", virtual_host: "", metadata: None }),
             metadata: None,
             state: None,
+            local_reply: "",
         }
     }
 

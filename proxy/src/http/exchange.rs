@@ -118,25 +118,26 @@ pub trait Sink {
     fn abort(&mut self, cause: Cause);
 }
 
-/// Serves one request to its end. The stream comes back complete, logged and counted.
-pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &Rc<Meter>, timer: &mut Timer) {
+/// Serves one request to its end; the stream is complete then, logged and counted. It stays with the caller, so that
+/// the future does not hold it twice.
+pub async fn run<S: Sink>(stream: &mut Stream, body: Body, sink: &mut S, meter: &Rc<Meter>, timer: &mut Timer) {
     let manager = stream.manager.clone();
     meter.idle.set(manager.stream_idle_timeout);
     meter.duration.set(manager.max_stream_duration);
     manager.stats.begin();
     let passed = Cell::new(0);
     let response = if stream.worker.context.overload.meets(Action::StopAcceptingRequests) {
-        Ok(respond::reply(&mut stream, LocalReply::new(Cause::Overload).body("envoy overloaded"), 0))
+        Ok(respond::reply(stream, LocalReply::new(Cause::Overload).body("envoy overloaded"), 0))
     } else {
-        answer(&mut stream, body, sink, meter, timer, &passed).await
+        answer(stream, body, sink, meter, timer, &passed).await
     };
     match response {
         Ok(response) => {
-            if let Err(error) = send(&mut stream, response, sink, meter, timer).await {
+            if let Err(error) = send(stream, response, sink, meter, timer).await {
                 stream.note(error.cause);
                 stream.termination_details = Some(error.detail.into());
                 sink.abort(error.cause);
-            } else if let Some(cause) = end_of_tunnel(&stream, meter) {
+            } else if let Some(cause) = end_of_tunnel(stream, meter) {
                 stream.note(cause);
             }
         }
@@ -145,7 +146,7 @@ pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &
             sink.abort(cause);
         }
     }
-    finish(&mut stream, meter, passed.get());
+    finish(stream, meter, passed.get());
 }
 
 /// Who ended a tunnel over HTTP/1, where an end is that of the connection.
@@ -160,7 +161,7 @@ fn end_of_tunnel(stream: &Stream, meter: &Meter) -> Option<Cause> {
 
 /// Answers a request whose head could not be read, and logs it.
 pub async fn refuse<S: Sink>(
-    mut stream: Stream,
+    stream: &mut Stream,
     reply: LocalReply,
     sink: &mut S,
     meter: &Rc<Meter>,
@@ -168,12 +169,12 @@ pub async fn refuse<S: Sink>(
 ) {
     stream.manager.clone().stats.begin();
     meter.idle.set(Some(Duration::from_secs(5)));
-    let mut response = local_reply::response(&mut stream, reply);
-    super::head::response(&stream, &mut response.head);
-    if let Err(error) = send(&mut stream, response, sink, meter, timer).await {
+    let mut response = local_reply::response(stream, reply);
+    super::head::response(stream, &mut response.head);
+    if let Err(error) = send(stream, response, sink, meter, timer).await {
         sink.abort(error.cause);
     }
-    finish(&mut stream, meter, 0);
+    finish(stream, meter, 0);
 }
 
 /// Waits for the response: by route and filters, or by a timer. `Err` if the client is gone.
@@ -359,5 +360,6 @@ pub fn unread_head() -> RequestHead {
         version: http::Version::HTTP_11,
         headers: HeaderMap::new(),
         upgrade: None,
+        names: None,
     }
 }

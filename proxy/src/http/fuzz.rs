@@ -6,9 +6,17 @@ use http::{HeaderMap, Method};
 use super::head::path::{Outcome, Rules, normalize};
 use crate::body::Frame;
 use crate::codec::h1::framing::{Decoder, Framing, Step};
+use crate::codec::h1::names::NameFormat;
 use crate::codec::h1::{Settings, parse};
 
-const LIMITS: Settings = Settings { head_bytes: 4096, headers: 20, trailers: true, custom_methods: true };
+const LIMITS: Settings = Settings {
+    head_bytes: 4096,
+    headers: 20,
+    trailers: true,
+    custom_methods: true,
+    absolute_urls: true,
+    names: NameFormat::Lower,
+};
 /// Messages of one connection that are read.
 const MESSAGES: usize = 8;
 

@@ -18,6 +18,7 @@ use crate::codec::h1::{Refusal, Settings};
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::{IDLE_GRACE, Session};
 use crate::message::{LocalReply, RequestHead, ResponseHead};
+use crate::http::stream::Stream;
 use crate::timer::Timer;
 
 /// While a request is served, so much of what its client sends ahead is read.
@@ -202,13 +203,36 @@ async fn serve_one(
     head: Bytes,
     last: bool,
 ) -> End {
+    match begin(session, shared, head, last) {
+        Ok(Begun { mut stream, body, mut sink, meter }) => {
+            exchange::run(&mut stream, body, &mut sink, &meter, timer).await;
+            sink.finish()
+        }
+        Err(unread) => refuse(session, shared, timer, unread.head, unread.refusal).await,
+    }
+}
+
+/// A request that is to be served.
+struct Begun {
+    stream: Stream,
+    body: Body,
+    sink: H1Sink,
+    meter: Rc<Meter>,
+}
+
+/// A request that must be refused; `head` is what could be read of it.
+struct Unread {
+    head: Option<RequestHead>,
+    refusal: Refusal,
+}
+
+/// Reads a request's head and makes all that it needs, before anything waits: what the future does not hold costs nothing.
+fn begin(session: &Rc<Session>, shared: &Rc<RefCell<Shared>>, head: Bytes, last: bool) -> Result<Begun, Box<Unread>> {
     let settings = shared.borrow().settings;
-    let mut parsed = match parse::request(&head, settings).and_then(|parsed| accept_version(session, parsed)) {
-        Ok(parsed) => parsed,
-        Err(refusal) => return refuse(session, shared, timer, None, refusal).await,
-    };
-    if let Some(refusal) = parsed.bad_host.take() {
-        return refuse(session, shared, timer, Some(parsed.head), refusal).await;
+    let unread = |refusal| Box::new(Unread { head: None, refusal });
+    let parsed = parse::request(&head, settings).and_then(|parsed| accept_version(session, parsed)).map_err(unread)?;
+    if let Some(refusal) = parsed.bad_host {
+        return Err(Box::new(Unread { head: Some(parsed.head), refusal }));
     }
     let mut request = parsed.head;
     let tunnel = request.upgrade.is_some();
@@ -230,17 +254,18 @@ async fn serve_one(
         head: request.method == Method::HEAD,
         connect: request.method == Method::CONNECT,
         keep_alive: parsed.keep_alive && !last,
+        names: settings.names,
     };
     let body =
         if bodyless { Body::Empty } else { Body::new(RequestBody { shared: shared.clone(), meter: meter.clone() }) };
     let mut stream = session.stream(request);
     if stream.request.version == Version::HTTP_11 {
         let shared = shared.clone();
-        stream.inform = Some(Rc::new(move |head| write::informational(&mut shared.borrow_mut().wire, &head)));
+        let names = settings.names;
+        stream.inform = Some(Rc::new(move |head| write::informational(&mut shared.borrow_mut().wire, &head, names)));
     }
-    let mut sink = H1Sink::new(session.clone(), shared.clone(), meter.clone(), on);
-    exchange::run(stream, body, &mut sink, &meter, timer).await;
-    sink.finish()
+    let sink = H1Sink::new(session.clone(), shared.clone(), meter.clone(), on);
+    Ok(Begun { stream, body, sink, meter })
 }
 
 /// HTTP/1.0 only where it is wanted.
@@ -272,12 +297,13 @@ async fn refuse(
     let meter = Meter::new(true, Instant::now());
     let head = head.unwrap_or_else(exchange::unread_head);
     let version = head.version;
-    let on = ResponseOn { version, head: head.method == Method::HEAD, connect: false, keep_alive: false };
+    let names = session.http1().names;
+    let on = ResponseOn { version, head: head.method == Method::HEAD, connect: false, keep_alive: false, names };
     let mut sink = H1Sink::new(session.clone(), shared.clone(), meter.clone(), on);
     let mut stream = session.stream(head);
     stream.termination_details = Some(refusal.detail.into());
     let reply = LocalReply::new(refusal.cause).body(refusal.cause.explain());
-    exchange::refuse(stream, reply, &mut sink, &meter, timer).await;
+    exchange::refuse(&mut stream, reply, &mut sink, &meter, timer).await;
     sink.finish()
 }
 

@@ -67,9 +67,14 @@ pub fn request(stream: &mut Stream) -> Result<(), Box<LocalReply>> {
     joined::join(&mut stream.request.headers);
     let secure = stream.connection.tls.is_some();
     let client = forwarded::client(&manager, stream.connection.remote, &stream.request.headers);
+    let client = client.map_err(|status| {
+        let mut reply = LocalReply::new(Cause::OriginalIpUnknown);
+        reply.status = Some(status);
+        Box::new(reply)
+    })?;
     stream.remote = client.address;
     stream.internal = client.trusted && is_internal(&manager, client.address.ip());
-    forwarded::apply(&manager, &stream.connection, secure, &mut stream.request.headers);
+    forwarded::apply(&manager, &stream.connection, client, secure, &mut stream.request.headers);
     if stream.request.scheme.is_empty() {
         stream.request.scheme = scheme(&stream.request.headers, secure);
     }
@@ -141,7 +146,7 @@ fn normalize_host(manager: &HttpConnectionManager, local_port: u16, head: &mut R
     if manager.strip_port != 0 {
         let host = crate::route::table::without_port(&head.authority);
         let port = head.authority.get(host.len() + 1..).and_then(|port| port.parse().ok());
-        if host.len() < head.authority.len() && (manager.strip_port == 2 || port == Some(local_port)) {
+        if port.is_some_and(|port: u16| manager.strip_port == 2 || port == local_port) {
             head.authority = Text::from(host);
         }
     }

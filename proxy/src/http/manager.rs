@@ -8,6 +8,7 @@ use crate::route::RouteHandle;
 use crate::text::Text;
 
 mod decode;
+pub mod detection;
 mod stats;
 
 pub use stats::Stats;
@@ -69,6 +70,8 @@ pub struct HttpConnectionManager {
     pub use_remote_address: bool,
     /// Proxies in front that are trusted.
     pub xff_num_trusted_hops: u32,
+    /// Ways to find the client's address, tried in their order; in place of X-Forwarded-For.
+    pub ip_detection: Vec<detection::Detection>,
     /// Do not append to X-Forwarded-For.
     pub skip_xff_append: bool,
     /// Make x-request-id if there is none.
@@ -135,6 +138,8 @@ pub struct HttpConnectionManager {
     pub delayed_close: Duration,
     /// Leave `Expect: 100-continue` to the upstream.
     pub proxy_100_continue: bool,
+    /// What becomes of the proxy's own answers.
+    pub local_reply: Option<super::local_reply::Rewrite>,
     /// Counters.
     pub stats: Stats,
 }

@@ -52,7 +52,8 @@ pub fn reply(stream: &mut Stream, answer: LocalReply, passed: usize) -> Response
 }
 
 fn back(stream: &mut Stream, response: &mut Response, passed: usize) {
-    if let Some(route) = stream.route.clone() {
+    // In an answer of our own they are already there.
+    if let Some(route) = stream.route.clone().filter(|_| !stream.is_answered_here) {
         route.apply_response_headers(stream, &mut response.head);
     }
     let filters = stream.manager.filters.clone();

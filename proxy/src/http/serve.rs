@@ -220,6 +220,7 @@ impl Session {
             details: std::borrow::Cow::Borrowed("via_upstream"),
             termination_details: None,
             status: None,
+            is_answered_here: false,
             response: None,
             trailers: None,
             bytes_received: 0,

@@ -49,6 +49,8 @@ pub struct Stream {
     pub termination_details: Option<Cow<'static, str>>,
     /// Status sent to the client.
     pub status: Option<u16>,
+    /// The answer is one of the proxy's own.
+    pub is_answered_here: bool,
     /// Head sent to the client, kept for the log.
     pub response: Option<ResponseHead>,
     /// Trailers sent to the client, kept for the log.
@@ -105,6 +107,7 @@ impl Stream {
             route: self.route.as_ref().map(SelectedRoute::info),
             metadata: Some(&self.metadata),
             state: Some(&self.state),
+            local_reply: "",
         }
     }
 

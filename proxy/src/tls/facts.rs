@@ -23,8 +23,11 @@ pub(super) fn read(state: &CommonState, ours: Option<&Certificate>, verified: bo
         local_uri_sans: ours.map(|ours| texts(&ours.facts().uris)).unwrap_or_default(),
         ..TlsInfo::default()
     };
-    if let Some(leaf) = state.peer_certificates().and_then(<[_]>::first) {
-        add_peer(&mut info, leaf, verified);
+    if let Some(chain) = state.peer_certificates() {
+        info.peer_chain = chain.to_vec();
+        if let Some(leaf) = chain.first() {
+            add_peer(&mut info, leaf, verified);
+        }
     }
     info
 }
@@ -32,7 +35,6 @@ pub(super) fn read(state: &CommonState, ours: Option<&Certificate>, verified: bo
 fn add_peer(info: &mut TlsInfo, leaf: &CertificateDer<'_>, verified: bool) {
     info.mtls = verified;
     info.peer_sha256 = Text::from(hex(&Sha256::digest(leaf)));
-    info.peer_pem = Text::from(url_encoded_pem(leaf));
     let Ok((_, parsed)) = X509Certificate::from_der(leaf) else { return };
     info.peer_subject = Text::from(rfc2253(parsed.subject()));
     info.peer_issuer = Text::from(rfc2253(parsed.issuer()));
@@ -43,6 +45,18 @@ fn add_peer(info: &mut TlsInfo, leaf: &CertificateDer<'_>, verified: bool) {
             San::Dns(name) => info.peer_dns_sans.push(Text::from(name)),
             San::Email(_) | San::Ip(_) => {}
         }
+    }
+}
+
+impl TlsInfo {
+    /// PEM of the peer's certificate, URL-encoded; empty if it has shown none.
+    pub fn peer_pem(&self) -> String {
+        self.peer_chain.first().map(|leaf| url_encoded_pem(leaf)).unwrap_or_default()
+    }
+
+    /// PEM of all certificates that the peer has shown, URL-encoded.
+    pub fn peer_chain_pem(&self) -> String {
+        self.peer_chain.iter().map(|one| url_encoded_pem(one)).collect()
     }
 }
 

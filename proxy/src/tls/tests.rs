@@ -72,11 +72,11 @@ async fn two_workloads_prove_their_identities_to_each_other() {
     assert_eq!(seen_by_server.peer_uri_sans, [API.into()]);
     assert_eq!(seen_by_server.local_uri_sans, [WEB.into()]);
     assert_eq!(seen_by_client.peer_uri_sans, [WEB.into()]);
-    assert_eq!(&*seen_by_server.alpn.unwrap(), "http/1.1");
+    assert_eq!(seen_by_server.alpn.as_deref(), Some("http/1.1"));
     assert!(seen_by_server.mtls && seen_by_client.mtls);
     assert_eq!(seen_by_server.version, "TLSv1.3");
     assert_eq!(seen_by_server.peer_sha256.len(), 64);
-    assert!(seen_by_server.peer_pem.starts_with("-----BEGIN%20CERTIFICATE-----%0A"));
+    assert!(seen_by_server.peer_pem().starts_with("-----BEGIN%20CERTIFICATE-----%0A"));
     assert_eq!(&*seen_by_server.peer_subject, "O=test");
 }
 

@@ -110,7 +110,7 @@ struct Exchange {
 impl Exchange {
     fn new(mut connection: Connection, head: &RequestHead, body: Body, done: Done) -> Self {
         connection.requests += 1;
-        let framing = write::request(&mut connection.wire, head, &body);
+        let framing = write::request(&mut connection.wire, head, &body, connection.settings.names);
         let upgrade = head.upgrade.is_some();
         let (request, held) = if upgrade { (None, Some(body)) } else { (Some(body), None) };
         Self {

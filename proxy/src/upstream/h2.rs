@@ -207,7 +207,7 @@ pub(super) async fn send(
     let head_of = std::future::poll_fn(|cx| poll_head(cx, &mut upload, &mut response, inform, &mut informed));
     let response = head_of.await.map_err(|error| error.of_stream(id, &slot.0.seen))?;
     let (parts, receive) = response.into_parts();
-    let mut answer = ResponseHead { status: parts.status, headers: parts.headers, upgrade: None };
+    let mut answer = ResponseHead { status: parts.status, headers: parts.headers, upgrade: None, names: None };
     if let Some(body) = held {
         if answer.status.is_success() {
             accept_upgrade(head, &mut answer);
@@ -286,7 +286,7 @@ fn poll_head(
         }
         if let Some(inform) = inform {
             let (parts, ()) = early.into_parts();
-            inform(ResponseHead { status: parts.status, headers: parts.headers, upgrade: None });
+            inform(ResponseHead { status: parts.status, headers: parts.headers, upgrade: None, names: None });
         }
     }
     std::pin::Pin::new(response).poll(cx).map_err(|error| {

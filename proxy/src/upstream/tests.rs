@@ -85,6 +85,7 @@ fn head() -> RequestHead {
         version: http::Version::HTTP_11,
         headers: http::HeaderMap::new(),
         upgrade: None,
+        names: None,
     }
 }
 

@@ -41,7 +41,7 @@ impl TcpUpstream {
     /// Grants the CONNECT request whose bytes are `request`.
     pub(crate) fn into_answer(self, request: Body) -> (ResponseHead, Body) {
         let upgrade = Some(Text::from_static("CONNECT"));
-        let head = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), upgrade };
+        let head = ResponseHead { status: StatusCode::OK, headers: HeaderMap::new(), upgrade, names: None };
         let tunnel =
             Tunnel { upstream: self, request: Some(request), pending: Bytes::new(), shut: false, dirty: false };
         (head, Body::new(tunnel))

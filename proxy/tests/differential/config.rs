@@ -73,6 +73,23 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
         explicit_http_config: {http_protocol_options: {enable_trailers: true}}}}, ";
     cluster(&mut text, "trailing", trailing, &[endpoint(ports.of("echo"), "echo")]);
+    let names = |format: &str| {
+        format!(
+            "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{\
+             '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
+             explicit_http_config: {{http_protocol_options: {{enable_trailers: true, header_key_format: {{{format}}}}}}}}}}}, "
+        )
+    };
+    let kept = |more: &str| {
+        names(&format!(
+            "stateful_formatter: {{name: p, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig{more}}}}}"
+        ))
+    };
+    let echo = [endpoint(ports.of("echo"), "echo")];
+    cluster(&mut text, "proper", &names("proper_case_words: {}"), &echo);
+    cluster(&mut text, "kept", &kept(""), &echo);
+    cluster(&mut text, "kept-reason", &kept(", forward_reason_phrase: true"), &echo);
     cluster(&mut text, "refused", "", &[endpoint(ports.of("refused"), "refused")]);
     cluster(&mut text, "empty", "", &[]);
     let none = "circuit_breakers: {thresholds: [{max_requests: 0, max_pending_requests: 0, max_connections: 0}]}, ";

@@ -21,6 +21,10 @@ pub enum What {
     Refused(&'static str),
     /// Both refuse with the same status; ours says why.
     Explained,
+    /// One fact, where ours is this.
+    Ours(&'static str, &'static str),
+    /// Everything: the request is taken for another.
+    Everything,
 }
 
 impl Difference {
@@ -31,7 +35,9 @@ impl Difference {
                 What::Fact(fact) => matches(fact, what),
                 What::Refused(status) if what == "status" => ours == [status],
                 What::Refused(_) => ours.is_empty() || what.starts_with("answer ") || what.starts_with("log "),
-                What::Explained => EXPLAINED.contains(&what),
+                What::Explained => EXPLAINED.iter().any(|fact| fact.eq_ignore_ascii_case(what)),
+                What::Ours(fact, value) => matches(fact, what) && ours == [value],
+                What::Everything => true,
             }
     }
 }
@@ -63,6 +69,12 @@ const SENTENCE: &str =
 /// RFC 9112, 6.3 and 5.2: two readers of the message would see two messages, of which a policy has checked one.
 const AMBIGUOUS: &str = "two readers would read it as different requests, so that a policy could be passed by";
 
+/// A path that is refused.
+const AS_IT_CAME: &str = "the log shows the path that was refused as it came, not what it would have become";
+/// A format may make a body for a 204, which Envoy announces and does not send.
+const NO_BODY: &str = "a 204 has no body, and says nothing of one";
+const READ: &str = "the rest of the head could be read, and is logged";
+
 /// Envoy answers when the head has come and closes, since the body is still to be read; here the body was in the same
 /// bytes and is read, so that the connection stays good.
 const WHOLE: &str = "a request whose whole body has come is answered without closing the connection";
@@ -78,6 +90,10 @@ const fn explained(case: &'static str, reason: &'static str) -> Difference {
     Difference { case, what: What::Explained, reason }
 }
 
+const fn everything(case: &'static str, reason: &'static str) -> Difference {
+    Difference { case, what: What::Everything, reason }
+}
+
 /// Every difference.
 #[rustfmt::skip]
 pub const DIFFERENCES: &[Difference] = &[
@@ -90,7 +106,7 @@ pub const DIFFERENCES: &[Difference] = &[
     explained("path */fragment", SENTENCE),
     explained("paths/fragment", SENTENCE),
     explained("path reject/encoded *", SENTENCE),
-    known("path reject/encoded *", "log path", "the log shows the path that was refused as it came, not what it would have become"),
+    known("path reject/encoded *", "log path", AS_IT_CAME),
     refused("http10/chunked", "400", AMBIGUOUS),
     refused("strict/folded", "400", AMBIGUOUS),
     refused("strict/two hosts", "400", AMBIGUOUS),
@@ -100,9 +116,9 @@ pub const DIFFERENCES: &[Difference] = &[
     explained("strict/bad chunk", SENTENCE),
     known("strict/bad chunk", "echo[0]*", "the first chunk has come with the head, and is looked at before anything is sent on"),
     explained("strict/host with space", SENTENCE),
-    known("strict/host with space", "log case", "the rest of the head could be read, and is logged"),
-    known("strict/host with space", "log method", "the rest of the head could be read, and is logged"),
-    known("strict/host with space", "log path", "the rest of the head could be read, and is logged"),
+    known("strict/host with space", "log case", READ),
+    known("strict/host with space", "log method", READ),
+    known("strict/host with space", "log path", READ),
     explained("strict/http 1.0", SENTENCE),
     explained("strict/length and chunked", SENTENCE),
     explained("strict/length in words", SENTENCE),
@@ -113,5 +129,27 @@ pub const DIFFERENCES: &[Difference] = &[
     explained("strict/two lengths", SENTENCE),
     explained("strict/unknown coding", SENTENCE),
     explained("strict/zero byte", SENTENCE),
+    explained("absolute off/*", SENTENCE),
+    everything("absolute on/query only", "a target without a path asks for / (RFC 9110, 4.2.3); Envoy takes the query for a path"),
+    refused("http10 */empty host", "400", "an empty Host names nobody, and a server behind would have to refuse it"),
+    explained("http10 no default/no host", SENTENCE),
+    everything("http10 */upgrade", "an Upgrade in HTTP/1.0 is to be ignored (RFC 9110, 7.8); Envoy refuses the request"),
+    explained("limit of */above", SENTENCE),
+    explained("names */malformed", SENTENCE),
+    Difference { case: "*", what: What::Ours("answer reason", "I'm a teapot"), reason: "the registry's name of a status that Envoy has none for" },
+    explained("reply malformed/*", SENTENCE),
+    explained("reply */no path", SENTENCE),
+    known("reply */empty", "answer header content-*", NO_BODY),
+    known("reply */empty", "log sent", NO_BODY),
+    explained("http10 off/*", SENTENCE),
+    explained("slash reject only/*", SENTENCE),
+    known("slash reject only/*", "log path", AS_IT_CAME),
+    explained("under reject/*", SENTENCE),
+    known("under reject/*", "log authority", READ),
+    known("under reject/*", "log case", READ),
+    known("under reject/*", "log method", READ),
+    known("under reject/*", "log path", READ),
+    explained("slash */only", SENTENCE),
+    everything("slash * merge/root", "a path of nothing but slashes is merged to one as others are; Envoy keeps two"),
     known("redirects/direct with request body", "answer header connection", WHOLE),
 ];

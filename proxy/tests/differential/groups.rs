@@ -6,8 +6,12 @@ mod answers;
 mod edge;
 #[path = "groups/filters.rs"]
 mod filters;
+#[path = "groups/heads.rs"]
+mod heads;
 #[path = "groups/matching.rs"]
 mod matching;
+#[path = "groups/replies.rs"]
+mod replies;
 
 /// Cases that share a connection manager. All texts are parts of a YAML flow mapping.
 #[derive(Default)]
@@ -96,5 +100,7 @@ impl Group {
 
 /// Every group.
 pub fn all() -> Vec<Group> {
-    [matching::groups(), answers::groups(), filters::groups(), edge::groups()].into_iter().flatten().collect()
+    let all =
+        [matching::groups(), answers::groups(), filters::groups(), edge::groups(), replies::groups(), heads::groups()];
+    all.into_iter().flatten().collect()
 }

@@ -14,6 +14,7 @@ pub fn answer(message: Option<&Message>) -> Vec<Fact> {
     let Some(message) = message else { return vec![("status".into(), "connection closed".into())] };
     let status = message.start.split(' ').nth(1).unwrap_or_default();
     let mut facts = vec![("status".into(), status.to_owned())];
+    facts.push(("answer reason".into(), message.start.splitn(3, ' ').nth(2).unwrap_or_default().to_owned()));
     facts.push(("answer version".into(), message.start.split(' ').next().unwrap_or_default().to_owned()));
     content("answer", message, &mut facts);
     facts

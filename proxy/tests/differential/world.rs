@@ -163,12 +163,20 @@ fn send_group(group: &Group, port: u16, record: &Record) -> Vec<Answered> {
     answered
 }
 
+/// `$PORT` stands for the listener's port.
+fn with_port(bytes: &[u8], port: u16) -> Vec<u8> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.replace("$PORT", &port.to_string()).into_bytes(),
+        Err(_) => bytes.to_vec(),
+    }
+}
+
 /// The facts of the answer, and the client's port.
 fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let client = socket.local_addr().unwrap().port();
     socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
-    let _ = socket.write_all(&case.bytes);
+    let _ = socket.write_all(&with_port(&case.bytes, port));
     let side = Side::Response(case.bytes.starts_with(b"HEAD "));
     let mut buffer = Vec::new();
     let mut answer = wire::read_message(&mut socket, &mut buffer, side);

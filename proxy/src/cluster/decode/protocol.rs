@@ -13,6 +13,7 @@ use upstream::http_protocol_options::explicit_http_config::ProtocolConfig;
 
 use crate::cluster::UpstreamProtocol;
 use crate::codec::h1::Settings;
+use crate::codec::h1::names::NameFormat;
 use crate::codec::h2::Http2Options;
 use crate::config::{At, ConfigError, duration};
 
@@ -67,7 +68,14 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
         max_requests_per_connection: requests.unwrap_or(0),
         max_response_headers_bytes: head_bytes,
         max_response_headers_count: headers,
-        http1: Settings { head_bytes, headers, trailers: http1.enable_trailers, custom_methods: true },
+        http1: Settings {
+            head_bytes,
+            headers,
+            trailers: http1.enable_trailers,
+            custom_methods: true,
+            names: NameFormat::decode(&http1).at("http_protocol_options")?,
+            ..Settings::default()
+        },
         auto_sni: upstream.is_some_and(|it| it.auto_sni),
         auto_san_validation: upstream.is_some_and(|it| it.auto_san_validation),
     })

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::names::Names;
 use super::{Refusal, Settings};
 use crate::body::Frame;
 use crate::cause::Cause;
@@ -299,7 +300,7 @@ impl Encoder {
                 let mut tail = wire.tail();
                 tail.put(b"0\r\n");
                 for (name, value) in trailers.filter(|_| self.trailers).into_iter().flatten() {
-                    super::write::header(&mut tail, name.as_str(), value.as_bytes());
+                    super::write::header(&mut tail, Names::Lower, name.as_str(), value.as_bytes());
                 }
                 tail.put(b"\r\n");
             }

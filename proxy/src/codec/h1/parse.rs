@@ -9,6 +9,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::framing::Framing;
+use super::names::preserved;
 use super::{Refusal, Settings};
 use crate::cause::Cause;
 use crate::message::{RequestHead, ResponseHead};
@@ -151,9 +152,10 @@ pub fn request(bytes: &Bytes, settings: Settings) -> Result<ParsedRequest, Refus
     }
     let mut facts = Facts::default();
     let mut headers = collect(bytes, parsed.headers, &mut facts)?;
+    let names = preserved(settings.names, bytes, parsed.headers, None);
     let framing = request_framing(&facts, version)?;
     let connection = facts.connection(&mut headers)?;
-    let target = target_of(&method, bytes.slice_ref(target.as_bytes()))?;
+    let target = target_of(&method, bytes.slice_ref(target.as_bytes()), settings)?;
     let (authority, bad_host) = match authority_of(&facts, target.authority, version) {
         Ok(authority) => (authority, None),
         Err(refusal) => (Text::default(), Some(refusal)),
@@ -161,7 +163,8 @@ pub fn request(bytes: &Bytes, settings: Settings) -> Result<ParsedRequest, Refus
     let upgrade = request_upgrade(&method, version, &facts, &connection, framing)?;
     let keep_alive = !connection.close && (version == Version::HTTP_11 || connection.keep_alive);
     let expect_continue = facts.expect_continue && version == Version::HTTP_11 && framing != Framing::None;
-    let head = RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers, upgrade };
+    let head =
+        RequestHead { method, scheme: target.scheme, authority, path: target.path, version, headers, upgrade, names };
     Ok(ParsedRequest { head, framing, keep_alive, expect_continue, bad_host })
 }
 
@@ -187,6 +190,7 @@ pub fn response(bytes: &Bytes, method: &Method, settings: Settings) -> Result<Pa
     let status = StatusCode::from_u16(code).map_err(|_| invalid("a malformed status code"))?;
     let mut facts = Facts::default();
     let mut headers = collect(bytes, parsed.headers, &mut facts)?;
+    let names = preserved(settings.names, bytes, parsed.headers, parsed.reason);
     let connection = facts.connection(&mut headers)?;
     let upgrade = match status.as_u16() {
         101 if connection.upgrade => Some(facts.upgrade.clone().ok_or_else(|| invalid("101 without Upgrade"))?),
@@ -197,7 +201,7 @@ pub fn response(bytes: &Bytes, method: &Method, settings: Settings) -> Result<Pa
     let (framing, clean) = response_framing(&facts, status, method, upgrade.is_some(), minor)?;
     let keep_alive =
         clean && !connection.close && (minor == 1 || connection.keep_alive) && !matches!(framing, Framing::UntilClose);
-    Ok(ParsedResponse { head: ResponseHead { status, headers, upgrade }, framing, keep_alive })
+    Ok(ParsedResponse { head: ResponseHead { status, headers, upgrade, names }, framing, keep_alive })
 }
 
 /// What the headers say about the connection and the body.
@@ -416,7 +420,7 @@ struct Target {
 }
 
 /// Takes the request target apart (RFC 9112, 3.2).
-fn target_of(method: &Method, target: Bytes) -> Result<Target, Refusal> {
+fn target_of(method: &Method, target: Bytes, settings: Settings) -> Result<Target, Refusal> {
     let bad = |detail| Refusal::new(Cause::InvalidTarget, detail);
     if target.iter().any(|byte| !byte.is_ascii_graphic()) {
         return Err(bad("the target has a character that must be percent-encoded"));
@@ -429,6 +433,10 @@ fn target_of(method: &Method, target: Bytes) -> Result<Target, Refusal> {
         return Ok(Target { scheme: Text::default(), authority: None, path: target });
     }
     if target.as_str() == "*" && *method == Method::OPTIONS {
+        return Ok(Target { scheme: Text::default(), authority: None, path: target });
+    }
+    if !settings.absolute_urls {
+        // Whoever looks at it as a path finds that it is none.
         return Ok(Target { scheme: Text::default(), authority: None, path: target });
     }
     let Some((scheme, rest)) = target.split_once("://") else { return Err(bad("the path does not start with /")) };

@@ -4,35 +4,36 @@ use http::header;
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::framing::Framing;
+use super::names::{NameFormat, Names};
 use super::wire::{Tail, Wire};
 use crate::body::Body;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{PreservedNames, RequestHead, ResponseHead};
 
 /// Appends one header line.
-pub fn header(tail: &mut Tail<'_>, name: &str, value: &[u8]) {
-    tail.put(name.as_bytes());
+pub(super) fn header(tail: &mut Tail<'_>, names: Names<'_>, name: &str, value: &[u8]) {
+    names.put(tail, name);
     tail.put(b": ");
     tail.put(value);
     tail.put(b"\r\n");
 }
 
-fn headers(tail: &mut Tail<'_>, headers: &HeaderMap, keep_length: bool) {
+fn headers(tail: &mut Tail<'_>, names: Names<'_>, headers: &HeaderMap, keep_length: bool) {
     for (name, value) in headers {
         if *name == header::CONTENT_LENGTH && !keep_length {
             continue;
         }
-        self::header(tail, name.as_str(), value.as_bytes());
+        self::header(tail, names, name.as_str(), value.as_bytes());
     }
 }
 
-fn length(tail: &mut Tail<'_>, length: u64) {
-    header(tail, "content-length", itoa::Buffer::new().format(length).as_bytes());
+fn length(tail: &mut Tail<'_>, names: Names<'_>, length: u64) {
+    header(tail, names, "content-length", itoa::Buffer::new().format(length).as_bytes());
 }
 
-fn framing(tail: &mut Tail<'_>, framing: Framing) {
+fn framing(tail: &mut Tail<'_>, names: Names<'_>, framing: Framing) {
     match framing {
-        Framing::Length(count) => length(tail, count),
-        Framing::Chunked => tail.put(b"transfer-encoding: chunked\r\n"),
+        Framing::Length(count) => length(tail, names, count),
+        Framing::Chunked => header(tail, names, "transfer-encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
 }
@@ -43,7 +44,8 @@ fn length_of(body: &Body, headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Appends a request's head; gives how its body is to be framed.
-pub fn request(wire: &mut Wire, head: &RequestHead, body: &Body) -> Framing {
+pub fn request(wire: &mut Wire, head: &RequestHead, body: &Body, format: NameFormat) -> Framing {
+    let names = Names::of(head.names.as_ref(), format);
     let upgrade = head.upgrade.as_deref();
     let connect = upgrade == Some("CONNECT") || head.method == Method::CONNECT && upgrade.is_none();
     let tail = &mut wire.tail();
@@ -62,14 +64,14 @@ pub fn request(wire: &mut Wire, head: &RequestHead, body: &Body) -> Framing {
     tail.put(b" ");
     tail.put(if connect { head.authority.as_bytes() } else { head.path.as_bytes() });
     tail.put(b" HTTP/1.1\r\n");
-    header(tail, "host", head.authority.as_bytes());
-    headers(tail, &head.headers, false);
+    header(tail, names, "host", head.authority.as_bytes());
+    headers(tail, names, &head.headers, false);
     if let Some(protocol) = upgrade.filter(|_| !connect) {
         // As browsers write it, for servers that heed the case of what has none.
-        tail.put(b"connection: Upgrade\r\n");
-        header(tail, "upgrade", protocol.as_bytes());
+        header(tail, names, "connection", b"Upgrade");
+        header(tail, names, "upgrade", protocol.as_bytes());
     }
-    framing(tail, framed);
+    framing(tail, names, framed);
     tail.put(b"\r\n");
     framed
 }
@@ -92,6 +94,8 @@ pub struct ResponseOn {
     pub connect: bool,
     /// The connection stays open after it.
     pub keep_alive: bool,
+    /// How names are written, unless the response keeps its own.
+    pub names: NameFormat,
 }
 
 /// Says what a GET would have got where a response to HEAD tells no length.
@@ -115,17 +119,18 @@ pub fn response(wire: &mut Wire, head: &ResponseHead, body: &Body, on: ResponseO
     let keep_alive = on.keep_alive && framed != Framing::UntilClose;
     let tail = &mut wire.tail();
     tail.reserve(512);
-    status_line(tail, on.version, status);
-    headers(tail, &head.headers, on.head || status == StatusCode::NOT_MODIFIED);
-    framing(tail, if would_be_chunked(head, status, on) { Framing::Chunked } else { framed });
+    let names = Names::of(head.names.as_ref(), on.names);
+    status_line(tail, on.version, status, head.names.as_deref());
+    headers(tail, names, &head.headers, on.head || status == StatusCode::NOT_MODIFIED);
+    framing(tail, names, if would_be_chunked(head, status, on) { Framing::Chunked } else { framed });
     match &head.upgrade {
         Some(protocol) if !on.connect => {
-            tail.put(b"connection: upgrade\r\n");
-            header(tail, "upgrade", protocol.as_bytes());
+            header(tail, names, "connection", b"upgrade");
+            header(tail, names, "upgrade", protocol.as_bytes());
         }
         Some(_) => {}
-        None if !keep_alive => tail.put(b"connection: close\r\n"),
-        None if on.version == Version::HTTP_10 => tail.put(b"connection: keep-alive\r\n"),
+        None if !keep_alive => header(tail, names, "connection", b"close"),
+        None if on.version == Version::HTTP_10 => header(tail, names, "connection", b"keep-alive"),
         None => {}
     }
     tail.put(b"\r\n");
@@ -133,17 +138,19 @@ pub fn response(wire: &mut Wire, head: &ResponseHead, body: &Body, on: ResponseO
 }
 
 /// Appends a 1xx head.
-pub fn informational(wire: &mut Wire, head: &ResponseHead) {
+pub fn informational(wire: &mut Wire, head: &ResponseHead, format: NameFormat) {
+    let names = Names::of(head.names.as_ref(), format);
     let tail = &mut wire.tail();
-    status_line(tail, Version::HTTP_11, head.status);
-    headers(tail, &head.headers, false);
+    status_line(tail, Version::HTTP_11, head.status, head.names.as_deref());
+    headers(tail, names, &head.headers, false);
     tail.put(b"\r\n");
 }
 
-fn status_line(tail: &mut Tail<'_>, version: Version, status: StatusCode) {
+fn status_line(tail: &mut Tail<'_>, version: Version, status: StatusCode, preserved: Option<&PreservedNames>) {
     tail.put(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     tail.put(status.as_str().as_bytes());
     tail.put(b" ");
-    tail.put(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+    let standard = || status.canonical_reason().unwrap_or("Unknown").as_bytes();
+    tail.put(preserved.and_then(|preserved| preserved.reason.as_deref()).unwrap_or_else(standard));
     tail.put(b"\r\n");
 }

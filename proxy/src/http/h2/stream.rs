@@ -39,9 +39,9 @@ pub async fn serve(
     let mut head = match request_head(&session, parts) {
         Ok(head) => head,
         Err(cause) => {
-            let stream = session.stream(exchange::unread_head());
+            let mut stream = session.stream(exchange::unread_head());
             let reply = LocalReply::new(cause).body(cause.explain());
-            return exchange::refuse(stream, reply, &mut sink, &meter, &mut timer).await;
+            return exchange::refuse(&mut stream, reply, &mut sink, &meter, &mut timer).await;
         }
     };
     let expects = head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -58,7 +58,7 @@ pub async fn serve(
     };
     let mut stream = session.stream(head);
     stream.inform = Some(Rc::new(move |head| inform(&respond, head)));
-    exchange::run(stream, body, &mut sink, &meter, &mut timer).await;
+    exchange::run(&mut stream, body, &mut sink, &meter, &mut timer).await;
 }
 
 fn inform(respond: &Respond, head: ResponseHead) {
@@ -94,7 +94,7 @@ fn request_head(session: &Session, parts: http::request::Parts) -> Result<Reques
         return Err(Cause::InvalidPath);
     }
     let scheme = parts.uri.scheme_str().map(Text::from).unwrap_or_default();
-    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers, upgrade })
+    Ok(RequestHead { method, scheme, authority, path, version: Version::HTTP_2, headers, upgrade, names: None })
 }
 
 fn authority(headers: &mut HeaderMap, uri: &http::Uri) -> Result<Text, Cause> {
@@ -155,7 +155,8 @@ impl StreamBody {
 impl BodySource for StreamBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         if let Some(respond) = self.owed.take() {
-            let head = ResponseHead { status: StatusCode::CONTINUE, headers: HeaderMap::new(), upgrade: None };
+            let head =
+                ResponseHead { status: StatusCode::CONTINUE, headers: HeaderMap::new(), upgrade: None, names: None };
             inform(&respond, head);
         }
         let unreleased = std::mem::take(&mut self.unreleased);

@@ -35,14 +35,17 @@ pub fn apply(manager: &HttpConnectionManager, tls: Option<&TlsInfo>, headers: &m
 
 /// The element for this connection's client.
 pub fn element(manager: &HttpConnectionManager, tls: &TlsInfo) -> String {
-    let [subject, cert, _chain, dns, uri] = manager.set_client_cert_details;
+    let [subject, cert, chain, dns, uri] = manager.set_client_cert_details;
     let mut parts = Vec::with_capacity(6);
     if let Some(by) = tls.local_uri_sans.first() {
         parts.push(format!("By={}", quoted(by, false)));
     }
     parts.push(format!("Hash={}", tls.peer_sha256));
     if cert {
-        parts.push(format!("Cert={}", quoted(&tls.peer_pem, true)));
+        parts.push(format!("Cert={}", quoted(&tls.peer_pem(), true)));
+    }
+    if chain {
+        parts.push(format!("Chain={}", quoted(&tls.peer_chain_pem(), true)));
     }
     if subject {
         parts.push(format!("Subject={}", quoted(&tls.peer_subject, true)));

@@ -13,12 +13,15 @@ use ferromesh_proto::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfi
 use hcm::http_connection_manager::{RouteSpecifier, StripPortMode};
 use ipnet::IpNet;
 
+use super::detection::Detection;
 use super::{Codec, ForwardClientCert, HttpConnectionManager, ServerHeader, Stats};
 use crate::codec::h1::Settings;
+use crate::codec::h1::names::NameFormat;
 use crate::codec::h2::Http2Options;
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
 use crate::http::filters;
+use crate::http::local_reply::Rewrite;
 use crate::route::{RouteConfiguration, RouteHandle};
 use crate::text::Text;
 
@@ -52,15 +55,9 @@ impl HttpConnectionManager {
         }
         check_request_id(message.request_id_extension.as_ref())?;
         let http1 = message.http_protocol_options.clone().unwrap_or_default();
-        if http1.allow_absolute_url == Some(false) {
-            return Err(ConfigError::new("http_protocol_options.allow_absolute_url", "false is not implemented"));
-        }
         let common = message.common_http_protocol_options.unwrap_or_default();
-        if message.set_current_client_cert_details.as_ref().is_some_and(|details| details.chain) {
-            return Err(ConfigError::new("set_current_client_cert_details.chain", "is not implemented"));
-        }
-        let head_bytes = message.max_request_headers_kb.unwrap_or(60) as usize * 1024;
-        let headers = common.max_headers_count.unwrap_or(100) as usize;
+        let (head_bytes, headers) = head_limits(&message, &common)?;
+        let ip_detection = Detection::decode_list(&message)?;
         let times = Times::decode(&message, &common)?;
         let details = message.set_current_client_cert_details.unwrap_or_default();
         Ok(Arc::new(Self {
@@ -77,6 +74,7 @@ impl HttpConnectionManager {
             server_header: server_header(message.server_header_transformation)?,
             use_remote_address: message.use_remote_address.unwrap_or(false),
             xff_num_trusted_hops: message.xff_num_trusted_hops,
+            ip_detection,
             skip_xff_append: message.skip_xff_append,
             generate_request_id: message.generate_request_id.unwrap_or(true),
             preserve_external_request_id: message.preserve_external_request_id,
@@ -101,7 +99,7 @@ impl HttpConnectionManager {
             append_x_forwarded_port: message.append_x_forwarded_port,
             internal_addresses: internal_addresses(message.internal_address_config.as_ref())?,
             accept_http_10: http1.accept_http_10,
-            default_host_for_http_10: http1.default_host_for_http_10.into(),
+            default_host_for_http_10: http1.default_host_for_http_10.as_str().into(),
             idle_timeout: times.idle,
             stream_idle_timeout: times.stream_idle,
             request_timeout: times.request,
@@ -116,6 +114,8 @@ impl HttpConnectionManager {
                 headers,
                 trailers: http1.enable_trailers,
                 custom_methods: http1.allow_custom_methods,
+                absolute_urls: http1.allow_absolute_url.unwrap_or(true),
+                names: NameFormat::decode(&http1).at("http_protocol_options")?,
             },
             keep_after_bad_request: http1
                 .override_stream_error_on_invalid_http_message
@@ -127,10 +127,30 @@ impl HttpConnectionManager {
             delayed_close: times.delayed_close,
             via: message.via.into(),
             proxy_100_continue: message.proxy_100_continue,
+            local_reply: match message.local_reply_config {
+                Some(config) => Rewrite::decode(config).at("local_reply_config")?,
+                None => None,
+            },
             stats: Stats::new(&context.stats.root(), &message.stat_prefix),
             // Last: it names the table in the store, which must not happen for a manager that is refused.
             routes: routes(message.route_specifier, context)?,
         }))
+    }
+}
+
+/// Most bytes and most headers of a request's head.
+fn head_limits(
+    message: &hcm::HttpConnectionManager,
+    common: &core::HttpProtocolOptions,
+) -> Result<(usize, usize), ConfigError> {
+    let bytes = match message.max_request_headers_kb {
+        Some(kilobytes @ 1..=8192) => kilobytes as usize * 1024,
+        Some(_) => return Err(ConfigError::new("max_request_headers_kb", "must be from 1 to 8192")),
+        None => 60 * 1024,
+    };
+    match common.max_headers_count {
+        Some(0) => Err(ConfigError::new("common_http_protocol_options.max_headers_count", "must be at least 1")),
+        count => Ok((bytes, count.unwrap_or(100) as usize)),
     }
 }
 
@@ -229,15 +249,17 @@ fn upgrades(configs: &[hcm::http_connection_manager::UpgradeConfig]) -> Result<V
     Ok(upgrades)
 }
 
+/// An address with a prefix length.
+pub(super) fn net(range: &core::CidrRange) -> Option<IpNet> {
+    let address: std::net::IpAddr = range.address_prefix.parse().ok()?;
+    let length = u8::try_from(range.prefix_len.unwrap_or(0)).ok()?;
+    IpNet::new(address, length).ok()
+}
+
 fn internal_addresses(
     config: Option<&hcm::http_connection_manager::InternalAddressConfig>,
 ) -> Result<Vec<IpNet>, ConfigError> {
     let ranges = config.map(|config| &config.cidr_ranges[..]).unwrap_or_default();
-    let net = |range: &core::CidrRange| {
-        let address: std::net::IpAddr = range.address_prefix.parse().ok()?;
-        let length = u8::try_from(range.prefix_len.unwrap_or(0)).ok()?;
-        IpNet::new(address, length).ok()
-    };
     let decode = |(index, range)| {
         let field = || format!("internal_address_config.cidr_ranges[{index}]");
         net(range).ok_or_else(|| ConfigError::new(field(), "is not an address with a prefix length"))

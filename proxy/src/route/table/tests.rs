@@ -31,6 +31,7 @@ pub fn head(authority: &str, path: &str) -> RequestHead {
         version: Version::HTTP_11,
         headers: HeaderMap::new(),
         upgrade: None,
+        names: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn get(path: &'static str) -> RequestHead {
         version: Version::HTTP_11,
         headers: HeaderMap::new(),
         upgrade: None,
+        names: None,
     }
 }
 

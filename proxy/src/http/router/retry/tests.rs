@@ -17,7 +17,7 @@ fn answer(status: u16, headers: &[(&'static str, &'static str)]) -> ResponseHead
     for (name, value) in headers {
         map.insert(*name, http::HeaderValue::from_static(value));
     }
-    ResponseHead { status: StatusCode::from_u16(status).unwrap(), headers: map, upgrade: None }
+    ResponseHead { status: StatusCode::from_u16(status).unwrap(), headers: map, upgrade: None, names: None }
 }
 
 #[test]
