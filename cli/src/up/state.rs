@@ -35,6 +35,9 @@ pub struct PodState {
     pub http_proxy: Option<SocketAddr>,
     /// Its ports: port of the YAML to address here.
     pub ports: BTreeMap<u16, SocketAddr>,
+    /// What to write before `://` for those of a gateway that a browser can be pointed at.
+    #[serde(default)]
+    pub schemes: BTreeMap<u16, String>,
 }
 
 /// The file: in the user's runtime folder if there is one.
@@ -119,6 +122,7 @@ mod tests {
             admin: None,
             http_proxy: None,
             ports: BTreeMap::new(),
+            schemes: BTreeMap::new(),
         };
         let pods = BTreeMap::from([("a/web-0".to_owned(), pod("web")), ("b/web-0".to_owned(), pod("web"))]);
         let state = MeshState { pods, ..MeshState::default() };
