@@ -64,9 +64,9 @@ pub struct Up {
     /// Workload file; default: workloads.yaml in the folder.
     #[arg(long, value_name = "FILE")]
     pub workloads: Option<PathBuf>,
-    /// Port on 127.0.0.1 for the first gateway's port 80 (0: any free one).
-    #[arg(long, default_value_t = 8080, value_name = "PORT")]
-    pub gateway_port: u16,
+    /// Port on 127.0.0.1 for the first gateway's port 80; 0 is any free one. Default: 8080, or a free one if it is taken.
+    #[arg(long, value_name = "PORT")]
+    pub gateway_port: Option<u16>,
     /// Worker threads of each proxy.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub concurrency: usize,
@@ -88,8 +88,8 @@ pub struct Demo {
     /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Requests to send for the canary's share.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    /// Requests to send for the canary's share; fewer than 100 would prove nothing.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub requests: u32,
     /// Run these manifests of the tutorial in place of the built-in ones.
     #[arg(long, value_name = "FOLDER")]

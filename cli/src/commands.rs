@@ -51,11 +51,7 @@ fn check_namespace(namespace: Option<&str>) -> Result<(), Failure> {
 pub async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Up(args) => up::run(&args).await,
-        Command::Demo(args) => match crate::demo::run(&args).await {
-            Ok(true) => Ok(Exit::Ok),
-            Ok(false) => Ok(Exit::Failed),
-            Err(error) => Err(Failure::unreachable(error)),
-        },
+        Command::Demo(args) => crate::demo::run(&args).await,
         Command::Analyze(args) => analyze::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Config(args) => config::run(&args).await,

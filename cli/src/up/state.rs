@@ -37,6 +37,9 @@ pub struct PodState {
     pub http_proxy: Option<SocketAddr>,
     /// Its ports: port of the YAML to address here.
     pub ports: BTreeMap<u16, SocketAddr>,
+    /// What to write before `://` for those of a gateway that a browser can be pointed at.
+    #[serde(default)]
+    pub schemes: BTreeMap<u16, String>,
 }
 
 /// The file: in the user's runtime folder if there is one.
@@ -56,10 +59,10 @@ impl MeshState {
         let mut places = Vec::new();
         for (key, pod) in &self.pods {
             let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
-            if pod.role == "gateway" {
-                places.extend(
-                    pod.ports.iter().map(|(port, at)| format!("Gateway:    http://{at}  ({key}, port {port})\n")),
-                );
+            for (port, scheme) in &pod.schemes {
+                if let Some(at) = pod.ports.get(port) {
+                    places.push(format!("Gateway:    {scheme}://{at}  ({key}, port {port})\n"));
+                }
             }
             let or_none =
                 |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |address| address.to_string());
@@ -153,6 +156,7 @@ mod tests {
             admin: None,
             http_proxy: None,
             ports: BTreeMap::new(),
+            schemes: BTreeMap::new(),
         };
         let pods = BTreeMap::from([("a/web-0".to_owned(), pod("web")), ("b/web-0".to_owned(), pod("web"))]);
         let state = MeshState { pods, ..MeshState::default() };
