@@ -13,7 +13,7 @@ const OWN_PORTS: [&str; 2] = ["15090", "15021"];
 
 /// None where nothing is redirected.
 pub(super) fn container(context: &Context<'_>) -> Option<Container> {
-    if context.mode() == InterceptionMode::None {
+    if context.gateway() || context.mode() == InterceptionMode::None {
         return None;
     }
     let by_node = context.mesh.settings.redirect_by == RedirectBy::NodeAgent;
