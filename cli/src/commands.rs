@@ -6,6 +6,7 @@ use crate::args::{Cli, Command};
 pub mod analyze;
 pub mod config;
 pub mod get;
+pub mod inject;
 pub mod up;
 pub mod version;
 
@@ -53,6 +54,7 @@ pub async fn run(command: Command) -> Result<Exit, Failure> {
         Command::Up(args) => up::run(&args).await,
         Command::Demo(args) => crate::demo::run(&args).await,
         Command::Analyze(args) => analyze::run(&args).await,
+        Command::Inject(args) => inject::run(&args),
         Command::Get(args) => get::run(&args).await,
         Command::Config(args) => config::run(&args).await,
         Command::Version(args) => version::run(&args),
