@@ -105,7 +105,8 @@ impl Run {
 
     /// The address of the server's Service.
     fn service(&self) -> anyhow::Result<(IpAddr, u16)> {
-        let address = self.mesh.kubectl(&["get", "service", "-n", NAMESPACE, "server", "-o", "jsonpath={.spec.clusterIP}"])?;
+        let address =
+            self.mesh.kubectl(&["get", "service", "-n", NAMESPACE, "server", "-o", "jsonpath={.spec.clusterIP}"])?;
         Ok((address.parse().context("the service has no address")?, 80))
     }
 
@@ -114,7 +115,8 @@ impl Run {
         let from_plain = self.plain.get(direct, "server", "/")?;
         self.row("PERMISSIVE: a pod without a sidecar is served", from_plain == "200", from_plain);
         self.mesh.apply_in(NAMESPACE, STRICT)?;
-        let refused = self.mesh.until(|| Ok(Some(self.plain.get(direct, "server", "/")?).filter(|seen| seen != "200")))?;
+        let refused =
+            self.mesh.until(|| Ok(Some(self.plain.get(direct, "server", "/")?).filter(|seen| seen != "200")))?;
         let holds = refused.as_ref().is_some_and(|seen| seen.parse::<u16>().is_err());
         self.row("STRICT: it is refused", holds, refused.unwrap_or_else(|| "200, for half a minute".into()));
         let meshed = self.client.get(service, "server", "/")?;
@@ -181,8 +183,11 @@ impl Run {
         let outcomes = load.end();
         let requests: u64 = outcomes.iter().map(|load| load.requests).sum();
         let failed: u64 = outcomes.iter().map(|load| load.failed).sum();
-        let causes: Vec<String> =
-            outcomes.iter().flat_map(|load| &load.causes).map(|cause| format!("{} times {}", cause.count, cause.what)).collect();
+        let causes: Vec<String> = outcomes
+            .iter()
+            .flat_map(|load| &load.causes)
+            .map(|cause| format!("{} times {}", cause.count, cause.what))
+            .collect();
         let seen = format!(
             "{requests} requests in {:.0} s, {failed} failed {}; certificates: client {}, server {}",
             begin.elapsed().as_secs_f64(),

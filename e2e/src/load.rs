@@ -254,7 +254,8 @@ async fn ask(aim: &Aim, connection: &mut Option<Sender>) -> Result<(), String> {
         if status == http::StatusCode::OK {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&body).lines().next().unwrap_or_default().chars().take(160).collect::<String>();
+        let said =
+            String::from_utf8_lossy(&body).lines().next().unwrap_or_default().chars().take(160).collect::<String>();
         return Err(format!("{status}: {said}"));
     }
 }

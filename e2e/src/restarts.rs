@@ -25,7 +25,7 @@ mod scene;
 mod upgrade;
 
 pub use cases::CASES;
-pub(crate) use processes::{kill, of_program, of_pod};
+pub(crate) use processes::{kill, of_pod, of_program};
 pub(crate) use scene::Scene;
 
 /// The tag of the second build.
@@ -101,7 +101,8 @@ pub fn run(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Repor
     images.extend(settings.images.application(progress)?);
     let mesh = Mesh::up(2, settings.keep.as_deref(), &images, progress)?;
     let scene = Scene::set(mesh)?;
-    let chosen = CASES.iter().filter(|case| settings.only.is_empty() || settings.only.iter().any(|name| name == case.name));
+    let chosen =
+        CASES.iter().filter(|case| settings.only.is_empty() || settings.only.iter().any(|name| name == case.name));
     chosen.map(|case| one(case, &scene, settings.requests)).collect()
 }
 
@@ -150,7 +151,10 @@ fn one(case: &Case, scene: &Scene, requests: u64) -> anyhow::Result<Report> {
 fn failures(report: &Report) -> Vec<String> {
     let of = |load: &Outcome| {
         let line = |cause: &crate::load::Cause| {
-            format!("  {}: {} times {}, from {:.1} s to {:.1} s", load.name, cause.count, cause.what, cause.first, cause.last)
+            format!(
+                "  {}: {} times {}, from {:.1} s to {:.1} s",
+                load.name, cause.count, cause.what, cause.first, cause.last
+            )
         };
         load.causes.iter().map(line).collect::<Vec<_>>()
     };
@@ -169,7 +173,11 @@ pub fn rows(reports: &[Report]) -> Vec<Row> {
         );
         let enough = report.requests > 0 && report.loads.iter().all(|load| load.requests > 0);
         rows.push(Row { what: report.what.to_owned(), holds: report.failed == 0 && enough, seen });
-        rows.extend(failures(report).into_iter().map(|line| Row { what: "  a failure".into(), holds: false, seen: line }));
+        rows.extend(failures(report).into_iter().map(|line| Row {
+            what: "  a failure".into(),
+            holds: false,
+            seen: line,
+        }));
         let check = |(holds, seen): &(bool, String)| Row { what: "  and".into(), holds: *holds, seen: seen.clone() };
         rows.extend(report.checks.iter().map(check));
     }

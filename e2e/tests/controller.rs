@@ -97,7 +97,8 @@ impl Scene {
                 return seen;
             }
             if Instant::now() > deadline {
-                let logs: Vec<String> = self.replicas.iter().map(|one| format!("{}:\n{}", one.name, one.said())).collect();
+                let logs: Vec<String> =
+                    self.replicas.iter().map(|one| format!("{}:\n{}", one.name, one.said())).collect();
                 panic!("kubectl {}: {seen}\n{}", arguments.join(" "), logs.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -163,12 +164,15 @@ fn the_controller_follows_a_cluster_writes_to_it_and_is_relieved_when_it_dies() 
     let mut scene = scene(&folder);
 
     // The replica that leads makes the classes, and what a Gateway runs on.
-    scene.shows(&["gatewayclass", "istio"], "{.status.conditions[?(@.type=='Accepted')].status}", |seen| seen == "True");
+    scene
+        .shows(&["gatewayclass", "istio"], "{.status.conditions[?(@.type=='Accepted')].status}", |seen| seen == "True");
     scene.apply(&gateway("edge"));
     let container = "{.spec.template.spec.containers[0].image}";
     scene.shows(&["deployment", "-n", "shop", "edge-istio"], container, |image| image == IMAGE);
     scene.shows(&["service", "-n", "shop", "edge-istio"], "{.spec.type}", |kind| kind == "LoadBalancer");
-    scene.shows(&["gateway", "-n", "shop", "edge"], "{.status.conditions[?(@.type=='Accepted')].status}", |seen| seen == "True");
+    scene.shows(&["gateway", "-n", "shop", "edge"], "{.status.conditions[?(@.type=='Accepted')].status}", |seen| {
+        seen == "True"
+    });
 
     // What is applied later changes what was said before.
     let refs = "{.status.parents[0].conditions[?(@.type=='ResolvedRefs')].status}";
@@ -182,7 +186,10 @@ fn the_controller_follows_a_cluster_writes_to_it_and_is_relieved_when_it_dies() 
     // One that is killed is relieved once its Lease has run out.
     let killed = scene.holder();
     drop(scene.take(&killed));
-    let next = scene.shows(&["lease", "-n", SYSTEM, "ferromesh-controller-leader"], "{.spec.holderIdentity}", |holder| holder != killed);
+    let next =
+        scene.shows(&["lease", "-n", SYSTEM, "ferromesh-controller-leader"], "{.spec.holderIdentity}", |holder| {
+            holder != killed
+        });
     assert!(scene.replicas.iter().any(|replica| replica.name == next), "{next} leads");
     scene.apply(&gateway("second-edge"));
     scene.shows(&["deployment", "-n", "shop", "second-edge-istio"], container, |image| image == IMAGE);
@@ -190,7 +197,9 @@ fn the_controller_follows_a_cluster_writes_to_it_and_is_relieved_when_it_dies() 
     // One that ends gives it back: the next one leads at once, and writes.
     scene.replicas.push(Replica::start(&scene.mesh.cluster, "third", &folder));
     scene.take(&next).terminate();
-    scene.shows(&["lease", "-n", SYSTEM, "ferromesh-controller-leader"], "{.spec.holderIdentity}", |holder| holder == "third");
+    scene.shows(&["lease", "-n", SYSTEM, "ferromesh-controller-leader"], "{.spec.holderIdentity}", |holder| {
+        holder == "third"
+    });
     scene.apply(SERVICE);
     scene.shows(&["httproute", "-n", "shop", "shop"], refs, |status| status == "True");
 

@@ -41,7 +41,11 @@ impl Run {
 
         let (still_good, expired) = self.forged(&own)?;
         let seen = ask(&client, Some(&still_good), None)?;
-        self.row("a token with the cluster's own signature and an hour left gives one", seen.as_ref() == Ok(&mine), told(&seen));
+        self.row(
+            "a token with the cluster's own signature and an hour left gives one",
+            seen.as_ref() == Ok(&mine),
+            told(&seen),
+        );
         let seen = ask(&client, Some(&expired), None)?;
         self.refused("the same token, expired, gives none", &seen, "expired");
         self.deleted(&authority)
@@ -53,7 +57,16 @@ impl Run {
         let token = self.token("client", "leaver", AUDIENCE)?;
         let before = certify::ask(authority, &leaver, Some(&token), None)?;
         // Its network stays for as long as its namespace is held; the API server forgets it at once.
-        self.mesh.kubectl(&["delete", "pod", "-n", NAMESPACE, "leaver", "--wait=false", "--grace-period=0", "--force"])?;
+        self.mesh.kubectl(&[
+            "delete",
+            "pod",
+            "-n",
+            NAMESPACE,
+            "leaver",
+            "--wait=false",
+            "--grace-period=0",
+            "--force",
+        ])?;
         let first = certify::ask(authority, &leaver, Some(&token), None);
         let from_elsewhere = certify::ask(authority, &self.client.clone(), Some(&token), None)?;
         let seen = first.unwrap_or(from_elsewhere);
@@ -69,8 +82,10 @@ impl Run {
     }
 
     fn authority(&self) -> anyhow::Result<Authority> {
-        let service = ["get", "service", "-n", mesh::NAMESPACE, "ferromesh-ca", "-o", "jsonpath={.spec.clusterIP}:15012"];
-        let roots = ["get", "configmap", "-n", NAMESPACE, "istio-ca-root-cert", "-o", r"jsonpath={.data.root-cert\.pem}"];
+        let service =
+            ["get", "service", "-n", mesh::NAMESPACE, "ferromesh-ca", "-o", "jsonpath={.spec.clusterIP}:15012"];
+        let roots =
+            ["get", "configmap", "-n", NAMESPACE, "istio-ca-root-cert", "-o", r"jsonpath={.data.root-cert\.pem}"];
         Ok(Authority {
             address: self.mesh.kubectl(&service)?.parse().context("the CA's address")?,
             name: format!("ferromesh-ca.{}.svc", mesh::NAMESPACE),

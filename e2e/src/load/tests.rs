@@ -72,8 +72,9 @@ fn other_statuses_and_connections_that_end_without_an_answer_are_failures_with_t
         return;
     }
     let address = server(|number| {
-        (number % 2 == 0)
-            .then_some(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\nconnection: close\r\n\r\nno server".as_slice())
+        (number % 2 == 0).then_some(
+            b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 9\r\nconnection: close\r\n\r\nno server".as_slice(),
+        )
     });
     let seen = outcome(address, Protocol::Http1, 6);
     assert_eq!(seen.failed, seen.requests);

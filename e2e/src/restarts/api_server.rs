@@ -9,6 +9,8 @@ use super::{Checks, Scene, kill, of_pod, of_program};
 const AWAY: Duration = Duration::from_secs(60);
 /// A proxy that restarts in that time is ready within so long.
 const READY: Duration = Duration::from_secs(10);
+/// How long is watched what comes of it.
+const AFTERWARDS: Duration = Duration::from_secs(30);
 const DAEMON: &str = "kube-apiserver";
 
 pub(super) fn away(scene: &Scene, checks: &mut Checks) -> anyhow::Result<()> {
@@ -25,7 +27,16 @@ pub(super) fn away(scene: &Scene, checks: &mut Checks) -> anyhow::Result<()> {
     done?;
     let back = scene.mesh.until_within(Duration::from_secs(60), || Ok(scene.mesh.kubectl(&["get", "nodes"]).ok()))?;
     ensure!(back.is_some(), "the API server does not come back");
-    checks.must(true, format!("it was away for {:.0} s", begin.elapsed().as_secs_f64()));
+    let away = begin.elapsed().as_secs_f64();
+    // What the cluster makes of its absence comes later: nodes that could not say that they live.
+    std::thread::sleep(AFTERWARDS);
+    let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+    let nodes = scene.mesh.kubectl(&["get", "nodes", "-o", path])?;
+    let good = nodes.split_whitespace().all(|status| status == "True");
+    checks.must(
+        good,
+        format!("it was away for {away:.0} s; nodes are ready {:.0} s later: {nodes}", AFTERWARDS.as_secs_f64()),
+    );
     Ok(())
 }
 
@@ -65,7 +76,10 @@ fn restart_of_a_proxy(scene: &Scene, checks: &mut Checks, pod: &str, process: i3
     match ready {
         Some(took) => checks.must(
             took <= READY,
-            format!("a proxy that was killed meanwhile is ready {:.1} s after its start, {all:.1} s after its end", took.as_secs_f64()),
+            format!(
+                "a proxy that was killed meanwhile is ready {:.1} s after its start, {all:.1} s after its end",
+                took.as_secs_f64()
+            ),
         ),
         None => checks.must(false, format!("a proxy that was killed meanwhile is not ready after {all:.0} s")),
     }

@@ -9,7 +9,12 @@ pub const CASES: &[Case] = &[
     Case { name: "gateway", what: "the Gateway's rollout", again: true, act: gateway },
     Case { name: "proxy", what: "proxies of another build, and back", again: true, act: proxy },
     Case { name: "controller", what: "controller killed and away", again: false, act: control_plane::controller },
-    Case { name: "one-of-two", what: "one controller of two dies; the other serves changes", again: false, act: control_plane::one_of_two },
+    Case {
+        name: "one-of-two",
+        what: "one controller of two dies; the other serves changes",
+        again: false,
+        act: control_plane::one_of_two,
+    },
     Case { name: "ca", what: "CA killed and away", again: false, act: control_plane::ca },
     Case { name: "injector", what: "injector killed and away", again: false, act: control_plane::injector },
     Case { name: "drain", what: "a node is drained", again: false, act: drain },
@@ -50,11 +55,24 @@ fn proxy(scene: &Scene, checks: &mut Checks) -> anyhow::Result<()> {
 }
 
 fn drain(scene: &Scene, checks: &mut Checks) -> anyhow::Result<()> {
-    let drain =
-        ["drain", "node2", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=240s", "--disable-eviction=false"];
+    let drain = [
+        "drain",
+        "node2",
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--timeout=240s",
+        "--disable-eviction=false",
+    ];
     let drained = scene.mesh.kubectl(&drain);
     let path = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}";
-    let left = scene.mesh.kubectl(&["get", "pods", "-A", "--field-selector=spec.nodeName=node2,status.phase=Running", "-o", path]);
+    let left = scene.mesh.kubectl(&[
+        "get",
+        "pods",
+        "-A",
+        "--field-selector=spec.nodeName=node2,status.phase=Running",
+        "-o",
+        path,
+    ]);
     let back = scene.mesh.kubectl(&["uncordon", "node2"]);
     drained?;
     let left = left?;

@@ -46,18 +46,21 @@ fn daemon(scene: &Scene, checks: &mut Checks, name: &str) -> anyhow::Result<()> 
     scene.mesh.rollout(mesh::NAMESPACE, &deployment)?;
     let begin = Instant::now();
     let came = scene.mesh.until_within(Duration::from_secs(90), || Ok(self::ready(scene)?.then_some(())))?;
-    checks.must(came.is_some(), format!("the new pod is ready {:.1} s after it is back", begin.elapsed().as_secs_f64()));
+    checks
+        .must(came.is_some(), format!("the new pod is ready {:.1} s after it is back", begin.elapsed().as_secs_f64()));
     newcomer(scene, false)
 }
 
 /// The replica that leads dies; what is changed then reaches the proxies, and they all have a server of xDS.
 pub(super) fn one_of_two(scene: &Scene, checks: &mut Checks) -> anyhow::Result<()> {
     let path = "jsonpath={.spec.holderIdentity}";
-    let holder = scene.mesh.kubectl(&["get", "lease", "-n", mesh::NAMESPACE, "ferromesh-controller-leader", "-o", path])?;
+    let holder =
+        scene.mesh.kubectl(&["get", "lease", "-n", mesh::NAMESPACE, "ferromesh-controller-leader", "-o", path])?;
     let leader = holder.split_whitespace().next().unwrap_or_default().to_owned();
     for (turn, pod) in [(1, leader), (2, String::new())] {
         let killed = processes(scene, "controller", &pod);
         ensure!(!killed.is_empty(), "no process of controller {pod:?}, which leads");
+        let restarts = restarts(scene)?;
         kill(&killed[..1])?;
         let begin = Instant::now();
         let header = format!("turn-{turn}");
@@ -73,9 +76,20 @@ pub(super) fn one_of_two(scene: &Scene, checks: &mut Checks) -> anyhow::Result<(
         let which = if turn == 1 { "the leader" } else { "one of the two" };
         let seconds = begin.elapsed().as_secs_f64();
         checks.must(seen.is_some(), format!("{which} killed: a changed route is served {seconds:.1} s later"));
+        // The kubelet takes a moment to see that it is gone.
+        let noticed = scene.mesh.until(|| Ok((self::restarts(scene)? > restarts).then_some(())))?;
+        ensure!(noticed.is_some(), "the controller that was killed is not started anew");
         scene.mesh.rollout(mesh::NAMESPACE, "ferromesh-controller")?;
     }
     Ok(())
+}
+
+/// How often the controllers' containers were started anew.
+fn restarts(scene: &Scene) -> anyhow::Result<u32> {
+    let path = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
+    let counts =
+        scene.mesh.kubectl(&["get", "pods", "-n", mesh::NAMESPACE, "-l", "app=ferromesh-controller", "-o", path])?;
+    Ok(counts.split_whitespace().filter_map(|count| count.parse::<u32>().ok()).sum())
 }
 
 fn processes(scene: &Scene, daemon: &str, pod: &str) -> Vec<i32> {

@@ -7,7 +7,8 @@ use anyhow::Context;
 /// A process of a pod.
 pub(crate) fn of_pod(cluster: &str, pod: &str) -> anyhow::Result<i32> {
     let hostname = format!("HOSTNAME={pod}");
-    let is_meant = |process: &Path| environment(process).split(|byte| *byte == 0).any(|pair| pair == hostname.as_bytes());
+    let is_meant =
+        |process: &Path| environment(process).split(|byte| *byte == 0).any(|pair| pair == hostname.as_bytes());
     all(cluster, is_meant).first().copied().with_context(|| format!("no process of pod {pod} runs"))
 }
 

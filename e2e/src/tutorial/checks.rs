@@ -65,8 +65,15 @@ impl Run {
         self.row("the limit as written patches nothing, and kubectl says so", line.contains("patches nothing"), line);
         let path = "jsonpath={.status.conditions[?(@.type==\"PatchesMatched\")].status} {.status.conditions[?(@.type==\"PatchesMatched\")].message}";
         let status = self.mesh.until(|| {
-            let status =
-                self.mesh.kubectl(&["get", "envoyfilter", "-n", "istio-system", "ingress-local-ratelimit", "-o", path])?;
+            let status = self.mesh.kubectl(&[
+                "get",
+                "envoyfilter",
+                "-n",
+                "istio-system",
+                "ingress-local-ratelimit",
+                "-o",
+                path,
+            ])?;
             Ok((!status.trim().is_empty()).then_some(status))
         })?;
         let status = status.unwrap_or_default();
