@@ -170,6 +170,8 @@ pub struct Environment {
     minimum_drain: Duration,
     termination_drain: Duration,
     grace: Duration,
+    /// Lifetime to ask the CA for; `None` leaves it to the CA.
+    pub certificate_lifetime: Option<Duration>,
 }
 
 /// The pod's own `prometheus.io` annotations, before ours took their place.
@@ -247,6 +249,7 @@ impl Environment {
             grace: vars.seconds("TERMINATION_GRACE_PERIOD_SECONDS")?.map_or(DEFAULT_GRACE, |grace| {
                 grace.saturating_sub(Duration::from_secs(2)).max(Duration::from_secs(1))
             }),
+            certificate_lifetime: vars.duration("SECRET_TTL")?,
             warnings: vars.warnings(&config),
             namespace,
         })

@@ -67,7 +67,7 @@ fn applications_that_get_their_traffic_on_the_loopback_are_asked_there() {
 #[test]
 fn a_pod_is_described_as_istio_describes_it() {
     let config = r#"{"discoveryAddress": "ferromesh-controller.mesh.svc:15012", "terminationDrainDuration": "7s",
-        "concurrency": 3, "proxyMetadata": {"ISTIO_META_CLUSTER_ID": "east"}, "odd": 1, "image": {}}"#;
+        "concurrency": 3, "proxyMetadata": {"ISTIO_META_CLUSTER_ID": "east", "SECRET_TTL": "1h30m"}, "odd": 1, "image": {}}"#;
     let more = [
         ("PROXY_CONFIG", config),
         ("ISTIO_META_POD_PORTS", r#"[{"containerPort": 80}]"#),
@@ -79,6 +79,7 @@ fn a_pod_is_described_as_istio_describes_it() {
     assert_eq!(found.ca_address, "ferromesh-ca.mesh.svc:15012");
     assert_eq!(found.controller_id(), "spiffe://cluster.local/ns/mesh/sa/ferromesh-controller");
     assert_eq!((found.concurrency(), found.drain_before_end()), (3, Duration::from_secs(7)));
+    assert_eq!(found.certificate_lifetime, Some(Duration::from_secs(5400)));
     assert_eq!(found.warnings, ["PROXY_CONFIG: odd is not honoured"]);
     let node = &bootstrap::bootstrap(&found)["node"];
     assert_eq!(node["metadata"]["CLUSTER_ID"], "east");
@@ -105,6 +106,7 @@ fn a_wrong_variable_is_refused_by_its_name() {
         ("ISTIO_KUBE_APP_PROBERS", "{"),
         ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "perhaps"),
         ("MINIMUM_DRAIN_DURATION", "5"),
+        ("SECRET_TTL", "a day"),
         ("ISTIO_PROMETHEUS_ANNOTATIONS", r#"{"port":"15020"}"#),
     ] {
         let error = environment(&["sidecar"], &[(name, value)]).unwrap_err();

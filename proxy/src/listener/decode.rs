@@ -48,6 +48,10 @@ impl Listener {
         for (index, filter) in proto.listener_filters.iter().enumerate() {
             filters.push(ListenerFilter::decode(filter).at(format!("listener_filters[{index}]"))?);
         }
+        // Envoy's, too: the flag brings the filter along, the last of all.
+        if proto.use_original_dst == Some(true) {
+            filters.push(ListenerFilter::original_dst());
+        }
         if proto.filter_chains.is_empty() && proto.default_filter_chain.is_none() && proto.bind_to_port != Some(false) {
             return Err(ConfigError::new("filter_chains", "must not be empty"));
         }

@@ -162,6 +162,16 @@ async fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() 
 }
 
 #[tokio::test]
+async fn a_listener_that_hands_over_asks_the_kernel_where_a_connection_wanted_to_go_without_being_told_so() {
+    let rig = Rig::new();
+    let mut outbound = listener("virtualOutbound", vec![echoes()]);
+    assert_eq!(rig.decode(&outbound).filters.len(), 0);
+    outbound.use_original_dst = Some(true);
+    assert!(rig.decode(&outbound).filters.iter().all(super::filter::ListenerFilter::is_original_dst));
+    assert_eq!(rig.decode(&outbound).filters.len(), 1);
+}
+
+#[tokio::test]
 async fn an_update_keeps_the_socket_and_the_connections_of_chains_that_stay() {
     LocalSet::new()
         .run_until(async {

@@ -27,18 +27,21 @@ pub enum Ended<'a> {
 }
 
 /// Repetitions that need no policy, at most.
-const FREE: u32 = 2;
+pub const FREE: u32 = 2;
+
+/// Whether a request may be sent twice (RFC 9110, 9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
 
 /// Whether a request that met a connection in the moment of its end is sent again without any policy, because that does
 /// no harm: the server says that it has not processed it (RFC 9113, 6.8), or it is idempotent and the connection had
 /// served before (RFC 9110, 9.2.2).
 pub fn is_free(method: &Method, race: Race, before_request: bool, used: u32) -> bool {
-    let idempotent =
-        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
     used < FREE
         && match race {
             Race::None => false,
-            Race::Stale => idempotent || before_request,
+            Race::Stale => is_idempotent(method) || before_request,
             Race::Unprocessed => true,
         }
 }
