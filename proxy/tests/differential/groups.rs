@@ -8,6 +8,8 @@ mod edge;
 mod filters;
 #[path = "groups/matching.rs"]
 mod matching;
+#[path = "groups/runtime.rs"]
+pub mod runtime;
 
 /// Cases that share a connection manager. All texts are parts of a YAML flow mapping.
 #[derive(Default)]
@@ -96,5 +98,6 @@ impl Group {
 
 /// Every group.
 pub fn all() -> Vec<Group> {
-    [matching::groups(), answers::groups(), filters::groups(), edge::groups()].into_iter().flatten().collect()
+    let all = [matching::groups(), answers::groups(), filters::groups(), edge::groups(), runtime::groups()];
+    all.into_iter().flatten().collect()
 }
