@@ -398,6 +398,9 @@ async fn watch(cluster: Weak<Cluster>, current: Current) {
         }
         let mut changed = false;
         if let Some(healthy) = state.count(&result, check) {
+            if healthy && host.health.has(Unhealthy::ActiveCheck) {
+                host.health.recover();
+            }
             changed |= host.health.set(Unhealthy::ActiveCheck, !healthy);
         }
         changed |= host.health.set(Unhealthy::Pending, false);
