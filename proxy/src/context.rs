@@ -11,6 +11,7 @@ use crate::cluster::{ClusterManager, DnsSettings, FactoryContext};
 use crate::extension::ExtensionStore;
 use crate::overload::Overload;
 use crate::route::RouteStore;
+use crate::runtime::Runtime;
 use crate::stats;
 use crate::tls::SecretStore;
 
@@ -42,6 +43,8 @@ pub struct Context {
     pub secrets: Arc<SecretStore>,
     /// Who resolves names for clusters that do not say.
     pub dns: DnsSettings,
+    /// Values of `layered_runtime`, which stand in place of what resources say.
+    pub runtime: Runtime,
     /// Access log files.
     pub access_logs: Arc<Sinks>,
     /// What is done when resources run out, and connections of all listeners.
@@ -94,6 +97,7 @@ impl Context {
             extensions: Arc::default(),
             secrets: Arc::default(),
             dns: DnsSettings::default(),
+            runtime: Runtime::default(),
             overload: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),

@@ -85,6 +85,7 @@ pub mod network;
 pub mod overload;
 pub mod policy;
 pub mod route;
+pub mod runtime;
 pub mod stats;
 pub mod stream;
 pub mod supported;

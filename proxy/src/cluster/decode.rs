@@ -67,7 +67,9 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
     let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
-        [check] => Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?),
+        [check] => {
+            Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?.within(context.runtime.check_intervals()))
+        }
         _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
     };
     let policy = policy::decode(cluster)?;

@@ -48,8 +48,12 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ("{name: c, type: EDS, lrs_server: {self: {}}}", "lrs_server"),
         ("{name: c, type: EDS, lb_policy: CLUSTER_PROVIDED}", "lb_policy"),
         (
-            "{name: c, type: EDS, round_robin_lb_config: {slow_start_config: {}}}",
-            "round_robin_lb_config.slow_start_config",
+            "{name: c, type: EDS, lb_policy: LEAST_REQUEST, least_request_lb_config: {active_request_bias: {}}}",
+            "least_request_lb_config.active_request_bias",
+        ),
+        (
+            "{name: c, type: EDS, round_robin_lb_config: {slow_start_config: {slow_start_window: 1s, aggression: {}}}}",
+            "round_robin_lb_config.slow_start_config.aggression",
         ),
         ("{name: c, type: EDS, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}", "maglev_lb_config.table_size"),
         (

@@ -84,7 +84,7 @@ impl Listener {
             default_chain,
             access_logs: AccessLog::decode_list(&proto.access_log, &context.access_logs)?,
             balancer: is_balanced(proto)?.then(Balancer::default),
-            max_connections: MAX_CONNECTIONS,
+            max_connections: context.runtime.connections(&proto.name).unwrap_or(MAX_CONNECTIONS),
             ignores_global_limit: proto.ignore_global_conn_limit,
             bypasses_overload: proto.bypass_overload_manager,
             addresses,

@@ -167,13 +167,14 @@ impl Store {
         if kind.type_url().rsplit('/').next() != Some(any.type_name()) {
             return Err(ConfigError::new("", format!("expected {}, got {}", kind.type_url(), any.type_url)));
         }
+        let resolved = self.context.runtime.apply(any);
         let state = match kind {
-            Kind::Cluster => self.apply_cluster(name, any, is_static),
-            Kind::Listener => self.apply_listener(name, any, is_static),
-            Kind::Endpoint => self.apply_endpoints(any),
-            Kind::Route => self.apply_route(any),
-            Kind::Secret => self.apply_secret(any, version, is_static),
-            Kind::Extension => self.apply_extension(any),
+            Kind::Cluster => self.apply_cluster(name, &resolved, is_static),
+            Kind::Listener => self.apply_listener(name, &resolved, is_static),
+            Kind::Endpoint => self.apply_endpoints(&resolved),
+            Kind::Route => self.apply_route(&resolved),
+            Kind::Secret => self.apply_secret(&resolved, version, is_static),
+            Kind::Extension => self.apply_extension(&resolved),
         }
         .map_err(|error| error.of_type(&any.type_url))?;
         let state = if is_static { State::Static } else { state };

@@ -12,6 +12,8 @@ mod heads;
 mod matching;
 #[path = "groups/replies.rs"]
 mod replies;
+#[path = "groups/runtime.rs"]
+pub mod runtime;
 
 /// Cases that share a connection manager. All texts are parts of a YAML flow mapping.
 #[derive(Default)]
@@ -100,7 +102,14 @@ impl Group {
 
 /// Every group.
 pub fn all() -> Vec<Group> {
-    let all =
-        [matching::groups(), answers::groups(), filters::groups(), edge::groups(), replies::groups(), heads::groups()];
+    let all = [
+        matching::groups(),
+        answers::groups(),
+        filters::groups(),
+        edge::groups(),
+        replies::groups(),
+        heads::groups(),
+        runtime::groups(),
+    ];
     all.into_iter().flatten().collect()
 }
