@@ -5,6 +5,7 @@
 //! image:   binaries -> one archive each, the same bytes every time -> nodes of a cluster, or a registry
 //! tutorial: images, cluster, chart -> the tutorial's commands -> a table of what was seen
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
+//! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
 //! ```
 //!
 //! # Invariants
@@ -17,6 +18,7 @@ pub mod cluster;
 pub mod image;
 pub mod image_command;
 pub mod process;
+pub mod profile;
 pub mod progress;
 pub mod tools;
 pub mod tutorial;

@@ -112,7 +112,7 @@ impl Proxy {
         let context = Context {
             dns,
             overload: Arc::new(Overload::new(overload.most_connections)),
-            ..Context::new(Local::new(node))
+            ..Context::counting_in(Local::new(node), Arc::new(bootstrap::stats(&bootstrap)))
         };
         let context = Arc::new(context);
         let (ready_sender, ready) = watch::channel(false);

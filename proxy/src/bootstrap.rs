@@ -6,17 +6,19 @@ use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use ferromesh_proto::envoy::config::core::v3::{ApiConfigSource, ConfigSource, api_config_source, grpc_service};
+use ferromesh_proto::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
 use crate::config::ConfigError;
 use crate::config::supported::{self, Table};
+use crate::stats;
 
 /// Fields of this room's messages that are implemented.
 ///
-/// Without effect here, accepted because Istio's and Envoy's own samples set them: `stats_config` and
-/// `stats_flush_interval` (metrics are always on and read live), `default_socket_interface`,
-/// `enable_dispatcher_stats`.
+/// Without effect here, accepted because Istio's and Envoy's own samples set them: `stats_config` (but for
+/// `stats_matcher.reject_all`, which turns metrics off) and `stats_flush_interval` (metrics are read live),
+/// `default_socket_interface`, `enable_dispatcher_stats`.
 pub const SUPPORTED: Table = &[
     (
         "envoy.config.bootstrap.v3.Bootstrap",
@@ -171,6 +173,15 @@ fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, Con
         lds,
         cds,
     })
+}
+
+/// The metrics that the bootstrap asks for: all, or none (`stats_config.stats_matcher.reject_all`).
+pub fn stats(bootstrap: &Bootstrap) -> stats::Store {
+    let matcher = bootstrap.stats_config.as_ref().and_then(|config| config.stats_matcher.as_ref());
+    match matcher.and_then(|matcher| matcher.stats_matcher.as_ref()) {
+        Some(StatsMatcher::RejectAll(true)) => stats::Store::off(),
+        _ => stats::Store::default(),
+    }
 }
 
 /// Names of the static clusters.

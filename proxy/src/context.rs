@@ -84,7 +84,11 @@ fn outgoing() -> Option<IpAddr> {
 impl Context {
     /// Empty stores for the proxy that `local` names.
     pub fn new(local: Local) -> Self {
-        let stats = Arc::<stats::Store>::default();
+        Self::counting_in(local, Arc::default())
+    }
+
+    /// As [`Self::new`], with a store of metrics.
+    pub fn counting_in(local: Local, stats: Arc<stats::Store>) -> Self {
         Self {
             local,
             access_logs: Arc::new(Sinks::new(&stats)),

@@ -23,6 +23,7 @@ use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
 use crate::config::{At, ConfigError, duration, required};
 use crate::context::Context;
+use crate::stats::Owner;
 use crate::text::Text;
 use crate::tls::transport_socket;
 
@@ -47,16 +48,19 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
         return Err(ConfigError::new("name", "must be set"));
     }
     let config = config(cluster, context)?;
-    let scope = context.stats.root().scope("cluster").tagged("envoy_cluster_name", &config.stat_name);
+    let owner = Owner { kind: "cluster", value: config.stat_name.clone(), tag: "envoy_cluster_name" };
     let plan = match &cluster.load_assignment {
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
     let (discovery, fixed) = discovery(cluster, plan, &context.dns)?;
-    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
+    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context, &owner)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
-        [check] => Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?),
+        [check] => {
+            let scope = context.stats.root().scope(owner.kind).tagged(owner.tag, &owner.value);
+            Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?)
+        }
         _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
     };
     let policy = policy::decode(cluster)?;
@@ -64,9 +68,9 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
     }
     let made = Cluster {
-        breakers: breakers(cluster.circuit_breakers.as_ref(), &scope),
+        breakers: breakers(cluster.circuit_breakers.as_ref(), context, &owner),
         hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
-        stats: ClusterStats::new(&scope),
+        stats: context.stats.family::<ClusterStats>(&owner, ""),
         balancer: Balancer::new(policy),
         outlier: outlier.at("outlier_detection")?,
         health_check,
@@ -259,12 +263,16 @@ fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
 }
 
 /// Breakers of the default and the high priority.
-fn breakers(config: Option<&proto::CircuitBreakers>, scope: &crate::stats::Scope) -> [Breakers; 2] {
+fn breakers(config: Option<&proto::CircuitBreakers>, context: &Context, owner: &Owner) -> [Arc<Breakers>; 2] {
     let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
-    let scope = scope.scope("circuit_breakers");
-    let of = |priority: core::RoutingPriority, name| {
+    let of = |priority: core::RoutingPriority, part| {
         let own = thresholds.iter().find(|found| found.priority == priority as i32).copied();
-        Breakers::decode(&own.unwrap_or_default(), &scope.scope(name))
+        let made = Arc::new(Breakers::decode(&own.unwrap_or_default()));
+        context.stats.show(owner, part, &made);
+        made
     };
-    [of(core::RoutingPriority::Default, "default"), of(core::RoutingPriority::High, "high")]
+    [
+        of(core::RoutingPriority::Default, "circuit_breakers.default."),
+        of(core::RoutingPriority::High, "circuit_breakers.high."),
+    ]
 }

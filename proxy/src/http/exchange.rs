@@ -119,7 +119,7 @@ pub trait Sink {
 }
 
 /// Serves one request to its end. The stream comes back complete, logged and counted.
-pub async fn run<S: Sink>(mut stream: Stream, body: Body, sink: &mut S, meter: &Rc<Meter>, timer: &mut Timer) {
+pub async fn run<S: Sink>(mut stream: Box<Stream>, body: Body, sink: &mut S, meter: &Rc<Meter>, timer: &mut Timer) {
     let manager = stream.manager.clone();
     meter.idle.set(manager.stream_idle_timeout);
     meter.duration.set(manager.max_stream_duration);
@@ -160,7 +160,7 @@ fn end_of_tunnel(stream: &Stream, meter: &Meter) -> Option<Cause> {
 
 /// Answers a request whose head could not be read, and logs it.
 pub async fn refuse<S: Sink>(
-    mut stream: Stream,
+    mut stream: Box<Stream>,
     reply: LocalReply,
     sink: &mut S,
     meter: &Rc<Meter>,

@@ -98,14 +98,16 @@ async fn exchange(
         hash,
         previous: Vec::new(),
         levels: AvoidedLevels::default(),
-        timer: Timer::default(),
+        timer: stream.worker.timers.take(),
         begun: crate::upstream::now(),
         retries: 0,
         free: 0,
         permit: None,
         give_up: None,
     };
-    let mut response = tries.run(stream).await?;
+    let response = tries.run(stream).await;
+    stream.worker.timers.give(tries.timer);
+    let mut response = response?;
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
         response.head.headers.append(http::header::SET_COOKIE, cookie);
     }

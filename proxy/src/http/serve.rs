@@ -202,9 +202,9 @@ impl Session {
         self.manager().http1
     }
 
-    /// The state of a new request.
-    pub fn stream(&self, request: RequestHead) -> Stream {
-        Stream {
+    /// The state of a new request; in a box, since every future on its way would hold and move it.
+    pub fn stream(&self, request: RequestHead) -> Box<Stream> {
+        Box::new(Stream {
             worker: self.worker.clone(),
             connection: self.connection.clone(),
             manager: self.manager().clone(),
@@ -230,7 +230,7 @@ impl Session {
             metadata: std::collections::BTreeMap::new(),
             closes: false,
             inform: None,
-        }
+        })
     }
 }
 
