@@ -7,6 +7,7 @@
 //! restarts: images, cluster, chart -> every kind of restart under load -> a table of requests that failed
 //! identity: images, cluster, chart -> who is served, who gets a certificate, what is on the wire -> a table
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
+//! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
 //! ```
 //!
 //! # Invariants
@@ -22,6 +23,7 @@ pub mod image_command;
 pub mod load;
 pub mod mesh;
 pub mod process;
+pub mod profile;
 pub mod progress;
 pub mod restarts;
 pub mod rows;

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
 use ferromesh_e2e::identity;
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::mesh::Images;
+use ferromesh_e2e::profile;
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::restarts;
 use ferromesh_e2e::rows::{Row, table};
@@ -118,6 +119,30 @@ enum Command {
         /// Write all samples here (JSON).
         #[arg(long)]
         json: Option<PathBuf>,
+    },
+    /// Count what a request costs the benchmark's pairs: instructions, allocations, system calls.
+    #[command(
+        after_help = "Example:\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e && target/release/ferromesh-e2e profile\n\nExit codes: 0 done, 1 a bound is not kept, or it could not be counted."
+    )]
+    Profile {
+        /// Our proxy.
+        #[arg(long, default_value = "target/release/ferromesh-proxy")]
+        proxy: PathBuf,
+        /// Requests that are counted.
+        #[arg(long, default_value_t = 2000)]
+        requests: u32,
+        /// Only instructions and allocations (callgrind).
+        #[arg(long)]
+        instructions: bool,
+        /// Only system calls (strace).
+        #[arg(long, conflicts_with = "instructions")]
+        syscalls: bool,
+        /// So many of the dearest functions are shown.
+        #[arg(long, default_value_t = 40)]
+        functions: usize,
+        /// Hold the instructions against the recorded bounds.
+        #[arg(long, conflicts_with = "syscalls")]
+        check: bool,
     },
     /// The bare relay of the comparison.
     #[command(hide = true)]
@@ -233,13 +258,15 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             relay::run(listen, upstream, side, &certificates)
         }
+        Command::Profile { proxy, requests, instructions, syscalls, functions, check } => {
+            let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
+            let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
+            let counts = profile::run(&profile::Plan { proxy, requests, instructions, syscalls })?;
+            print!("{}", profile::table(&counts, functions));
+            if check { profile::check(&counts) } else { Ok(()) }
+        }
         Command::Bench { proxy, connections, seconds, runs, skip, idle_connections, services, table, plot, json } => {
-            let proxy = proxy.canonicalize().with_context(|| {
-                format!(
-                    "{} is not there; build it with: cargo build --profile dist -p ferromesh-proxy",
-                    proxy.display()
-                )
-            })?;
+            let proxy = ours(&proxy, "cargo build --profile dist -p ferromesh-proxy")?;
             let plan = Plan {
                 connections,
                 duration: Duration::from_secs(seconds),
@@ -267,4 +294,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Our proxy's program, which must have been built.
+fn ours(proxy: &Path, build: &str) -> anyhow::Result<PathBuf> {
+    proxy.canonicalize().with_context(|| format!("{} is not there; build it with: {build}", proxy.display()))
 }

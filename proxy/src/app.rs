@@ -113,8 +113,13 @@ impl Proxy {
         let runtime = Runtime::decode(bootstrap.layered_runtime.as_ref())?;
         // The monitor's number comes before the runtime's.
         let most = overload.most_connections.or(runtime.global_connections()).unwrap_or(u64::MAX);
-        let context =
-            Context { dns, overload: Arc::new(Overload::new(most)), runtime, ..Context::new(Local::new(node)) };
+        let stats = Arc::new(bootstrap::stats(&bootstrap));
+        let context = Context {
+            dns,
+            overload: Arc::new(Overload::new(most)),
+            runtime,
+            ..Context::counting_in(Local::new(node), stats)
+        };
         let context = Arc::new(context);
         let (ready_sender, ready) = watch::channel(false);
         let (listeners_sender, listeners) = watch::channel(Vec::new());

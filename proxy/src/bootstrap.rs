@@ -6,11 +6,12 @@ use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use ferromesh_proto::envoy::config::core::v3::{ApiConfigSource, ConfigSource, api_config_source, grpc_service};
+use ferromesh_proto::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
 use crate::config::ConfigError;
-use crate::supported;
+use crate::{stats, supported};
 
 /// Why a bootstrap cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +142,15 @@ fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, Con
         lds,
         cds,
     })
+}
+
+/// The metrics that the bootstrap asks for: all, or none (`stats_config.stats_matcher.reject_all`).
+pub fn stats(bootstrap: &Bootstrap) -> stats::Store {
+    let matcher = bootstrap.stats_config.as_ref().and_then(|config| config.stats_matcher.as_ref());
+    match matcher.and_then(|matcher| matcher.stats_matcher.as_ref()) {
+        Some(StatsMatcher::RejectAll(true)) => stats::Store::off(),
+        _ => stats::Store::default(),
+    }
 }
 
 /// Names of the static clusters.

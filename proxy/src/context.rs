@@ -87,7 +87,11 @@ fn outgoing() -> Option<IpAddr> {
 impl Context {
     /// Empty stores for the proxy that `local` names.
     pub fn new(local: Local) -> Self {
-        let stats = Arc::<stats::Store>::default();
+        Self::counting_in(local, Arc::default())
+    }
+
+    /// As [`Self::new`], with a store of metrics.
+    pub fn counting_in(local: Local, stats: Arc<stats::Store>) -> Self {
         Self {
             local,
             access_logs: Arc::new(Sinks::new(&stats)),
@@ -106,7 +110,7 @@ impl Context {
 
     /// What clusters are made with.
     pub fn for_clusters(&self) -> FactoryContext<'_> {
-        FactoryContext { stats: &self.stats, secrets: &self.secrets, dns: &self.dns }
+        FactoryContext { stats: &self.stats, secrets: &self.secrets, dns: &self.dns, runtime: &self.runtime }
     }
 
     /// Whether the proxy as a whole drains.

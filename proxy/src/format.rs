@@ -180,19 +180,41 @@ impl Formatter {
     }
 }
 
-fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
+fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     use std::io::Write;
-    // Writing into a Vec cannot fail.
+    let IpAddr::V4(ip) = ip else {
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{ip}");
+        return;
+    };
+    // By hand, since every line of a log has some.
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+}
+
+/// Appends an address with its port, as `SocketAddr` shows itself.
+fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
+    use std::io::Write;
+    if address.is_ipv6() {
+        let _ = write!(out, "{address}");
+        return;
+    }
+    write_ip(address.ip(), out);
+    out.push(b':');
+    out.extend_from_slice(itoa::Buffer::new().format(address.port()).as_bytes());
+}
+
+fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
     match value {
         Rendered::Missing => {}
         Rendered::Text(text) => push(text, escape, limit, out),
         Rendered::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Rendered::Address(address) => {
-            let _ = write!(out, "{address}");
-        }
-        Rendered::Ip(ip) => {
-            let _ = write!(out, "{ip}");
-        }
+        Rendered::Address(address) => write_address(*address, out),
+        Rendered::Ip(ip) => write_ip(*ip, out),
         Rendered::Json(Value::String(text)) => push(text, escape, limit, out),
         Rendered::Json(value) => push(&value.to_string(), escape, limit, out),
     }
@@ -208,7 +230,8 @@ fn push(text: &str, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
         Escape::Json => *byte >= b' ' && *byte != b'"' && *byte != b'\\',
     };
     let bytes = text.as_bytes();
-    if bytes.iter().all(plain) {
+    // Without an early end, so that many bytes are looked at in one step; hardly any value has such characters.
+    if bytes.iter().fold(true, |all, byte| all & plain(byte)) {
         out.extend_from_slice(bytes);
         return;
     }

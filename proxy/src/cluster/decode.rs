@@ -22,7 +22,8 @@ use super::health::HealthCheck;
 use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
 use crate::config::{At, ConfigError, duration, required};
-use crate::stats::Store;
+use crate::runtime::Runtime;
+use crate::stats::{Owner, Store};
 use crate::text::Text;
 use crate::tls::{SecretStore, transport_socket};
 
@@ -41,6 +42,8 @@ pub struct FactoryContext<'a> {
     pub secrets: &'a SecretStore,
     /// Who resolves names for clusters that do not say.
     pub dns: &'a discovery::Settings,
+    /// Values that stand in place of what resources say.
+    pub runtime: &'a Runtime,
 }
 
 impl Cluster {
@@ -58,17 +61,19 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         return Err(ConfigError::new("name", "must be set"));
     }
     let config = config(cluster, context)?;
-    let scope = context.stats.root().scope("cluster").tagged("envoy_cluster_name", &config.stat_name);
+    let owner = Owner { kind: "cluster", value: config.stat_name.clone(), tag: "envoy_cluster_name" };
     let plan = match &cluster.load_assignment {
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
     let (discovery, fixed) = discovery(cluster, plan, context.dns)?;
-    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
+    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context.stats, &owner)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
         [check] => {
-            Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?.within(context.runtime.check_intervals()))
+            let scope = context.stats.root().scope(owner.kind).tagged(owner.tag, &owner.value);
+            let check = HealthCheck::decode(check, &scope).at("health_checks[0]")?;
+            Some(check.within(context.runtime.check_intervals()))
         }
         _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
     };
@@ -77,9 +82,9 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
     }
     let made = Cluster {
-        breakers: breakers(cluster.circuit_breakers.as_ref(), &scope),
+        breakers: breakers(cluster.circuit_breakers.as_ref(), context.stats, &owner),
         hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
-        stats: ClusterStats::new(&scope),
+        stats: context.stats.family::<ClusterStats>(&owner, ""),
         balancer: Balancer::new(policy),
         outlier: outlier.at("outlier_detection")?,
         health_check,
@@ -272,12 +277,16 @@ fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
 }
 
 /// Breakers of the default and the high priority.
-fn breakers(config: Option<&proto::CircuitBreakers>, scope: &crate::stats::Scope) -> [Breakers; 2] {
+fn breakers(config: Option<&proto::CircuitBreakers>, stats: &Store, owner: &Owner) -> [Arc<Breakers>; 2] {
     let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
-    let scope = scope.scope("circuit_breakers");
-    let of = |priority: core::RoutingPriority, name| {
+    let of = |priority: core::RoutingPriority, part| {
         let own = thresholds.iter().find(|found| found.priority == priority as i32).copied();
-        Breakers::decode(&own.unwrap_or_default(), &scope.scope(name))
+        let made = Arc::new(Breakers::decode(&own.unwrap_or_default()));
+        stats.show(owner, part, &made);
+        made
     };
-    [of(core::RoutingPriority::Default, "default"), of(core::RoutingPriority::High, "high")]
+    [
+        of(core::RoutingPriority::Default, "circuit_breakers.default."),
+        of(core::RoutingPriority::High, "circuit_breakers.high."),
+    ]
 }

@@ -335,7 +335,11 @@ fn borrowed(name: &str) -> Option<Borrowed> {
         "RESPONSE_FLAGS" => |info| Some(response_flags(info).unwrap_or(Cow::Borrowed("-"))),
         "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => |info| {
             Some(match &info.upstream.host.as_ref()?.address {
-                HostAddress::Tcp(address) => Cow::Owned(address.to_string()),
+                HostAddress::Tcp(address) => {
+                    let mut text = Vec::with_capacity(21);
+                    super::write_address(*address, &mut text);
+                    Cow::Owned(String::from_utf8(text).unwrap_or_default())
+                }
                 HostAddress::Unix(path) => Cow::Borrowed(path.as_str()),
             })
         },

@@ -100,7 +100,7 @@ async fn exchange(
         hash,
         previous: Vec::new(),
         levels: AvoidedLevels::default(),
-        timer: Timer::default(),
+        timer: stream.worker.timers.take(),
         begun: crate::timer::now(),
         retries: 0,
         free: 0,
@@ -108,7 +108,9 @@ async fn exchange(
         permit: None,
         give_up: None,
     };
-    let mut response = tries.run(stream).await?;
+    let response = tries.run(stream).await;
+    stream.worker.timers.give(tries.timer);
+    let mut response = response?;
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
         response.head.headers.append(http::header::SET_COOKIE, cookie);
     }

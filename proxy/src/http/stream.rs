@@ -126,6 +126,7 @@ impl Stream {
     pub fn policy_input(&self) -> Input<'_> {
         Input {
             request: Some(&self.request),
+            path: Some(self.request.path_only()).filter(|path| !path.is_empty()),
             remote: self.remote,
             metadata: Some(&self.metadata),
             route_metadata: self.route.as_ref().map(|route| &route.route().metadata),

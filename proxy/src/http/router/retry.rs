@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::cause::Cause;
 use crate::message::ResponseHead;
 use crate::route::RetryPolicy;
 use crate::route::retry_on as on;
 use crate::upstream::Race;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How a try ended.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub fn is_wanted(policy: &RetryPolicy, ended: &Ended<'_>) -> bool {
 
 fn after_answer(policy: &RetryPolicy, head: &ResponseHead) -> bool {
     let has = |word: u32| policy.on & word != 0;
-    if head.headers.contains_key("x-envoy-ratelimited") {
+    if head.headers.contains_key(RATE_LIMITED) {
         return has(on::ENVOY_RATELIMITED);
     }
     let status = head.status.as_u16();
@@ -70,7 +73,7 @@ fn after_answer(policy: &RetryPolicy, head: &ResponseHead) -> bool {
 
 /// The gRPC status of trailers (or of a head without body).
 pub fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 fn grpc_word(status: u32) -> u32 {
