@@ -24,6 +24,8 @@ pub enum Command {
     Demo(Demo),
     /// Find mistakes in a folder of Kubernetes YAML.
     Analyze(Analyze),
+    /// Add the proxy to the workloads of a file, as the webhook does when they are created.
+    Inject(Inject),
     /// Show objects and their status, of a mesh that `up` runs.
     Get(Get),
     /// Show what a workload's proxy is configured with, of a mesh that `up` runs.
@@ -64,9 +66,9 @@ pub struct Up {
     /// Workload file; default: workloads.yaml in the folder.
     #[arg(long, value_name = "FILE")]
     pub workloads: Option<PathBuf>,
-    /// Port on 127.0.0.1 for the first gateway's port 80 (0: any free one).
-    #[arg(long, default_value_t = 8080, value_name = "PORT")]
-    pub gateway_port: u16,
+    /// Port on 127.0.0.1 for the first gateway's port 80; 0 is any free one. Default: 8080, or a free one if it is taken.
+    #[arg(long, value_name = "PORT")]
+    pub gateway_port: Option<u16>,
     /// Worker threads of each proxy.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub concurrency: usize,
@@ -88,8 +90,8 @@ pub struct Demo {
     /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Requests to send for the canary's share.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    /// Requests to send for the canary's share; fewer than 100 would prove nothing.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     pub requests: u32,
     /// Run these manifests of the tutorial in place of the built-in ones.
     #[arg(long, value_name = "FOLDER")]
@@ -109,6 +111,35 @@ pub struct Analyze {
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `ferromesh inject`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh inject -f deployment.yaml | kubectl apply -f -\n  kubectl get deployment web -o yaml | ferromesh inject -f - | kubectl apply -f -\n\nWith the settings of the mesh that runs:\n  kubectl get configmap ferromesh-injector -n ferromesh-system -o jsonpath='{.data.settings\\.yaml}' > settings.yaml\n  kubectl get configmap istio -n ferromesh-system -o jsonpath='{.data.mesh}' > mesh.yaml\n  ferromesh inject -f deployment.yaml --injectConfigFile settings.yaml --meshConfigFile mesh.yaml\n\nPods, workloads that make pods, and Lists of them are injected; everything else keeps its text. The labels of the\nnamespace are not known here: only the pod's own labels and annotations keep it from being injected."
+)]
+pub struct Inject {
+    /// File of Kubernetes objects (YAML or JSON); - is standard input.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub filename: PathBuf,
+    /// File to write; default: standard output.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Settings of the injector (settings.yaml of ConfigMap ferromesh-injector); default: those of the chart.
+    #[arg(long = "injectConfigFile", alias = "inject-config-file", value_name = "FILE")]
+    pub inject_config_file: Option<PathBuf>,
+    /// MeshConfig (mesh of ConfigMap istio).
+    #[arg(long = "meshConfigFile", alias = "mesh-config-file", value_name = "FILE")]
+    pub mesh_config_file: Option<PathBuf>,
+    /// Values of Istio's charts, laid over the settings; what has no counterpart here is named.
+    #[arg(long = "valuesFile", alias = "values-file", value_name = "FILE")]
+    pub values_file: Option<PathBuf>,
+    /// Revision of the control plane that the pods are for.
+    #[arg(short = 'r', long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// Namespace of objects that name none.
+    #[arg(short = 'n', long, default_value = "default")]
+    pub namespace: String,
 }
 
 /// `ferromesh get`

@@ -6,6 +6,7 @@ use crate::args::{Cli, Command};
 pub mod analyze;
 pub mod config;
 pub mod get;
+pub mod inject;
 pub mod up;
 pub mod version;
 
@@ -51,12 +52,9 @@ fn check_namespace(namespace: Option<&str>) -> Result<(), Failure> {
 pub async fn run(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Up(args) => up::run(&args).await,
-        Command::Demo(args) => match crate::demo::run(&args).await {
-            Ok(true) => Ok(Exit::Ok),
-            Ok(false) => Ok(Exit::Failed),
-            Err(error) => Err(Failure::unreachable(error)),
-        },
+        Command::Demo(args) => crate::demo::run(&args).await,
         Command::Analyze(args) => analyze::run(&args).await,
+        Command::Inject(args) => inject::run(&args),
         Command::Get(args) => get::run(&args).await,
         Command::Config(args) => config::run(&args).await,
         Command::Version(args) => version::run(&args),

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use ferromesh_core::runtime::signals::Signals;
 use serde_json::json;
 
+use crate::Exit;
 use crate::args::Demo;
+use crate::commands::Failure;
 use crate::output::{self, Colour};
 use crate::up::workloads::{Behind, Entry, Workloads};
 use crate::up::{Mesh, MeshOptions};
@@ -30,19 +33,33 @@ const LIMIT: &str = include_str!("../../examples/tutorial-ratelimit-that-applies
 /// Longest that a changed file may take to reach every proxy.
 const CHANGE: Duration = Duration::from_secs(5);
 
-/// Runs the tutorial and its checks; `true` if all passed.
+/// Runs the tutorial and its checks. A signal ends it, with what it started.
 ///
 /// # Errors
-/// If the mesh could not be started.
-pub async fn run(args: &Demo) -> anyhow::Result<bool> {
-    let folder = tempfile::Builder::new().prefix("ferromesh-demo-").tempdir().context("a temporary folder")?;
+/// If the manifests cannot be used, or the mesh could not be started.
+pub async fn run(args: &Demo) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen().map_err(Failure::unreachable)?;
+    let folder = tempfile::Builder::new().prefix("ferromesh-demo-").tempdir().map_err(Failure::unreachable)?;
     match &args.manifests {
-        Some(manifests) => copy_manifests(manifests, folder.path())?,
-        None => write_tutorial(folder.path())?,
+        Some(manifests) => copy_manifests(manifests, folder.path()).map_err(Failure::usage)?,
+        None => write_tutorial(folder.path()).map_err(Failure::unreachable)?,
     }
+    let (mesh, passed) = tokio::select! {
+        done = check(args, folder.path()) => done.map_err(Failure::unreachable)?,
+        name = signals.next() => return Err(Failure::unreachable(anyhow!("{name} came before the checks were done"))),
+    };
+    if args.keep {
+        signals.next().await;
+    }
+    mesh.stop().await;
+    Ok(if passed { Exit::Ok } else { Exit::Failed })
+}
+
+/// Starts the mesh and makes the checks; says whether all passed.
+async fn check(args: &Demo, folder: &Path) -> anyhow::Result<(Mesh, bool)> {
     let start = Instant::now();
     output::status("starting the mesh ...");
-    let mut mesh = Mesh::start(options(folder.path())).await?;
+    let mut mesh = Mesh::start(options(folder)).await?;
     mesh.ready().await?;
     mesh.settled(CHANGE).await;
     let ready = start.elapsed();
@@ -54,18 +71,16 @@ pub async fn run(args: &Demo) -> anyhow::Result<bool> {
     output::status("");
     if !args.json {
         output::line(&format!("The tutorial runs on this machine, ready in {:.2} s.\n", ready.as_secs_f64()));
-        output::print(&crate::commands::up::table(&state));
+        output::print(&state.table());
         output::line("");
     }
-    let checks = checked(&mut mesh, &at, folder.path(), args).await?;
+    let checks = checked(&mut mesh, &at, folder, args).await?;
     let passed = checks.iter().all(|check| check.passed);
     report(args, &checks, ready, start.elapsed())?;
     if args.keep {
         output::note(&format!("The mesh goes on at http://{} ; Ctrl-C ends it.", at.gateway));
-        tokio::signal::ctrl_c().await?;
     }
-    mesh.stop().await;
-    Ok(passed)
+    Ok((mesh, passed))
 }
 
 async fn checked(mesh: &mut Mesh, at: &Addresses, folder: &Path, args: &Demo) -> anyhow::Result<Vec<Check>> {
@@ -118,8 +133,9 @@ fn options(folder: &Path) -> MeshOptions {
         folder: folder.to_owned(),
         default_namespace: "demo".into(),
         workloads,
-        gateway_port: 0,
-        concurrency: 1,
+        gateway_port: Some(0),
+        // More than one, so that the checks of the rate limit see that its bucket is one for all workers of a proxy.
+        concurrency: 2,
         drain: Duration::from_secs(5),
     }
 }

@@ -145,6 +145,11 @@ impl Cluster {
         self.layout.pki("admin.kubeconfig")
     }
 
+    /// The key that the API server signs tokens with.
+    pub fn service_account_key(&self) -> PathBuf {
+        self.layout.pki("sa.key")
+    }
+
     /// Names of its nodes.
     pub fn nodes(&self) -> Vec<String> {
         self.spec.node_names().map(|(_, name)| name).collect()
@@ -231,6 +236,14 @@ impl Cluster {
     /// If the namespace cannot be entered.
     pub fn in_network<T: Send>(&self, node: Option<&str>, run: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         network::inside(self.first_process(node)?, run)
+    }
+
+    /// A process of the hub, or of a node, by its number here: whose namespaces they are.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn process(&self, node: Option<&str>) -> anyhow::Result<i32> {
+        self.first_process(node)
     }
 
     /// The first process of the hub or a node, by its number here.

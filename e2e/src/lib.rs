@@ -4,7 +4,10 @@
 //! cluster: tools (built once, cached) -> namespaces: control plane, nodes -> kubectl, Helm, tests; gone at the end
 //! image:   binaries -> one archive each, the same bytes every time -> nodes of a cluster, or a registry
 //! tutorial: images, cluster, chart -> the tutorial's commands -> a table of what was seen
+//! restarts: images, cluster, chart -> every kind of restart under load -> a table of requests that failed
+//! identity: images, cluster, chart -> who is served, who gets a certificate, what is on the wire -> a table
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
+//! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
 //! ```
 //!
 //! # Invariants
@@ -14,9 +17,15 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod identity;
 pub mod image;
 pub mod image_command;
+pub mod load;
+pub mod mesh;
 pub mod process;
+pub mod profile;
 pub mod progress;
+pub mod restarts;
+pub mod rows;
 pub mod tools;
 pub mod tutorial;

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,8 +10,13 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use ferromesh_e2e::bench::{self, Plan, plot, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
+use ferromesh_e2e::identity;
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
+use ferromesh_e2e::mesh::Images;
+use ferromesh_e2e::profile;
 use ferromesh_e2e::progress::Progress;
+use ferromesh_e2e::restarts;
+use ferromesh_e2e::rows::{Row, table};
 use ferromesh_e2e::tools::{self, Tool, Toolbox};
 use ferromesh_e2e::tutorial;
 
@@ -41,12 +46,37 @@ enum Command {
         /// Folder with the original manifests; the project's own if not given.
         #[arg(long, env = "FERROMESH_TUTORIAL_DIR")]
         folder: Option<PathBuf>,
-        /// Cargo's profile of the images: dist is what is shipped; release and dev build faster.
-        #[arg(long, default_value = "release")]
-        profile: String,
-        /// Cargo's target folder for images.
-        #[arg(long, env = "FERROMESH_IMAGE_TARGET", default_value = "target/image")]
-        target_dir: PathBuf,
+        #[command(flatten)]
+        images: ImageArgs,
+        /// Keep the cluster, under this name.
+        #[arg(long)]
+        keep: Option<String>,
+    },
+    /// Restart everything that can be restarted, under load, on a real Kubernetes, and show which requests failed.
+    #[command(
+        after_help = "Examples:\n  ferromesh-e2e restarts\n  ferromesh-e2e restarts --requests 100000\n  ferromesh-e2e restarts --only drain,api-server\n\nExit codes: 0 no request failed and all was seen, 1 otherwise."
+    )]
+    Restarts {
+        /// Requests of each restart, at least.
+        #[arg(long, default_value_t = 10_000)]
+        requests: u64,
+        /// Only these.
+        #[arg(long, value_delimiter = ',', value_parser = restart_names())]
+        only: Vec<String>,
+        /// Print all that was counted, for programs.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        images: ImageArgs,
+        /// Keep the cluster, under this name.
+        #[arg(long)]
+        keep: Option<String>,
+    },
+    /// See identities on a real Kubernetes: modes of mTLS, tokens at the CA, packets of a pod's link, renewal under load.
+    #[command(after_help = "Exit codes: 0 all holds, 1 something does not, or could not be run.")]
+    Identity {
+        #[command(flatten)]
+        images: ImageArgs,
         /// Keep the cluster, under this name.
         #[arg(long)]
         keep: Option<String>,
@@ -90,6 +120,30 @@ enum Command {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Count what a request costs the benchmark's pairs: instructions, allocations, system calls.
+    #[command(
+        after_help = "Example:\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e && target/release/ferromesh-e2e profile\n\nExit codes: 0 done, 1 a bound is not kept, or it could not be counted."
+    )]
+    Profile {
+        /// Our proxy.
+        #[arg(long, default_value = "target/release/ferromesh-proxy")]
+        proxy: PathBuf,
+        /// Requests that are counted.
+        #[arg(long, default_value_t = 2000)]
+        requests: u32,
+        /// Only instructions and allocations (callgrind).
+        #[arg(long)]
+        instructions: bool,
+        /// Only system calls (strace).
+        #[arg(long, conflicts_with = "instructions")]
+        syscalls: bool,
+        /// So many of the dearest functions are shown.
+        #[arg(long, default_value_t = 40)]
+        functions: usize,
+        /// Hold the instructions against the recorded bounds.
+        #[arg(long, conflicts_with = "syscalls")]
+        check: bool,
+    },
     /// The bare relay of the comparison.
     #[command(hide = true)]
     Relay {
@@ -102,6 +156,27 @@ enum Command {
         #[arg(long)]
         certificates: PathBuf,
     },
+}
+
+/// How images are built.
+#[derive(clap::Args)]
+struct ImageArgs {
+    /// Cargo's profile of the images: dist is what is shipped; release and dev build faster.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Cargo's target folder for images.
+    #[arg(long, env = "FERROMESH_IMAGE_TARGET", default_value = "target/image")]
+    target_dir: PathBuf,
+}
+
+impl From<ImageArgs> for Images {
+    fn from(args: ImageArgs) -> Self {
+        Self { profile: args.profile, target: args.target_dir }
+    }
+}
+
+fn restart_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(restarts::CASES.iter().map(|case| case.name))
 }
 
 #[derive(Subcommand)]
@@ -131,16 +206,34 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints the table.
+fn show(rows: &[Row]) -> anyhow::Result<()> {
+    let (text, good) = table(rows, std::io::stdout().is_terminal());
+    print!("{text}");
+    anyhow::ensure!(good, "not all of it holds");
+    Ok(())
+}
+
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Cluster(command) => cluster::run(command),
         Command::Image(command) => image::run(command),
-        Command::Tutorial { folder, profile, target_dir, keep } => {
-            let settings = tutorial::Settings { profile, target: target_dir, folder, keep };
-            let rows = tutorial::run(&settings, &Progress::to_stderr())?;
-            let (table, good) = tutorial::table(&rows, std::io::stdout().is_terminal());
-            print!("{table}");
-            anyhow::ensure!(good, "not all of the tutorial holds");
+        Command::Tutorial { folder, images, keep } => {
+            let settings = tutorial::Settings { images: images.into(), folder, keep };
+            show(&tutorial::run(&settings, &Progress::to_stderr())?)
+        }
+        Command::Identity { images, keep } => {
+            let settings = identity::Settings { images: images.into(), keep };
+            show(&identity::run(&settings, &Progress::to_stderr())?)
+        }
+        Command::Restarts { requests, only, json, images, keep } => {
+            let settings = restarts::Settings { images: images.into(), requests, only, keep };
+            let reports = restarts::run(&settings, &Progress::to_stderr())?;
+            if !json {
+                return show(&restarts::rows(&reports));
+            }
+            println!("{}", serde_json::to_string_pretty(&reports)?);
+            anyhow::ensure!(restarts::rows(&reports).iter().all(|row| row.holds), "not all of it holds");
             Ok(())
         }
         Command::Tools(ToolsCommand::Build { tools }) => {
@@ -165,13 +258,15 @@ fn run(command: Command) -> anyhow::Result<()> {
             };
             relay::run(listen, upstream, side, &certificates)
         }
+        Command::Profile { proxy, requests, instructions, syscalls, functions, check } => {
+            let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
+            let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
+            let counts = profile::run(&profile::Plan { proxy, requests, instructions, syscalls })?;
+            print!("{}", profile::table(&counts, functions));
+            if check { profile::check(&counts) } else { Ok(()) }
+        }
         Command::Bench { proxy, connections, seconds, runs, skip, idle_connections, services, table, plot, json } => {
-            let proxy = proxy.canonicalize().with_context(|| {
-                format!(
-                    "{} is not there; build it with: cargo build --profile dist -p ferromesh-proxy",
-                    proxy.display()
-                )
-            })?;
+            let proxy = ours(&proxy, "cargo build --profile dist -p ferromesh-proxy")?;
             let plan = Plan {
                 connections,
                 duration: Duration::from_secs(seconds),
@@ -199,4 +294,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// Our proxy's program, which must have been built.
+fn ours(proxy: &Path, build: &str) -> anyhow::Result<PathBuf> {
+    proxy.canonicalize().with_context(|| format!("{} is not there; build it with: {build}", proxy.display()))
 }

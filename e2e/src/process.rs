@@ -32,6 +32,24 @@ impl Process {
         Ok(Self { child, name: name.to_owned(), log })
     }
 
+    /// Asks it to end (SIGTERM, to its children too) and waits until it has.
+    ///
+    /// # Errors
+    /// If it has not after `within`; with the end of its output.
+    pub fn end(mut self, within: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        for pid in tree(self.id()).into_iter().rev() {
+            Command::new("kill").args(["-TERM", &pid.to_string()]).status().context("running kill")?;
+        }
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("{} does not end:\n{}", self.name, tail(&self.log, 8));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()

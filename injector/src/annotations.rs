@@ -38,6 +38,16 @@ impl InterceptionMode {
     }
 }
 
+/// What a pod is injected as (Istio's injection templates).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Template {
+    /// A proxy beside the application, with its traffic redirected.
+    #[default]
+    Sidecar,
+    /// A proxy that is the pod's purpose: nothing is redirected.
+    Gateway,
+}
+
 /// Which traffic is redirected: lists as they are written, checked, without blanks; `*` is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -95,6 +105,8 @@ pub struct Readiness {
 /// What a pod's annotations ask for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PodSettings {
+    /// As what it is injected.
+    pub template: Template,
     /// What is redirected.
     pub traffic: Traffic,
     /// ProxyConfig, to be laid over the mesh's.
@@ -149,7 +161,8 @@ impl fmt::Display for BadAnnotation {
 }
 
 /// Annotations of Istio that are known and do nothing here, and what to do instead.
-const NOT_HONOURED: [(&str, &str); 9] = [
+const NOT_HONOURED: [(&str, &str); 10] = [
+    ("prometheus.istio.io/scrape-targets", "one port is merged: write prometheus.io/port and prometheus.io/path"),
     ("sidecar.istio.io/bootstrapOverride", "use an EnvoyFilter with applyTo: BOOTSTRAP"),
     ("sidecar.istio.io/statsInclusionPrefixes", "all of the proxy's statistics are served"),
     ("sidecar.istio.io/statsInclusionSuffixes", "all of the proxy's statistics are served"),
@@ -168,6 +181,7 @@ const NOT_HONOURED: [(&str, &str); 9] = [
 pub fn read(annotations: &BTreeMap<String, String>) -> Result<PodSettings, Vec<BadAnnotation>> {
     let mut reader = Reader { annotations, problems: Vec::new() };
     let mut settings = PodSettings {
+        template: reader.get("inject.istio.io/templates", parse::template).unwrap_or_default(),
         traffic: reader.traffic(),
         proxy_config: reader.get("proxy.istio.io/config", parse::proxy_config),
         image: reader.get("sidecar.istio.io/proxyImage", parse::image),

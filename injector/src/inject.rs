@@ -8,9 +8,9 @@
 //!
 //! Source: Istio's injection template and webhook; `ferromesh-proxy` and `ferromesh-init` are the programs in the image.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Sysctl};
 
-use crate::annotations::{self, BadAnnotation, InterceptionMode, PodSettings};
+use crate::annotations::{self, BadAnnotation, InterceptionMode, PodSettings, Template};
 use crate::settings::Mesh;
 
 mod container;
@@ -86,8 +86,12 @@ impl Context<'_> {
         self.pod.traffic.mode.unwrap_or(self.config.interception_mode)
     }
 
+    fn gateway(&self) -> bool {
+        self.pod.template == Template::Gateway
+    }
+
     fn native(&self) -> bool {
-        self.pod.native_sidecar.unwrap_or(self.mesh.settings.native_sidecars)
+        !self.gateway() && self.pod.native_sidecar.unwrap_or(self.mesh.settings.native_sidecars)
     }
 
     fn status_port(&self) -> u16 {
@@ -95,7 +99,7 @@ impl Context<'_> {
     }
 
     fn hold_application(&self) -> bool {
-        self.config.hold_application || self.mesh.settings.hold_application_until_proxy_starts
+        !self.gateway() && (self.config.hold_application || self.mesh.settings.hold_application_until_proxy_starts)
     }
 }
 
@@ -124,12 +128,24 @@ pub fn inject(original: &Pod, namespace: &str, mesh: &Mesh) -> Result<Injected, 
     let metadata = &mut pod.metadata;
     prometheus::merge(&context, metadata, spec)?;
     probes::rewrite(&context, spec);
+    if context.gateway() {
+        low_ports(spec);
+    }
     metadata::apply(&context, metadata, &parts, saved);
     order::containers(&context, spec);
     if uses_ports_of_the_proxy(spec) {
         warnings.push("a container uses port 15000 to 15100, which the proxy needs; give it another".into());
     }
     Ok(Injected { pod, warnings })
+}
+
+/// A gateway may bind ports below 1024 without a right.
+fn low_ports(spec: &mut PodSpec) {
+    const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
+    let sysctls = spec.security_context.get_or_insert_default().sysctls.get_or_insert_default();
+    if !sysctls.iter().any(|sysctl| sysctl.name == SYSCTL) {
+        sysctls.push(Sysctl { name: SYSCTL.into(), value: "0".into() });
+    }
 }
 
 /// What is added.

@@ -147,6 +147,14 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether every list is one.
+    pub(crate) fn check(&self) -> Result<(), BadSettings> {
+        self.lists().into_iter().try_for_each(|(field, list, text)| {
+            check_list(list, text)
+                .map_err(|reason| BadSettings { file: "settings", reason: format!("{field}: {reason}") })
+        })
+    }
+
     fn lists(&self) -> [(&'static str, List, &str); 6] {
         [
             ("includeOutboundIpRanges", List::RangesOrAll, &self.include_outbound_ip_ranges),
@@ -194,10 +202,7 @@ impl Mesh {
     pub fn read(settings: &str, mesh_config: &str) -> Result<Self, BadSettings> {
         let settings: Settings = yaml("settings", settings)?;
         let mesh_config: MeshConfig = yaml("MeshConfig", mesh_config)?;
-        for (field, list, text) in settings.lists() {
-            check_list(list, text)
-                .map_err(|reason| BadSettings { file: "settings", reason: format!("{field}: {reason}") })?;
-        }
+        settings.check()?;
         Ok(Self { settings, mesh_config })
     }
 

@@ -11,7 +11,6 @@ use ferromesh_proto::json;
 use crate::config::supported::Table;
 use crate::config::unpack;
 use crate::config::{At, ConfigError};
-use crate::context::Context;
 use crate::format::{Formatter, Info, JsonFormatter, Substitution};
 
 mod filter;
@@ -65,11 +64,11 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Decodes one log.
+    /// Decodes one log, which writes to one of `sinks`.
     ///
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
-    pub fn decode(message: &accesslog::AccessLog, context: &Context) -> Result<Self, ConfigError> {
+    pub fn decode(message: &accesslog::AccessLog, sinks: &Sinks) -> Result<Self, ConfigError> {
         let filter = message.filter.as_ref().map(Filter::decode).transpose().at("filter")?;
         let Some(accesslog::access_log::ConfigType::TypedConfig(any)) = &message.config_type else {
             return Err(ConfigError::new("typed_config", "must be set"));
@@ -77,7 +76,7 @@ impl AccessLog {
         let any =
             json::resolve_typed_struct(any).map_err(|error| ConfigError::new("typed_config", error.to_string()))?;
         let (path, format) = decode_config(&any).at("typed_config")?;
-        let sink = context.access_logs.open(&path).at("typed_config.path")?;
+        let sink = sinks.open(&path).at("typed_config.path")?;
         Ok(Self { filter, format, sink })
     }
 
@@ -85,11 +84,11 @@ impl AccessLog {
     ///
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
-    pub fn decode_list(messages: &[accesslog::AccessLog], context: &Context) -> Result<Vec<Self>, ConfigError> {
+    pub fn decode_list(messages: &[accesslog::AccessLog], sinks: &Sinks) -> Result<Vec<Self>, ConfigError> {
         messages
             .iter()
             .enumerate()
-            .map(|(index, message)| Self::decode(message, context).at(format!("access_log[{index}]")))
+            .map(|(index, message)| Self::decode(message, sinks).at(format!("access_log[{index}]")))
             .collect()
     }
 

@@ -121,6 +121,6 @@ fn identity(environment: &Environment) -> Result<identity::Config, AgentError> {
         ca_root: Pem::File(environment.ca_root.clone()),
         token: TokenSource::File(environment.token_file.clone()),
         id: Some(id),
-        lifetime: None,
+        lifetime: environment.certificate_lifetime,
     })
 }

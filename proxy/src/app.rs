@@ -20,6 +20,7 @@ use crate::context::{Context, Local};
 use crate::hot_restart::{self, Asked, Passed};
 use crate::identity;
 use crate::overload::{self, Overload};
+use crate::runtime::Runtime;
 use crate::workers::{Drain, Workers};
 use crate::xds::Kind;
 use crate::xds::client::Client;
@@ -109,10 +110,15 @@ impl Proxy {
         let node = bootstrap.node.clone().unwrap_or_default();
         let dns = DnsSettings::of_bootstrap(&bootstrap)?;
         let overload = overload::Config::decode(bootstrap.overload_manager.as_ref())?;
+        let runtime = Runtime::decode(bootstrap.layered_runtime.as_ref())?;
+        // The monitor's number comes before the runtime's.
+        let most = overload.most_connections.or(runtime.global_connections()).unwrap_or(u64::MAX);
+        let stats = Arc::new(bootstrap::stats(&bootstrap));
         let context = Context {
             dns,
-            overload: Arc::new(Overload::new(overload.most_connections)),
-            ..Context::new(Local::new(node))
+            overload: Arc::new(Overload::new(most)),
+            runtime,
+            ..Context::counting_in(Local::new(node), stats)
         };
         let context = Arc::new(context);
         let (ready_sender, ready) = watch::channel(false);
@@ -332,6 +338,11 @@ impl Main {
         }
         let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone());
         self.add_static(&mut store)?;
+        let idle = self.context.runtime.without_effect();
+        if !idle.is_empty() {
+            let keys = idle.join(", ");
+            tracing::warn!(%keys, "keys of layered_runtime without effect, unless a resource that comes names them");
+        }
         let admin = self.serve_admin(dump, commands, admin_socket)?;
         tokio::task::spawn_local(self.overload.clone().run(self.context.overload.clone(), self.context.stats.clone()));
         if let Some(config) = self.options.identity.clone() {
@@ -415,16 +426,20 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     admin_address(bootstrap)?;
     DnsSettings::of_bootstrap(bootstrap)?;
     overload::Config::decode(bootstrap.overload_manager.as_ref())?;
-    let context = Context::new(Local::new(bootstrap.node.clone().unwrap_or_default()));
+    let runtime = Runtime::decode(bootstrap.layered_runtime.as_ref())?;
+    let context = Context { runtime, ..Context::new(Local::new(bootstrap.node.clone().unwrap_or_default())) };
     let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
     for (index, secret) in resources.secrets.iter().enumerate() {
         crate::tls::Secret::decode(secret).at(format!("static_resources.secrets[{index}]"))?;
     }
     for (index, cluster) in resources.clusters.iter().enumerate() {
-        crate::cluster::Cluster::decode(cluster, &context).at(format!("static_resources.clusters[{index}]"))?;
+        let cluster = context.runtime.resolve(cluster);
+        crate::cluster::Cluster::decode(&cluster, &context.for_clusters())
+            .at(format!("static_resources.clusters[{index}]"))?;
     }
     for (index, listener) in resources.listeners.iter().enumerate() {
-        crate::listener::Listener::decode(listener, &context).at(format!("static_resources.listeners[{index}]"))?;
+        let listener = context.runtime.resolve(listener);
+        crate::listener::Listener::decode(&listener, &context).at(format!("static_resources.listeners[{index}]"))?;
     }
     Ok(())
 }

@@ -6,41 +6,12 @@ use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use ferromesh_proto::envoy::config::core::v3::{ApiConfigSource, ConfigSource, api_config_source, grpc_service};
+use ferromesh_proto::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
 use crate::config::ConfigError;
-use crate::config::supported::{self, Table};
-
-/// Fields of this room's messages that are implemented.
-///
-/// Without effect here, accepted because Istio's and Envoy's own samples set them: `stats_config` and
-/// `stats_flush_interval` (metrics are always on and read live), `default_socket_interface`,
-/// `enable_dispatcher_stats`.
-pub const SUPPORTED: Table = &[
-    (
-        "envoy.config.bootstrap.v3.Bootstrap",
-        "node static_resources dynamic_resources admin layered_runtime stats_config stats_flush_interval cluster_manager \
-         enable_dispatcher_stats use_tcp_for_dns_lookups typed_dns_resolver_config dns_resolution_config \
-         overload_manager stats_server_version_override header_prefix",
-    ),
-    ("envoy.config.bootstrap.v3.Bootstrap.StaticResources", "listeners clusters secrets"),
-    ("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
-    ("envoy.config.bootstrap.v3.Admin", "address access_log_path profile_path ignore_global_conn_limit"),
-    ("envoy.config.bootstrap.v3.LayeredRuntime", "layers"),
-    ("envoy.config.bootstrap.v3.RuntimeLayer", "name static_layer admin_layer"),
-    ("envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer", "*"),
-    ("envoy.config.bootstrap.v3.ClusterManager", "local_cluster_name"),
-    ("envoy.config.metrics.v3.StatsConfig", "*"),
-    ("envoy.config.metrics.v3.TagSpecifier", "*"),
-    ("envoy.config.metrics.v3.StatsMatcher", "*"),
-    ("envoy.config.metrics.v3.HistogramBucketSettings", "*"),
-    ("envoy.config.core.v3.Node", "*"),
-    ("envoy.config.core.v3.BuildVersion", "*"),
-    ("envoy.config.core.v3.Extension", "*"),
-    ("envoy.type.v3.SemanticVersion", "*"),
-    ("xds.core.v3.ContextParams", "*"),
-];
+use crate::{stats, supported};
 
 /// Why a bootstrap cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +142,15 @@ fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, Con
         lds,
         cds,
     })
+}
+
+/// The metrics that the bootstrap asks for: all, or none (`stats_config.stats_matcher.reject_all`).
+pub fn stats(bootstrap: &Bootstrap) -> stats::Store {
+    let matcher = bootstrap.stats_config.as_ref().and_then(|config| config.stats_matcher.as_ref());
+    match matcher.and_then(|matcher| matcher.stats_matcher.as_ref()) {
+        Some(StatsMatcher::RejectAll(true)) => stats::Store::off(),
+        _ => stats::Store::default(),
+    }
 }
 
 /// Names of the static clusters.

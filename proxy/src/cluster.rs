@@ -26,6 +26,7 @@ pub mod outlier;
 mod stats;
 mod supported;
 
+pub use decode::FactoryContext;
 pub use dial::Wanted;
 pub use discovery::{Discovery, Settings as DnsSettings};
 pub use endpoints::{Assignment, LocalityHosts};
@@ -76,7 +77,7 @@ pub struct Host {
     /// Health and outlier state; its own file.
     pub health: Arc<health::HostHealth>,
     /// Counters.
-    pub stats: HostStats,
+    pub stats: Arc<HostStats>,
 }
 
 impl Host {
@@ -164,9 +165,9 @@ pub struct Cluster {
     /// Hosts now.
     pub hosts: ArcSwap<balance::HostSet>,
     /// Circuit breakers: default and high priority.
-    pub breakers: [breaker::Breakers; 2],
+    pub breakers: [Arc<breaker::Breakers>; 2],
     /// Counters.
-    pub stats: ClusterStats,
+    pub stats: Arc<ClusterStats>,
     /// The balancer.
     pub balancer: balance::Balancer,
     /// Outlier detection.

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use ferromesh_proto::envoy::config::core::v3 as core;
 
 use crate::access_log::Sinks;
-use crate::cluster::{ClusterManager, DnsSettings};
-use crate::http::filters::discovered::ExtensionStore;
+use crate::cluster::{ClusterManager, DnsSettings, FactoryContext};
+use crate::extension::ExtensionStore;
 use crate::overload::Overload;
 use crate::route::RouteStore;
+use crate::runtime::Runtime;
 use crate::stats;
 use crate::tls::SecretStore;
 
@@ -37,11 +38,13 @@ pub struct Context {
     /// Route tables by name (RDS).
     pub routes: Arc<RouteStore>,
     /// Filter configurations by name (ECDS).
-    pub extensions: Arc<ExtensionStore>,
+    pub extensions: Arc<ExtensionStore<Self>>,
     /// Secrets by name (SDS).
     pub secrets: Arc<SecretStore>,
     /// Who resolves names for clusters that do not say.
     pub dns: DnsSettings,
+    /// Values of `layered_runtime`, which stand in place of what resources say.
+    pub runtime: Runtime,
     /// Access log files.
     pub access_logs: Arc<Sinks>,
     /// What is done when resources run out, and connections of all listeners.
@@ -84,7 +87,11 @@ fn outgoing() -> Option<IpAddr> {
 impl Context {
     /// Empty stores for the proxy that `local` names.
     pub fn new(local: Local) -> Self {
-        let stats = Arc::<stats::Store>::default();
+        Self::counting_in(local, Arc::default())
+    }
+
+    /// As [`Self::new`], with a store of metrics.
+    pub fn counting_in(local: Local, stats: Arc<stats::Store>) -> Self {
         Self {
             local,
             access_logs: Arc::new(Sinks::new(&stats)),
@@ -94,10 +101,16 @@ impl Context {
             extensions: Arc::default(),
             secrets: Arc::default(),
             dns: DnsSettings::default(),
+            runtime: Runtime::default(),
             overload: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),
         }
+    }
+
+    /// What clusters are made with.
+    pub fn for_clusters(&self) -> FactoryContext<'_> {
+        FactoryContext { stats: &self.stats, secrets: &self.secrets, dns: &self.dns, runtime: &self.runtime }
     }
 
     /// Whether the proxy as a whole drains.

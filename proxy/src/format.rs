@@ -15,8 +15,7 @@ use crate::config::ConfigError;
 use crate::connection::Connection;
 use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
-use crate::route::SelectedRoute;
-use crate::stream::{FilterState, Stream, Traffic, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -70,10 +69,8 @@ pub struct Info<'a> {
     pub bytes_received: u64,
     /// Body bytes (or raw bytes) to the client.
     pub bytes_sent: u64,
-    /// The route.
-    pub route: Option<&'a SelectedRoute>,
-    /// Name of the route, for connections that have one without being HTTP.
-    pub route_name: Option<&'a str>,
+    /// The route; of a connection, what stands for one.
+    pub route: Option<RouteInfo<'a>>,
     /// Dynamic metadata.
     pub metadata: Option<&'a Dynamic>,
     /// Typed values of filters.
@@ -82,35 +79,24 @@ pub struct Info<'a> {
     pub local_reply: &'a str,
 }
 
-impl<'a> Info<'a> {
-    /// The info of a request.
-    pub fn of(stream: &'a Stream) -> Self {
-        Self {
-            connection: &stream.connection,
-            request: Some(&stream.request),
-            response: stream.response.as_ref(),
-            trailers: stream.trailers.as_ref(),
-            remote: stream.remote,
-            start: stream.start,
-            start_time: stream.start_time,
-            duration: stream.duration,
-            request_duration: stream.request_duration,
-            first_sent: stream.first_sent,
-            wire: stream.wire,
-            upstream: &stream.upstream,
-            causes: &stream.causes,
-            details: &stream.details,
-            termination_details: stream.termination_details.as_deref(),
-            status: stream.status,
-            bytes_received: stream.bytes_received,
-            bytes_sent: stream.bytes_sent,
-            route: stream.route.as_ref(),
-            route_name: stream.route.as_ref().map(|route| route.route().name.as_str()),
-            metadata: Some(&stream.metadata),
-            state: Some(&stream.state),
-            local_reply: "",
-        }
-    }
+/// What operators read of a route.
+#[derive(Clone, Copy)]
+pub struct RouteInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The name of its virtual host; empty if there is none.
+    pub virtual_host: &'a str,
+    /// Its metadata by filter name.
+    pub metadata: Option<&'a serde_json::Map<String, Value>>,
+}
+
+/// What header rules apply to: operators read it, and its request's headers may change in between.
+pub trait Subject {
+    /// What operators read, as it is now.
+    fn info(&self) -> Info<'_>;
+
+    /// The headers of its request.
+    fn request_headers(&mut self) -> &mut HeaderMap;
 }
 
 /// The value of one operator.
@@ -198,19 +184,41 @@ impl Formatter {
     }
 }
 
-fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
+fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     use std::io::Write;
-    // Writing into a Vec cannot fail.
+    let IpAddr::V4(ip) = ip else {
+        // Writing into a Vec cannot fail.
+        let _ = write!(out, "{ip}");
+        return;
+    };
+    // By hand, since every line of a log has some.
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+}
+
+/// Appends an address with its port, as `SocketAddr` shows itself.
+fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
+    use std::io::Write;
+    if address.is_ipv6() {
+        let _ = write!(out, "{address}");
+        return;
+    }
+    write_ip(address.ip(), out);
+    out.push(b':');
+    out.extend_from_slice(itoa::Buffer::new().format(address.port()).as_bytes());
+}
+
+fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
     match value {
         Rendered::Missing => {}
         Rendered::Text(text) => push(text, escape, limit, out),
         Rendered::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Rendered::Address(address) => {
-            let _ = write!(out, "{address}");
-        }
-        Rendered::Ip(ip) => {
-            let _ = write!(out, "{ip}");
-        }
+        Rendered::Address(address) => write_address(*address, out),
+        Rendered::Ip(ip) => write_ip(*ip, out),
         Rendered::Json(Value::String(text)) => push(text, escape, limit, out),
         Rendered::Json(value) => push(&value.to_string(), escape, limit, out),
         Rendered::Object(map) => push(&object(map), escape, limit, out),
@@ -232,7 +240,8 @@ fn push(text: &str, escape: Escape, limit: Option<usize>, out: &mut Vec<u8>) {
         Escape::Json => *byte >= b' ' && *byte != b'"' && *byte != b'\\',
     };
     let bytes = text.as_bytes();
-    if bytes.iter().all(plain) {
+    // Without an early end, so that many bytes are looked at in one step; hardly any value has such characters.
+    if bytes.iter().fold(true, |all, byte| all & plain(byte)) {
         out.extend_from_slice(bytes);
         return;
     }

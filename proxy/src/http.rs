@@ -21,6 +21,7 @@ pub mod manager;
 mod respond;
 pub mod router;
 pub mod serve;
+pub mod stream;
 
 pub use manager::HttpConnectionManager;
 

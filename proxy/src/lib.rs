@@ -17,7 +17,29 @@
 //!    +----------------+-------------------------+
 //!                  cluster    balance over hosts; breakers, outliers, health
 //!                     |
-//!                  upstream   pools, dial, TLS, HTTP/1 and HTTP/2 client codecs
+//!                  upstream   pools, HTTP/1 and HTTP/2 towards hosts
+//! ```
+//!
+//! The rooms in layers, lowest first; each uses only those that are named before it (`core/tests/tidy` checks that no
+//! use comes back):
+//!
+//! ```text
+//! text  cause  io  linux  timer  grpc
+//! config       errors of decoding, and the check of supported fields
+//! body  connection  extension  hot_restart
+//! message      heads of requests and responses, local replies
+//! matcher      of headers, metadata, texts       codec   HTTP/1 and HTTP/2 on the wire       tls
+//! stats  policy  overload  cluster
+//! stream       what a request leaves behind      upstream
+//! format       operators of logs and header rules
+//! route  access_log
+//! context      the stores that threads share     worker   a thread's own
+//! http
+//! network
+//! listener
+//! supported    the fields of all rooms           workers
+//! bootstrap  identity  xds
+//! admin  app  agent  args  daemon
 //! ```
 //!
 //! Configuration: `bootstrap` and `xds` hand encoded resources to each room's `decode`, which makes the
@@ -46,6 +68,7 @@ pub mod config;
 pub mod connection;
 pub mod context;
 pub mod daemon;
+pub mod extension;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -62,8 +85,10 @@ pub mod network;
 pub mod overload;
 pub mod policy;
 pub mod route;
+pub mod runtime;
 pub mod stats;
 pub mod stream;
+pub mod supported;
 pub mod text;
 pub mod timer;
 pub mod tls;

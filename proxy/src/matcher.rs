@@ -41,7 +41,7 @@ pub fn per_million(fraction: &types::FractionalPercent) -> u32 {
     fraction.numerator.saturating_mul(factor).min(1_000_000)
 }
 
-/// A fraction's default in millionths; there is no runtime that could override it.
+/// A fraction in millionths; what the runtime says is its default already.
 pub fn runtime_per_million(fraction: &core::RuntimeFractionalPercent) -> u32 {
     fraction.default_value.as_ref().map_or(0, per_million)
 }

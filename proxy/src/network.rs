@@ -179,7 +179,7 @@ impl NetworkChain {
                         return log_refused(listener_logs, &connection, Cause::RbacDenied, policy.as_deref());
                     }
                 }
-                Filter::MetadataExchange(exchange) => match exchange.as_server(&mut io, &connection).await {
+                Filter::MetadataExchange(exchange) => match Box::pin(exchange.as_server(&mut io, &connection)).await {
                     Ok(peer) => connection.peer = peer.map(Rc::new).or(connection.peer),
                     Err(error) => {
                         tracing::debug!(remote = %connection.remote, %error, "metadata exchange failed");
@@ -195,23 +195,28 @@ impl NetworkChain {
                 let manager = current.unwrap_or_else(|| ManagerHandle::new(manager.clone()));
                 crate::http::serve::serve(worker, manager, io, connection, drain).await;
             }
-            Terminal::Tcp(proxy) => proxy.serve(&worker, io, connection, cluster, listener_logs).await,
-            Terminal::Echo => {
-                let (mut reader, mut writer) = tokio::io::split(io);
-                let _ = tokio::io::copy(&mut reader, &mut writer).await;
-                let _ = writer.shutdown().await;
-            }
-            Terminal::DirectResponse(response) => {
-                let _ = io.write_all(response).await;
-                let _ = io.shutdown().await;
-                // Unread bytes would turn the close into a reset that takes the answer with it.
-                let mut rest = [0; 1024];
-                let discard = async { while matches!(io.read(&mut rest).await, Ok(count) if count > 0) {} };
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(1), discard).await;
-            }
+            // In boxes, so that an HTTP connection at rest does not hold the room of these.
+            Terminal::Tcp(proxy) => Box::pin(proxy.serve(&worker, io, connection, cluster, listener_logs)).await,
+            Terminal::Echo => Box::pin(echo(io)).await,
+            Terminal::DirectResponse(response) => Box::pin(respond(io, response)).await,
             Terminal::Nothing => {}
         }
     }
+}
+
+async fn echo(io: Io) {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let _ = tokio::io::copy(&mut reader, &mut writer).await;
+    let _ = writer.shutdown().await;
+}
+
+async fn respond(mut io: Io, response: &Bytes) {
+    let _ = io.write_all(response).await;
+    let _ = io.shutdown().await;
+    // Unread bytes would turn the close into a reset that takes the answer with it.
+    let mut rest = [0; 1024];
+    let discard = async { while matches!(io.read(&mut rest).await, Ok(count) if count > 0) {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), discard).await;
 }
 
 /// A log line for a connection that the proxy closed by itself.
@@ -249,7 +254,6 @@ fn connection_info<'a>(connection: &'a Connection, upstream: &'a Upstream) -> In
         bytes_received: 0,
         bytes_sent: 0,
         route: None,
-        route_name: None,
         metadata: None,
         state: None,
         local_reply: "",

@@ -16,7 +16,6 @@ use crate::connection::{Connection, TlsInfo};
 use crate::matcher::metadata::Dynamic;
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 use crate::message::RequestHead;
-use crate::stream::Stream;
 
 /// Fields of the policy language that are implemented.
 pub const SUPPORTED: Table = &[
@@ -43,6 +42,8 @@ pub const SUPPORTED: Table = &[
 pub struct Input<'a> {
     /// The request; `None` for a TCP connection.
     pub request: Option<&'a RequestHead>,
+    /// Its path without query, which every rule may look at.
+    pub path: Option<&'a str>,
     /// TLS of the client's connection.
     pub tls: Option<&'a TlsInfo>,
     /// SNI.
@@ -60,21 +61,11 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// The input of a request.
-    pub fn of(stream: &'a Stream) -> Self {
-        Self {
-            request: Some(&stream.request),
-            remote: stream.remote,
-            metadata: Some(&stream.metadata),
-            route_metadata: stream.route.as_ref().map(|route| &route.route().metadata),
-            ..Self::of_connection(&stream.connection)
-        }
-    }
-
     /// The input of a TCP connection.
     pub fn of_connection(connection: &'a Connection) -> Self {
         Self {
             request: None,
+            path: None,
             tls: connection.tls.as_deref(),
             server_name: connection.server_name.as_deref(),
             direct_remote: connection.direct_remote,
@@ -166,9 +157,20 @@ impl Policy {
             return Err(ConfigError::new("condition", "is not implemented"));
         }
         Ok(Self {
-            permission: Permission::Or(Permission::list(&message.permissions, "permissions")?),
-            principal: Principal::Or(Principal::list(&message.principals, "principals")?),
+            permission: one_of(Permission::list(&message.permissions, "permissions")?, Permission::Or),
+            principal: one_of(Principal::list(&message.principals, "principals")?, Principal::Or),
         })
+    }
+}
+
+/// What `any` makes of several rules; one stands for itself.
+fn one_of<T>(mut rules: Vec<T>, any: fn(Vec<T>) -> T) -> T {
+    match rules.pop() {
+        Some(one) if rules.is_empty() => one,
+        last => {
+            rules.extend(last);
+            any(rules)
+        }
     }
 }
 
@@ -361,7 +363,7 @@ impl Input<'_> {
     }
 
     fn url_path(&self, matcher: &StringMatcher) -> bool {
-        self.request.is_some_and(|head| !head.path.is_empty() && matcher.matches(head.path_only()))
+        self.path.is_some_and(|path| matcher.matches(path))
     }
 
     fn metadata(&self, matcher: &MetadataMatcher, of_route: bool) -> bool {

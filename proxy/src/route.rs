@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::StatusCode;
 
-use crate::http::filters::RouteConfig as FilterConfig;
+use crate::format::RouteInfo;
 use crate::matcher::HeaderMatcher;
 use crate::text::Text;
 
@@ -31,6 +31,9 @@ pub struct RouteConfiguration {
     /// Virtual hosts by domain.
     pub hosts: table::HostIndex,
 }
+
+/// A filter's configuration on a route, virtual host or route table, in the filter's own form.
+pub type FilterConfig = Arc<dyn std::any::Any + Send + Sync>;
 
 /// Configurations of filters by the filter's name; `None` means that it is disabled here.
 pub type PerFilter = Vec<(String, Option<FilterConfig>)>;
@@ -343,7 +346,7 @@ pub mod rate_limit;
 pub mod rewrite;
 pub mod table;
 
-pub use decode::SUPPORTED;
+pub use decode::{DecodeFilterConfig, SUPPORTED};
 pub use header_rules::HeaderRules;
 pub use matcher::MatchInput;
 
@@ -408,6 +411,12 @@ impl SelectedRoute {
     /// The route.
     pub fn route(&self) -> &Route {
         &self.virtual_host().routes[self.route as usize]
+    }
+
+    /// What logs and header rules read of it.
+    pub fn info(&self) -> RouteInfo<'_> {
+        let route = self.route();
+        RouteInfo { name: &route.name, virtual_host: &self.virtual_host().name, metadata: Some(&route.metadata) }
     }
 
     /// The most specific configuration of the named filter: weighted cluster, route, virtual host, table.

@@ -1,20 +1,26 @@
 //! Counters, gauges and histograms under Envoy's names.
 //!
-//! Handles are made once, when configuration is decoded; on the request path they are relaxed atomics.
+//! Handles are made once, when configuration is decoded; on the request path they are relaxed atomics. What there are
+//! thousands of (clusters) keeps its numbers in one block, a [`Family`].
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+mod family;
 pub mod render;
 
-/// Counts up.
-#[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicU64>);
+use family::Families;
+pub use family::{Family, Owner};
 
-impl Counter {
+/// A number that counts up, in place.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
     /// Adds one.
     pub fn inc(&self) {
         self.add(1);
@@ -29,11 +35,11 @@ impl Counter {
     }
 }
 
-/// Goes up and down, never below zero.
-#[derive(Debug, Clone, Default)]
-pub struct Gauge(Arc<AtomicU64>);
+/// A number that goes up and down, never below zero, in place.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
 
-impl Gauge {
+impl Level {
     /// Adds one.
     pub fn inc(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -49,6 +55,44 @@ impl Gauge {
     /// The value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A shared [`Count`]; counts nothing where metrics are turned off.
+#[derive(Debug, Clone)]
+pub struct Counter(Option<Arc<Count>>);
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self(Some(Arc::default()))
+    }
+}
+
+impl Counter {
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        if let Some(count) = &self.0 {
+            count.add(n);
+        }
+    }
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.as_ref().map_or(0, |count| count.get())
+    }
+}
+
+/// A shared [`Level`]. It goes on where metrics are turned off: limits are held by some.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<Level>);
+
+impl Deref for Gauge {
+    type Target = Level;
+    fn deref(&self) -> &Level {
+        &self.0
     }
 }
 
@@ -75,9 +119,15 @@ pub const BUCKETS: [f64; 19] = [
     3_600_000.0,
 ];
 
-/// Counts values in [`BUCKETS`].
-#[derive(Debug, Clone, Default)]
-pub struct Histogram(Arc<HistogramInner>);
+/// Counts values in [`BUCKETS`]; nothing where metrics are turned off.
+#[derive(Debug, Clone)]
+pub struct Histogram(Option<Arc<HistogramInner>>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(Some(Arc::default()))
+    }
+}
 
 #[derive(Debug, Default)]
 struct HistogramInner {
@@ -89,16 +139,18 @@ struct HistogramInner {
 impl Histogram {
     /// Records one value.
     pub fn record(&self, value: f64) {
+        let Some(inner) = &self.0 else { return };
         let index = BUCKETS.partition_point(|bound| *bound < value);
-        if let Some(bucket) = self.0.buckets.get(index) {
+        if let Some(bucket) = inner.buckets.get(index) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
+        inner.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
     /// (count in each bucket, not cumulative; the last is above all bounds; sum)
     pub fn snapshot(&self) -> (Vec<u64>, f64) {
-        let buckets = self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        (buckets, self.0.sum.load(Ordering::Relaxed) as f64 / 1000.0)
+        let Some(inner) = &self.0 else { return (vec![0; BUCKETS.len() + 1], 0.0) };
+        let buckets = inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        (buckets, inner.sum.load(Ordering::Relaxed) as f64 / 1000.0)
     }
 }
 
@@ -111,6 +163,30 @@ pub enum Metric {
     Gauge(Gauge),
     /// A histogram.
     Histogram(Histogram),
+}
+
+/// What a metric shows now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Of a counter.
+    Counter(u64),
+    /// Of a gauge.
+    Gauge(u64),
+    /// Of a histogram: count in each bucket, sum.
+    Histogram(Vec<u64>, f64),
+}
+
+impl Metric {
+    fn value(&self) -> Value {
+        match self {
+            Self::Counter(counter) => Value::Counter(counter.get()),
+            Self::Gauge(gauge) => Value::Gauge(gauge.get()),
+            Self::Histogram(histogram) => {
+                let (buckets, sum) = histogram.snapshot();
+                Value::Histogram(buckets, sum)
+            }
+        }
+    }
 }
 
 /// A metric's place: Envoy's dotted name without its tags, and the tags.
@@ -128,9 +204,17 @@ pub struct Key {
 #[derive(Debug, Default)]
 pub struct Store {
     metrics: Mutex<BTreeMap<Key, Metric>>,
+    families: Mutex<Families>,
+    /// Nothing is counted or shown (`stats_matcher.reject_all`).
+    is_off: bool,
 }
 
 impl Store {
+    /// A store that counts and shows nothing.
+    pub fn off() -> Self {
+        Self { is_off: true, ..Self::default() }
+    }
+
     /// A scope without prefix.
     pub fn root(self: &Arc<Self>) -> Scope {
         Scope { store: self.clone(), full: String::new(), name: String::new(), tags: Vec::new() }
@@ -138,29 +222,64 @@ impl Store {
 
     /// The counter of a name with labels that are not part of any scope; made if new.
     pub fn series_counter(&self, name: &str, labels: &[(String, String)]) -> Counter {
-        match self.metrics.lock().entry(series(name, labels)).or_insert_with(|| Metric::Counter(Counter::default())) {
+        self.counter(|| series(name, labels))
+    }
+
+    /// The histogram of a name with labels that are not part of any scope; made if new.
+    pub fn series_histogram(&self, name: &str, labels: &[(String, String)]) -> Histogram {
+        self.histogram(|| series(name, labels))
+    }
+
+    /// The numbers of one owner, or of the part of them below `part` (empty, or with a dot at its end); made if new,
+    /// and shown as long as somebody holds them.
+    pub fn family<F: Family + Default>(&self, owner: &Owner, part: &'static str) -> Arc<F> {
+        if self.is_off { Arc::default() } else { self.families.lock().get(owner, part) }
+    }
+
+    /// Shows numbers that their owner made, in the place of those of its version before, as long as somebody holds them.
+    pub fn show<F: Family>(&self, owner: &Owner, part: &'static str, family: &Arc<F>) {
+        if !self.is_off {
+            self.families.lock().show(owner, part, family);
+        }
+    }
+
+    /// Every metric as it is now, in the order of full names.
+    pub fn snapshot(&self) -> Vec<(Key, Value)> {
+        let mut all: Vec<_> =
+            self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.value())).collect();
+        self.families.lock().snapshot(&mut |key, value| all.push((key, value)));
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all
+    }
+
+    fn counter(&self, key: impl FnOnce() -> Key) -> Counter {
+        if self.is_off {
+            return Counter(None);
+        }
+        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Counter(Counter::default())) {
             Metric::Counter(counter) => counter.clone(),
             _ => Counter::default(),
         }
     }
 
-    /// The histogram of a name with labels that are not part of any scope; made if new.
-    pub fn series_histogram(&self, name: &str, labels: &[(String, String)]) -> Histogram {
-        match self.metrics.lock().entry(series(name, labels)).or_insert_with(|| Metric::Histogram(Histogram::default()))
-        {
-            Metric::Histogram(histogram) => histogram.clone(),
-            _ => Histogram::default(),
+    fn gauge(&self, key: impl FnOnce() -> Key) -> Gauge {
+        if self.is_off {
+            return Gauge::default();
+        }
+        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Gauge(Gauge::default())) {
+            Metric::Gauge(gauge) => gauge.clone(),
+            _ => Gauge::default(),
         }
     }
 
-    /// Every metric, in the order of names.
-    pub fn snapshot(&self) -> Vec<(Key, Metric)> {
-        self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
-    }
-
-    /// Forgets the metrics whose full name starts with `prefix` (their owner is gone).
-    pub fn forget(&self, prefix: &str) {
-        self.metrics.lock().retain(|key, _| !key.full.starts_with(prefix));
+    fn histogram(&self, key: impl FnOnce() -> Key) -> Histogram {
+        if self.is_off {
+            return Histogram(None);
+        }
+        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Histogram(Histogram::default())) {
+            Metric::Histogram(histogram) => histogram.clone(),
+            _ => Histogram::default(),
+        }
     }
 }
 
@@ -213,28 +332,16 @@ impl Scope {
 
     /// The counter of this name; made if new.
     pub fn counter(&self, name: &str) -> Counter {
-        let mut metrics = self.store.metrics.lock();
-        match metrics.entry(self.key(name)).or_insert_with(|| Metric::Counter(Counter::default())) {
-            Metric::Counter(counter) => counter.clone(),
-            _ => Counter::default(),
-        }
+        self.store.counter(|| self.key(name))
     }
 
     /// The gauge of this name; made if new.
     pub fn gauge(&self, name: &str) -> Gauge {
-        let mut metrics = self.store.metrics.lock();
-        match metrics.entry(self.key(name)).or_insert_with(|| Metric::Gauge(Gauge::default())) {
-            Metric::Gauge(gauge) => gauge.clone(),
-            _ => Gauge::default(),
-        }
+        self.store.gauge(|| self.key(name))
     }
 
     /// The histogram of this name; made if new.
     pub fn histogram(&self, name: &str) -> Histogram {
-        let mut metrics = self.store.metrics.lock();
-        match metrics.entry(self.key(name)).or_insert_with(|| Metric::Histogram(Histogram::default())) {
-            Metric::Histogram(histogram) => histogram.clone(),
-            _ => Histogram::default(),
-        }
+        self.store.histogram(|| self.key(name))
     }
 }

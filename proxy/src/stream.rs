@@ -1,78 +1,15 @@
-//! What is known about one request, from its head to its log line (Envoy's StreamInfo).
+//! What a request or connection leaves behind on its way: its upstream's part, and values of filters (parts of Envoy's
+//! StreamInfo).
 
 use std::any::{Any, TypeId};
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::cause::Cause;
 use crate::cluster::{Cluster, Host};
-use crate::connection::{Connection, Dial, TlsInfo};
-use crate::http::HttpConnectionManager;
-use crate::message::{RequestHead, ResponseHead};
-use crate::route::SelectedRoute;
+use crate::connection::{Dial, TlsInfo};
 use crate::text::Text;
-use crate::worker::Worker;
-
-/// One request.
-pub struct Stream {
-    /// Its worker.
-    pub worker: Rc<Worker>,
-    /// Its connection.
-    pub connection: Rc<Connection>,
-    /// The connection manager that serves it.
-    pub manager: Arc<HttpConnectionManager>,
-    /// The request's head, as the filters change it.
-    pub request: RequestHead,
-    /// The client's address after X-Forwarded-For rules; what RBAC `remote_ip` and logs use.
-    pub remote: SocketAddr,
-    /// Whether the request counts as internal (Envoy's x-envoy-internal).
-    pub internal: bool,
-    /// The route; `None` until matched, or if none matches.
-    pub route: Option<SelectedRoute>,
-    /// Monotonic start.
-    pub start: Instant,
-    /// Wall-clock start.
-    pub start_time: SystemTime,
-    /// What happened upstream.
-    pub upstream: Upstream,
-    /// Causes that applied; the response flags of the log.
-    pub causes: smallvec::SmallVec<[Cause; 2]>,
-    /// `response_code_details`; `via_upstream` when the answer came from there.
-    pub details: Cow<'static, str>,
-    /// `connection_termination_details`.
-    pub termination_details: Option<Cow<'static, str>>,
-    /// Status sent to the client.
-    pub status: Option<u16>,
-    /// The answer is one of the proxy's own.
-    pub is_answered_here: bool,
-    /// Head sent to the client, kept for the log.
-    pub response: Option<ResponseHead>,
-    /// Trailers sent to the client, kept for the log.
-    pub trailers: Option<http::HeaderMap>,
-    /// Body bytes received from the client.
-    pub bytes_received: u64,
-    /// Body bytes sent to the client.
-    pub bytes_sent: u64,
-    /// Time to the last byte to the client; set when the stream is complete.
-    pub duration: Option<Duration>,
-    /// Time to the last byte of the request.
-    pub request_duration: Option<Duration>,
-    /// When the first byte of the response was sent.
-    pub first_sent: Option<Instant>,
-    /// Bytes on the client's connection, where it is HTTP/1.
-    pub wire: Traffic,
-    /// Typed values that filters leave for each other.
-    pub state: FilterState,
-    /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).
-    pub metadata: std::collections::BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
-    /// An HTTP/1 connection ends with this response.
-    pub closes: bool,
-    /// Sends a 1xx head to the client, if its protocol can (100-continue, 103).
-    pub inform: Option<Rc<dyn Fn(ResponseHead)>>,
-}
 
 /// What happened upstream.
 #[derive(Default)]
@@ -131,16 +68,6 @@ pub struct UpstreamTimes {
     pub first_received: Option<Instant>,
     /// The last byte of the response came in.
     pub last_received: Option<Instant>,
-}
-
-impl Stream {
-    /// Notes a cause: its flag and details.
-    pub fn note(&mut self, cause: Cause) {
-        if !self.causes.contains(&cause) {
-            self.causes.push(cause);
-        }
-        self.details = Cow::Borrowed(cause.details());
-    }
 }
 
 /// Values by type, few of them.

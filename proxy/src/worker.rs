@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::context::Context;
+use crate::timer::Timers;
 use crate::upstream::Pools;
 
 /// A worker. Lives in one thread; handed around as `Rc<Worker>`.
@@ -14,11 +15,13 @@ pub struct Worker {
     pub context: Arc<Context>,
     /// Its upstream connections.
     pub pools: Rc<Pools>,
+    /// Timers between two requests.
+    pub timers: Timers,
 }
 
 impl Worker {
     /// A worker without connections; call inside its thread's runtime.
     pub fn new(index: usize, context: Arc<Context>) -> Rc<Self> {
-        Rc::new(Self { index, pools: Rc::new(Pools::new()), context })
+        Rc::new(Self { index, pools: Rc::new(Pools::new()), context, timers: Timers::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use anyhow::{Context, anyhow};
 use ferromesh_controller::analyze::{self, Finding};
-use ferromesh_controller::index::{Index, Problem, Severity, View};
+use ferromesh_controller::index::{Index, Kind, Problem, Severity, View};
 use ferromesh_controller::source::{Folder, FolderOptions, Source};
 use ferromesh_controller::translate::Translator;
 use serde_json::json;
@@ -28,6 +28,9 @@ pub async fn run(args: &Analyze) -> Result<Exit, Failure> {
         problems.iter_mut().for_each(|problem| problem.file = "(standard input)".into());
     }
     let problems = problems.as_slice();
+    if problems.is_empty() && Kind::ALL.iter().all(|kind| view.objects(*kind).is_empty()) {
+        return Err(Failure::usage(anyhow!("-f {}: holds no object to look at", args.folder.display())));
+    }
     let value = json!({ "findings": findings, "problems": problems });
     output::value(args.output, &value, |_| shown(&findings, problems)).map_err(Failure::usage)?;
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error)

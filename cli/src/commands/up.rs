@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ferromesh_core::runtime::signals::Signals;
+
 use super::Failure;
 use crate::args::Up;
 use crate::up::state::{self, MeshState, Written};
@@ -9,24 +11,39 @@ use crate::up::workloads::Workloads;
 use crate::up::{Mesh, MeshOptions};
 use crate::{Exit, output};
 
-/// Runs the mesh until Ctrl-C.
+/// Runs the mesh until Ctrl-C or SIGTERM; either one drains, a second one ends at once.
 ///
 /// # Errors
 /// If the folder or the workload file cannot be used, or the mesh does not start.
 pub async fn run(args: &Up) -> Result<Exit, Failure> {
     let options = options(args)?;
-    let mut mesh = Mesh::start(options).await.map_err(Failure::unreachable)?;
-    mesh.ready().await.map_err(Failure::unreachable)?;
+    let mut signals = Signals::listen().map_err(Failure::unreachable)?;
+    let start = async {
+        let mesh = Mesh::start(options).await?;
+        mesh.ready().await?;
+        anyhow::Ok(mesh)
+    };
+    let mut mesh = tokio::select! {
+        mesh = start => mesh.map_err(Failure::unreachable)?,
+        // Nothing has been served yet; what runs ends as it is dropped.
+        _ = signals.next() => return Ok(Exit::Ok),
+    };
     let path = state::path();
     mesh.state().write(&path).map_err(Failure::unreachable)?;
     let written = Written(path);
     show(args, &mesh.state());
-    follow(args, &mut mesh, &written).await;
+    if mesh.state().pods.is_empty() {
+        output::note(&format!(
+            "{} holds no Deployment and no Gateway of ours yet: nothing runs. Files that come are taken up.",
+            args.folder.display()
+        ));
+    }
+    follow(args, &mut mesh, &written, &mut signals).await;
     output::status("");
     output::note("Draining; Ctrl-C again ends at once.");
     tokio::select! {
         () = mesh.stop() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = signals.next() => {}
     }
     Ok(Exit::Ok)
 }
@@ -51,17 +68,15 @@ fn options(args: &Up) -> Result<MeshOptions, Failure> {
     })
 }
 
-/// Follows the folder until Ctrl-C; keeps the status line alive.
-async fn follow(args: &Up, mesh: &mut Mesh, written: &Written) {
+/// Follows the folder until a signal asks for the end; keeps the status line alive.
+async fn follow(args: &Up, mesh: &mut Mesh, written: &Written, signals: &mut Signals) {
     let mut views = mesh.controller().views();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     let mut said = Vec::new();
     say_problems(mesh, &mut said);
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
     loop {
         tokio::select! {
-            _ = &mut interrupt => return,
+            _ = signals.next() => return,
             changed = views.changed() => {
                 if changed.is_err() {
                     return;
@@ -112,32 +127,6 @@ fn show(args: &Up, state: &MeshState) {
         output::line(&serde_json::to_string(state).unwrap_or_default());
     } else {
         output::status("");
-        output::print(&table(state));
+        output::print(&state.table());
     }
-}
-
-/// The table of addresses, and where to point a browser.
-pub fn table(state: &MeshState) -> String {
-    let mut rows = Vec::new();
-    let mut places = Vec::new();
-    for (key, pod) in &state.pods {
-        let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
-        if pod.role == "gateway" {
-            places
-                .extend(pod.ports.iter().map(|(port, at)| format!("Gateway:    http://{at}  ({key}, port {port})\n")));
-        }
-        let or_none = |address: Option<std::net::SocketAddr>| {
-            address.map_or_else(|| "-".to_owned(), |address| address.to_string())
-        };
-        rows.push(vec![key.clone(), pod.role.clone(), ports.join("\n"), or_none(pod.http_proxy), or_none(pod.admin)]);
-    }
-    let mut shown = crate::output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
-    shown.push('\n');
-    shown.extend(places);
-    for (name, address) in [("Controller:", state.controller), ("Dashboard: ", state.dashboard)] {
-        if let Some(address) = address {
-            shown.push_str(&format!("{name} http://{address}\n"));
-        }
-    }
-    shown
 }

@@ -151,8 +151,9 @@ pub async fn identities(at: &Addresses) -> Vec<Check> {
         let step = if path == "/" { "mTLS gateway to myapp" } else { "mTLS gateway to otherapp" };
         checks.push(record(step, "both sides' SPIFFE IDs", hop(at, step, path, pods).await));
     }
-    checks.push(record("plain text is refused under mTLS", "metrics say mutual_tls only", metrics(at).await));
     checks.push(record("outbound through the sidecar", "both ways answer otherapp", outbound(at).await));
+    // Last: what it counts includes the hops before it.
+    checks.push(record("all inbound requests over mTLS", "metrics say mutual_tls only", metrics(at).await));
     checks
 }
 

@@ -27,6 +27,8 @@ use super::workloads::Workloads;
 
 /// Trust domain of every mesh here.
 pub const TRUST_DOMAIN: &str = "cluster.local";
+/// Where the first gateway's port 80 is, unless told otherwise.
+const GATEWAY_PORT: u16 = 8080;
 /// Longest that the first configuration may take.
 const READY: Duration = Duration::from_secs(20);
 
@@ -39,8 +41,8 @@ pub struct MeshOptions {
     pub default_namespace: String,
     /// What stands behind the pods.
     pub workloads: Workloads,
-    /// Port for the first gateway's port 80; 0 takes a free one.
-    pub gateway_port: u16,
+    /// Port for the first gateway's port 80, which must be free; 0 takes a free one, `None` prefers 8080.
+    pub gateway_port: Option<u16>,
     /// Worker threads of each proxy.
     pub concurrency: usize,
     /// Longest time that connections get to end.
@@ -74,6 +76,9 @@ impl Mesh {
     /// # Errors
     /// Says which part could not start and why.
     pub async fn start(options: MeshOptions) -> anyhow::Result<Self> {
+        if let Some(port) = options.gateway_port.filter(|port| *port != 0) {
+            FreePorts::check(port)?;
+        }
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).context("the trust domain")?;
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let tokens = std::sync::Arc::new(StaticTokens::default());
@@ -130,7 +135,8 @@ impl Mesh {
     pub async fn reconcile(&mut self) -> anyhow::Result<bool> {
         let view = self.controller.view();
         let running = self.pods.iter().map(|(key, pod)| (key.clone(), pod.plan.clone())).collect();
-        let wanted = plan::pods(&view, &self.options.workloads, &running, self.options.gateway_port, &mut self.ports);
+        let gateway_port = self.options.gateway_port.unwrap_or(GATEWAY_PORT);
+        let wanted = plan::pods(&view, &self.options.workloads, &running, gateway_port, &mut self.ports);
         let mut changed = false;
         let gone: Vec<Key> = self.pods.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
         for key in gone {
@@ -310,6 +316,7 @@ fn pod_state(pod: &Running) -> PodState {
         admin: pod.proxy.as_ref().and_then(Proxy::admin_addr),
         http_proxy: pod.plan.http_proxy,
         ports: pod.plan.ports.iter().map(|port| (port.port, port.listen)).collect(),
+        schemes: pod.plan.schemes.iter().map(|(port, scheme)| (*port, (*scheme).to_owned())).collect(),
     }
 }
 

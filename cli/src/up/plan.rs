@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
 use ferromesh_api::gateway_api::Gateway;
+use ferromesh_api::gateway_api::gateway::{Listener, Protocol};
 use ferromesh_api::{annotations, labels};
 use ferromesh_controller::index::{Key, View};
 use ferromesh_injector::decide;
@@ -42,6 +43,10 @@ pub struct PodPlan {
     pub behind: Behind,
     /// Its ports.
     pub ports: Vec<PortPlan>,
+    /// Numbers of the containers' ports that have names.
+    pub port_names: BTreeMap<String, u16>,
+    /// Of a gateway: how a browser asks at those ports that serve HTTP.
+    pub schemes: BTreeMap<u16, &'static str>,
     /// Its outbound HTTP proxy.
     pub http_proxy: Option<SocketAddr>,
     /// Containers' images.
@@ -156,6 +161,8 @@ fn deployment_pod(
         env: spec.containers.first().map(environment).unwrap_or_default(),
         behind,
         ports: planned,
+        port_names: port_names(&spec.containers),
+        schemes: BTreeMap::new(),
         http_proxy,
         images,
     }
@@ -182,13 +189,25 @@ fn container_ports(
     containers: &[Container],
 ) -> BTreeSet<u16> {
     let declared = containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let declared = declared.filter(|port| is_tcp(port.protocol.as_deref()));
     let mut ports: BTreeSet<u16> = declared.filter_map(|port| u16::try_from(port.container_port).ok()).collect();
     for (_, service) in view.services.in_namespace(&key.namespace).filter(|(_, service)| selects(service, labels)) {
         let spec = service.spec.as_ref();
         let service_ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
+        let service_ports = service_ports.filter(|port| is_tcp(port.protocol.as_deref()));
         ports.extend(service_ports.filter_map(|port| target_port(port, containers)));
     }
     ports
+}
+
+fn port_names(containers: &[Container]) -> BTreeMap<String, u16> {
+    let ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+    ports.filter_map(|port| Some((port.name.clone()?, u16::try_from(port.container_port).ok()?))).collect()
+}
+
+/// Proxies carry TCP; a port of another protocol is the application's own affair.
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
 }
 
 fn selects(service: &Service, labels: &BTreeMap<String, String>) -> bool {
@@ -251,8 +270,18 @@ fn gateway_pod(
         env: BTreeMap::new(),
         behind: Behind::Nothing,
         ports: planned,
+        port_names: BTreeMap::new(),
+        schemes: gateway.spec.listeners.iter().filter_map(scheme).collect(),
         http_proxy: None,
         images: Vec::new(),
+    }
+}
+
+fn scheme(listener: &Listener) -> Option<(u16, &'static str)> {
+    match listener.protocol {
+        Protocol::Http => Some((listener.port, "http")),
+        Protocol::Https => Some((listener.port, "https")),
+        _ => None,
     }
 }
 
@@ -323,11 +352,11 @@ impl PodPlan {
     fn endpoint_slice(&self, service_name: &str, service: &Service) -> EndpointSlice {
         let service_ports = service.spec.as_ref().into_iter().flat_map(|spec| spec.ports.iter().flatten());
         let ports = service_ports
+            .filter(|port| is_tcp(port.protocol.as_deref()))
             .filter_map(|port| {
-                // Named target ports were resolved when the pod's ports were planned; numbers suffice here.
                 let target = match &port.target_port {
                     Some(IntOrString::Int(number)) => u16::try_from(*number).ok(),
-                    Some(IntOrString::String(_)) => self.ports.first().map(|first| first.port),
+                    Some(IntOrString::String(name)) => self.port_names.get(name).copied(),
                     None => u16::try_from(port.port).ok(),
                 };
                 let planned = self.ports.iter().find(|planned| Some(planned.port) == target)?;

@@ -12,6 +12,18 @@ pub struct FreePorts {
 }
 
 impl FreePorts {
+    /// Fails if somebody else has this port of the loopback.
+    ///
+    /// # Errors
+    /// Says what to do then.
+    pub fn check(port: u16) -> anyhow::Result<()> {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| {
+            anyhow::anyhow!(
+                "--gateway-port {port}: {error}; end what listens there, or take --gateway-port 0 for a free port"
+            )
+        })
+    }
+
     fn try_port(&mut self, port: u16) -> Option<SocketAddr> {
         // The port is free if it can be bound now; whoever gets it binds it again at once.
         let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?;

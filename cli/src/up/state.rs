@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::output;
+
 /// Addresses of a running mesh.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MeshState {
@@ -35,6 +37,9 @@ pub struct PodState {
     pub http_proxy: Option<SocketAddr>,
     /// Its ports: port of the YAML to address here.
     pub ports: BTreeMap<u16, SocketAddr>,
+    /// What to write before `://` for those of a gateway that a browser can be pointed at.
+    #[serde(default)]
+    pub schemes: BTreeMap<u16, String>,
 }
 
 /// The file: in the user's runtime folder if there is one.
@@ -48,6 +53,38 @@ fn user() -> String {
 }
 
 impl MeshState {
+    /// The table of addresses, and where to point a browser.
+    pub fn table(&self) -> String {
+        let mut rows = Vec::new();
+        let mut places = Vec::new();
+        for (key, pod) in &self.pods {
+            let ports: Vec<String> = pod.ports.iter().map(|(port, address)| format!("{port} -> {address}")).collect();
+            for (port, scheme) in &pod.schemes {
+                if let Some(at) = pod.ports.get(port) {
+                    places.push(format!("Gateway:    {scheme}://{at}  ({key}, port {port})\n"));
+                }
+            }
+            let or_none =
+                |address: Option<SocketAddr>| address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+            rows.push(vec![
+                key.clone(),
+                pod.role.clone(),
+                ports.join("\n"),
+                or_none(pod.http_proxy),
+                or_none(pod.admin),
+            ]);
+        }
+        let mut shown = output::table(&["POD", "ROLE", "PORTS", "HTTP PROXY", "ADMIN"], &rows);
+        shown.push('\n');
+        shown.extend(places);
+        for (name, address) in [("Controller:", self.controller), ("Dashboard: ", self.dashboard)] {
+            if let Some(address) = address {
+                shown.push_str(&format!("{name} http://{address}\n"));
+            }
+        }
+        shown
+    }
+
     /// Writes the file, whole or not at all.
     ///
     /// # Errors
@@ -119,6 +156,7 @@ mod tests {
             admin: None,
             http_proxy: None,
             ports: BTreeMap::new(),
+            schemes: BTreeMap::new(),
         };
         let pods = BTreeMap::from([("a/web-0".to_owned(), pod("web")), ("b/web-0".to_owned(), pod("web"))]);
         let state = MeshState { pods, ..MeshState::default() };

@@ -4,7 +4,7 @@ use super::{run, runtime};
 
 #[test]
 fn help_texts_say_what_they_said() {
-    for command in ["", "up", "demo", "analyze", "get", "config", "version", "completion"] {
+    for command in ["", "up", "demo", "analyze", "inject", "get", "config", "version", "completion"] {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
         let (code, stdout, _) = run(&runtime(), &args, "");
         assert_eq!(code, Some(0), "{command}");
@@ -14,7 +14,7 @@ fn help_texts_say_what_they_said() {
 
 #[test]
 fn every_command_but_version_shows_an_example() {
-    for command in ["up", "demo", "analyze", "get", "config", "completion"] {
+    for command in ["up", "demo", "analyze", "inject", "get", "config", "completion"] {
         let (_, stdout, _) = run(&runtime(), &[command, "--help"], "");
         assert!(stdout.contains(&format!("ferromesh {command}")) && stdout.contains("Example"), "{stdout}");
     }
@@ -25,7 +25,7 @@ fn completion_scripts_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, stdout, _) = run(&runtime(), &["completion", shell], "");
         assert_eq!(code, Some(0), "{shell}");
-        for command in ["demo", "analyze", "config"] {
+        for command in ["demo", "analyze", "inject", "config"] {
             assert!(stdout.contains(command), "{shell}: {command}");
         }
     }

@@ -36,6 +36,10 @@ fn wrong_input_is_exit_code_2_and_a_missing_mesh_is_3() {
         (&["up", "-f", "examples/tutorial", "--workloads", "/nowhere"], 2, "cannot read /nowhere"),
         (&["up", "-f", "examples/tutorial", "--gateway-port", "99999"], 2, "99999"),
         (&["analyze", "-f", "/nowhere"], 2, "cannot read /nowhere"),
+        (&["analyze", "-f", "cli/tests/cli"], 2, "holds no object"),
+        (&["demo", "--requests", "0"], 2, "100..=1000000"),
+        (&["demo", "--manifests", "/nowhere"], 2, "reading /nowhere"),
+        (&["demo", "--manifests", "cli/tests/cli"], 2, "holds no YAML"),
         (&["get", "gateways", "-n", "a", "-A"], 2, "cannot be used with"),
         (&["config", "web", "nothing"], 2, "possible values: listeners"),
         (&["analyze", "-f", "examples/tutorial", "-n", "Not Good"], 2, "cannot be a namespace"),
@@ -54,6 +58,15 @@ fn wrong_input_is_exit_code_2_and_a_missing_mesh_is_3() {
         assert_eq!(found, Some(*code), "{args:?}: {stderr}");
         assert!(stderr.contains(says), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_gateway_port_that_was_asked_for_and_is_taken_is_an_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let (code, _, stderr) = run(&runtime(), &["up", "-f", "examples/tutorial", "--gateway-port", &port], "");
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains(&format!("--gateway-port {port}: ")), "{stderr}");
 }
 
 #[test]

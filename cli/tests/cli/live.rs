@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 use super::{BINARY, repository, run, runtime};
@@ -59,10 +60,13 @@ impl Up {
         panic!("{what:?} was not said");
     }
 
-    fn interrupt(&self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    fn signal(&self, signal: Signal) {
+        kill_process(process(self.child.id()), signal).expect("it runs");
     }
+}
+
+fn process(id: u32) -> Pid {
+    i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process")
 }
 
 fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
@@ -130,10 +134,38 @@ fn a_folder_is_served_looked_into_changed_and_ended() {
         .expect("a file");
     eventually("a new Deployment has a pod", || up.state()["pods"]["demo/newapp-0"].is_object());
 
-    up.interrupt();
+    up.signal(Signal::INT);
     assert_eq!(up.child.wait().expect("it ends").code(), Some(0));
     up.says("Draining");
     assert_eq!(run(&runtime, &routes, "").0, Some(3));
+}
+
+#[test]
+fn a_mesh_that_is_terminated_ends_the_applications_that_it_started() {
+    const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: own}\nspec:\n  \
+        selector: {matchLabels: {app: own}}\n  template:\n    metadata: {labels: {app: own}}\n    \
+        spec: {containers: [{name: own, image: own, ports: [{containerPort: 80}]}]}\n";
+    let (runtime, folder) = (runtime(), tempfile::tempdir().expect("a folder"));
+    let said = folder.path().join("pid");
+    let workloads = format!(
+        "kind: Workloads\nworkloads:\n- image: own\n  command: [sh, -c, 'echo $$ > {}; exec sleep 600']\n",
+        said.display()
+    );
+    std::fs::write(folder.path().join("workloads.yaml"), workloads).expect("a file");
+    std::fs::write(folder.path().join("own.yaml"), DEPLOYMENT).expect("a file");
+    let mut up = Up::start(&runtime, folder.path());
+    up.state();
+    let mut application = None;
+    eventually("the application runs", || {
+        application = std::fs::read_to_string(&said).ok().and_then(|text| text.trim().parse().ok()).map(process);
+        application.is_some()
+    });
+    let application = application.expect("it runs");
+    test_kill_process(application).expect("it runs");
+    up.signal(Signal::TERM);
+    assert_eq!(up.child.wait().expect("it ends").code(), Some(0));
+    up.says("Draining");
+    eventually("the application has ended", || test_kill_process(application).is_err());
 }
 
 fn looked_into(runtime: &tempfile::TempDir) {

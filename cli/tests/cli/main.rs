@@ -3,6 +3,7 @@
 mod demo;
 mod docs;
 mod help;
+mod inject;
 mod input;
 mod live;
 

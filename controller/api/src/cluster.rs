@@ -7,6 +7,8 @@
 //! * What an object holds is never in a log or an error.
 //! * An object that cannot be read costs nothing but itself.
 
+#[cfg(feature = "forward")]
+mod forward;
 pub mod lease;
 mod resource;
 pub mod watch;
@@ -138,15 +140,24 @@ impl Cluster {
     /// # Errors
     /// If there is none, or it cannot be used. The API server itself is not asked yet.
     pub async fn connect(path: Option<&Path>) -> Result<Self, ClusterError> {
-        let config = match path {
-            Some(path) => {
+        Self::connect_as(path, None).await
+    }
+
+    /// The same, as a context of the kubeconfig says; its current one where none is given.
+    ///
+    /// # Errors
+    /// The same, and if there is no such context.
+    pub async fn connect_as(path: Option<&Path>, context: Option<&str>) -> Result<Self, ClusterError> {
+        let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+        let bad = |error: &dyn std::error::Error| ClusterError::Config(chain(error));
+        let config = match (path, context) {
+            (Some(path), _) => {
                 let wrong = |reason: String| ClusterError::Kubeconfig { path: path.into(), reason };
                 let file = Kubeconfig::read_from(path).map_err(|error| wrong(error.to_string()))?;
-                kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                    .await
-                    .map_err(|error| wrong(error.to_string()))?
+                kube::Config::from_custom_kubeconfig(file, &options).await.map_err(|error| wrong(error.to_string()))?
             }
-            None => kube::Config::infer().await.map_err(|error| ClusterError::Config(error.to_string()))?,
+            (None, Some(_)) => kube::Config::from_kubeconfig(&options).await.map_err(|error| bad(&error))?,
+            (None, None) => kube::Config::infer().await.map_err(|error| bad(&error))?,
         };
         let client = kube::Client::try_from(config).map_err(|error| ClusterError::Config(error.to_string()))?;
         Ok(Self { client })

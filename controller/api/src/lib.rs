@@ -10,6 +10,7 @@ pub mod annotations;
 pub mod cluster;
 pub mod conditions;
 pub mod crd;
+pub mod documents;
 pub mod duration;
 pub mod gateway_api;
 pub mod istio;

@@ -2,6 +2,7 @@
 
 use crate::index::kinds::Reader;
 use crate::index::{Kind, Object, Severity};
+use ferromesh_api::documents::split;
 use ferromesh_api::unknown::unknown_fields;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,24 +73,6 @@ pub fn documents(text: &str) -> Parsed {
         }
     }
     parsed
-}
-
-/// The documents with the number of lines before each.
-fn split(text: &str) -> Vec<(u64, &str)> {
-    let mut documents = Vec::new();
-    let (mut start, mut start_line, mut position) = (0, 0, 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        let bare = line.trim_end();
-        if bare == "---" || bare.starts_with("--- ") {
-            documents.push((start_line, text.get(start..position).unwrap_or_default()));
-            // What stands behind the marker on its line belongs to the document, so the document starts behind it.
-            start = position + 3;
-            start_line = number as u64;
-        }
-        position += line.len();
-    }
-    documents.push((start_line, text.get(start..).unwrap_or_default()));
-    documents
 }
 
 fn is_blank(line: &str) -> bool {

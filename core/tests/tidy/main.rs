@@ -1,8 +1,9 @@
 //! The house inspector: every tracked file in, a list of `file:line: what is wrong` out. Standard library only.
 //!
-//! The rules are in `rules.rs` (one function each), what they read in `source.rs`, their proofs in `proofs.rs`.
+//! The rules are in `rules.rs` (one function each; who uses whom in `rooms.rs`), what they read in `source.rs`, their proofs in `proofs.rs`.
 
 mod proofs;
+mod rooms;
 mod rules;
 mod source;
 

@@ -1,5 +1,6 @@
 //! Each rule finds what it is for, and lets pass what it is not for.
 
+use crate::rooms;
 use crate::rules;
 use crate::source::{Source, blank};
 
@@ -102,16 +103,41 @@ fn a_dependency_that_a_crate_may_not_have_is_found() {
 }
 
 #[test]
-fn two_rooms_that_use_each_other_are_found() {
-    let room = |path: &str, text: &str| Source::new(path, text);
+fn rooms_that_use_each_other_are_found_however_they_do_it() {
     let cycle = |a: &str, b: &str| {
-        let sources = [room("p/src/a.rs", a), room("p/src/b/inner.rs", b), room("q/src/b.rs", "use crate::a::X;")];
-        rules::room_cycles(&sources).len()
+        let lib = Source::new("p/src/lib.rs", "pub mod a;\nmod b;\npub use a::{inner::Shown, Other as Named};");
+        let sources = [
+            lib,
+            Source::new("p/src/a.rs", a),
+            Source::new("p/src/b/inner.rs", b),
+            Source::new("q/src/b.rs", "use crate::a::X;"),
+        ];
+        rooms::room_cycles(&sources).len()
     };
     assert_eq!(cycle("use crate::b::B;", "use crate::a::A;"), 2);
     assert_eq!(cycle("use crate::{c, b::{B, C}};", "\nuse crate::{a};"), 2);
+    assert_eq!(cycle("fn f(b: &crate::b::B) {}", "fn f() { crate::a::g() }"), 2);
+    assert_eq!(cycle("use super::b;", "use super::super::a::A;"), 2);
+    assert_eq!(cycle("use crate::b;", "use crate::Shown;"), 2, "a name of the other room at the root");
+    assert_eq!(cycle("use crate::b;", "fn f(a: super::super::Named) {}"), 2);
     assert_eq!(cycle("use crate::b::B;", "use crate::c::C;"), 0);
     assert_eq!(cycle("use crate::a::A;", "use crate::b::B;"), 0, "within a room");
+    assert_eq!(cycle("use crate::b;", "use super::a;\nmod c {\n    use super::super::a;\n}"), 0, "of its own room");
     let in_tests = "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n";
     assert_eq!(cycle("use crate::b::B;", in_tests), 0);
+}
+
+#[test]
+fn a_cycle_of_any_length_is_found_and_its_way_is_told() {
+    let sources = [
+        Source::new("p/src/a.rs", "use crate::b;"),
+        Source::new("p/src/b.rs", "\nuse crate::{c, d};"),
+        Source::new("p/src/c.rs", "use crate::a;"),
+        Source::new("p/src/d.rs", ""),
+    ];
+    let found = rooms::room_cycles(&sources);
+    let places: Vec<_> = found.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
+    assert_eq!(places, [("p/src/a.rs", 1), ("p/src/b.rs", 2), ("p/src/c.rs", 1)]);
+    assert!(found[0].message.starts_with("a uses b, which uses c, which uses a: "), "{}", found[0].message);
+    assert!(rooms::room_cycles(&sources[1..]).is_empty());
 }

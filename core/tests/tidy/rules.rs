@@ -1,8 +1,7 @@
 //! The rules, one function each: sources in, findings out.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::Finding;
+use crate::rooms::{room_cycles, top_level_items};
 use crate::source::{Source, matching_brace};
 
 const MAX_FILE_LINES: usize = 800;
@@ -159,68 +158,6 @@ pub fn dependencies(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// Rooms that still use each other, and why they may for now. An entry that is no cycle any more is a finding.
-const KNOWN_CYCLES: &[(&str, &str, &str)] = &[
-    // Decoding hands `Context` down to rooms whose stores it holds.
-    ("proxy", "access_log", "context"),
-    ("proxy", "cluster", "context"),
-    ("proxy", "context", "route"),
-    ("proxy", "context", "http"),
-    // The connection manager stands in `http`.
-    ("proxy", "http", "route"),
-    ("proxy", "http", "stream"),
-    // A request's record names the cluster and route that it took; their rules read the record.
-    ("proxy", "format", "route"),
-    ("proxy", "route", "stream"),
-];
-
-/// Two top-level modules of a crate that use each other, but for the known ones.
-pub fn room_cycles(sources: &[Source]) -> Vec<Finding> {
-    let all = mutual_uses(sources);
-    let known = |of_crate: &str, a: &str, b: &str| {
-        KNOWN_CYCLES.iter().any(|known| *known == (of_crate, a, b) || *known == (of_crate, b, a))
-    };
-    let mut findings: Vec<Finding> =
-        all.iter().filter(|((of_crate, a, b), _)| !known(of_crate, a, b)).map(|(_, finding)| finding.clone()).collect();
-    let is_here = |of_crate: &str| sources.iter().any(|source| source.path == format!("{of_crate}/src/lib.rs"));
-    for (of_crate, a, b) in KNOWN_CYCLES.iter().filter(|(of_crate, ..)| is_here(of_crate)) {
-        if !all.contains_key(&((*of_crate).into(), (*a).into(), (*b).into())) {
-            let message = format!("{of_crate}: {a} and {b} no longer use each other: take them off KNOWN_CYCLES");
-            findings.push(Finding { path: "core/tests/tidy/rules.rs".into(), line: 1, message });
-        }
-    }
-    findings
-}
-
-/// Each use of one room by another that is answered by a use the other way: (crate, room, used room).
-fn mutual_uses(sources: &[Source]) -> BTreeMap<(String, String, String), Finding> {
-    let mut uses: BTreeMap<(String, String, String), Finding> = BTreeMap::new();
-    for source in sources.iter().filter(|source| !source.is_test()) {
-        let Some((of_crate, room)) = room(&source.path) else { continue };
-        for (at, tree) in crate_uses(&source.production_code()) {
-            for used in first_segments(&tree) {
-                if used != room {
-                    let line = source.line_of(at);
-                    let message = format!("{room} and {used} use each other: move what both need below both");
-                    uses.entry((of_crate.clone(), room.clone(), used)).or_insert(finding(source, line, message));
-                }
-            }
-        }
-    }
-    let edges: BTreeSet<_> = uses.keys().cloned().collect();
-    let mutual =
-        |(of_crate, a, b): &(String, String, String)| edges.contains(&(of_crate.clone(), b.clone(), a.clone()));
-    uses.into_iter().filter(|(edge, _)| mutual(edge)).collect()
-}
-
-/// The crate's folder and the top-level module of a source file; `lib.rs` and `main.rs` belong to none.
-fn room(path: &str) -> Option<(String, String)> {
-    let (of_crate, inside) = path.split_once("/src/")?;
-    let first = inside.split('/').next()?;
-    let room = first.strip_suffix(".rs").unwrap_or(first);
-    (!matches!(room, "lib" | "main" | "bin")).then(|| (of_crate.to_owned(), room.to_owned()))
-}
-
 /// What stands behind each `use crate::`, up to the `;`, without white space.
 fn crate_uses(code: &str) -> Vec<(usize, String)> {
     let tree = |(at, found): (usize, &str)| {
@@ -229,33 +166,4 @@ fn crate_uses(code: &str) -> Vec<(usize, String)> {
         (at, rest[..end].split_whitespace().collect())
     };
     code.match_indices("use crate::").map(tree).collect()
-}
-
-/// `a::b` -> a; `{a, b::{c, d}}` -> a, b.
-fn first_segments(tree: &str) -> Vec<String> {
-    let items = if tree.starts_with('{') { top_level_items(tree) } else { vec![tree.to_owned()] };
-    let segment = |item: &String| item.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    items.iter().map(segment).filter(|segment| !segment.is_empty()).collect()
-}
-
-fn top_level_items(tree: &str) -> Vec<String> {
-    let (mut depth, mut items) = (0usize, vec![String::new()]);
-    for c in tree.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 1 => {
-                items.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if !(depth == 1 && c == '{')
-            && depth > 0
-            && let Some(item) = items.last_mut()
-        {
-            item.push(c);
-        }
-    }
-    items
 }

@@ -7,8 +7,19 @@ use super::certificates::SPIFFE_ID;
 use super::path;
 use super::peers::Hop;
 
+/// Which metrics a proxy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// None (`stats_matcher.reject_all`).
+    Off,
+    /// Envoy's.
+    On,
+    /// Envoy's and Istio's (the filter `istio.stats`).
+    Istio,
+}
+
 /// A sidecar's features: access log, request ids, retries, authorization, outlier detection, mTLS.
-pub fn bootstrap(folder: &Path, hop: &Hop) -> serde_json::Value {
+pub fn bootstrap(folder: &Path, hop: &Hop, metrics: Metrics) -> serde_json::Value {
     let mut common = tls_versions();
     common["tls_certificates"] = serde_json::json!([certificate(folder)]);
     common["validation_context"] = trust(folder);
@@ -18,7 +29,7 @@ pub fn bootstrap(folder: &Path, hop: &Hop) -> serde_json::Value {
     };
     let mut chain = serde_json::json!({ "filters": [{
         "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": manager(folder, hop),
+        "typed_config": manager(folder, hop, metrics),
     }] });
     let mut cluster = serde_json::json!({
         "name": "next",
@@ -34,16 +45,20 @@ pub fn bootstrap(folder: &Path, hop: &Hop) -> serde_json::Value {
         let context = serde_json::json!({ "require_client_certificate": true, "common_tls_context": common });
         chain["transport_socket"] = socket("DownstreamTlsContext", context);
     }
-    serde_json::json!({
+    let mut bootstrap = serde_json::json!({
         "node": { "id": "bench", "cluster": "bench" },
         "static_resources": {
             "listeners": [{ "name": "in", "address": address(hop.listen), "filter_chains": [chain] }],
             "clusters": [cluster],
         },
-    })
+    });
+    if metrics == Metrics::Off {
+        bootstrap["stats_config"] = serde_json::json!({ "stats_matcher": { "reject_all": true } });
+    }
+    bootstrap
 }
 
-fn manager(folder: &Path, hop: &Hop) -> serde_json::Value {
+fn manager(folder: &Path, hop: &Hop, metrics: Metrics) -> serde_json::Value {
     let log = path(folder, if hop.is_client { "client-access.log" } else { "server-access.log" });
     let allow = |i: u32| {
         let path = serde_json::json!({ "prefix": if i == 9 { "/".to_owned() } else { format!("/never/{i}") } });
@@ -51,7 +66,7 @@ fn manager(folder: &Path, hop: &Hop) -> serde_json::Value {
     };
     let policies: serde_json::Map<String, serde_json::Value> =
         (0..10).map(|i| (format!("rule-{i}"), allow(i))).collect();
-    serde_json::json!({
+    let mut manager = serde_json::json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
         "access_log": [{
@@ -82,7 +97,15 @@ fn manager(folder: &Path, hop: &Hop) -> serde_json::Value {
                 }],
             }],
         },
-    })
+    });
+    if metrics == Metrics::Istio
+        && let Some(filters) = manager["http_filters"].as_array_mut()
+    {
+        let kind = "type.googleapis.com/stats.PluginConfig";
+        let stats = serde_json::json!({ "name": "istio.stats", "typed_config": { "@type": kind } });
+        filters.insert(filters.len() - 1, stats);
+    }
+    manager
 }
 
 /// TLS 1.3 only, so that all peers do the same work.

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::bootstrap::bootstrap;
+use super::bootstrap::{Metrics, bootstrap};
 use super::{Pair, Plan, path};
 use crate::process::{Process, envoy, find, free_port};
 
@@ -20,7 +20,7 @@ pub struct Peer {
 
 enum Kind {
     /// Runs an Envoy bootstrap; extra arguments.
-    Bootstrap(Option<PathBuf>, Vec<&'static str>),
+    Bootstrap(Option<PathBuf>, Vec<&'static str>, Metrics),
     Nginx(Option<PathBuf>),
     Haproxy(Option<PathBuf>),
     /// This program's own relay.
@@ -39,15 +39,48 @@ fn debian(name: &str) -> Option<PathBuf> {
 
 /// Every peer, in the order in which they are shown.
 pub fn all(plan: &Plan) -> Vec<Peer> {
-    let ours = Kind::Bootstrap(Some(plan.proxy.clone()), OUR_ARGUMENTS.to_vec());
+    let theirs = Kind::Bootstrap(envoy(), ENVOY_ARGUMENTS.to_vec(), Metrics::On);
     vec![
-        Peer { name: "ferromesh".into(), kind: ours },
-        Peer { name: "relay".into(), kind: Kind::Relay },
-        Peer { name: "envoy".into(), kind: Kind::Bootstrap(envoy(), ENVOY_ARGUMENTS.to_vec()) },
+        ours("ferromesh", &plan.proxy, Metrics::On),
+        relay(),
+        Peer { name: "envoy".into(), kind: theirs },
         Peer { name: "nginx".into(), kind: Kind::Nginx(debian("nginx")) },
         Peer { name: "haproxy".into(), kind: Kind::Haproxy(debian("haproxy")) },
     ]
 }
+
+/// Our proxy.
+pub fn ours(name: &str, proxy: &Path, metrics: Metrics) -> Peer {
+    let kind = Kind::Bootstrap(Some(proxy.to_owned()), OUR_ARGUMENTS.to_vec(), metrics);
+    Peer { name: name.into(), kind }
+}
+
+/// The floor.
+pub fn relay() -> Peer {
+    Peer { name: "relay".into(), kind: Kind::Relay }
+}
+
+/// What a process is started under (a counting tool): its program and arguments; the process's own command follows.
+pub struct Launcher {
+    /// The tool.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Launcher {
+    fn around(&self, command: &Command) -> Command {
+        let mut outer = Command::new(&self.program);
+        outer.args(&self.arguments).arg(command.get_program()).args(command.get_args());
+        outer
+    }
+}
+
+/// The launcher of a side of a pair, if there is one.
+type LauncherOf<'a> = &'a dyn Fn(&str) -> Launcher;
+
+/// Under a counting tool a start takes seconds.
+const START: Duration = Duration::from_secs(60);
 
 /// One process of a pair.
 pub struct Hop {
@@ -65,6 +98,28 @@ impl Peer {
     /// # Errors
     /// If it is there and does not start.
     pub fn start(&self, folder: &Path, backend: SocketAddr) -> anyhow::Result<Option<Pair>> {
+        self.start_pair(folder, backend, None)
+    }
+
+    /// As [`Self::start`], each process under its side's launcher.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_under(
+        &self,
+        folder: &Path,
+        backend: SocketAddr,
+        launcher: LauncherOf<'_>,
+    ) -> anyhow::Result<Option<Pair>> {
+        self.start_pair(folder, backend, Some(launcher))
+    }
+
+    fn start_pair(
+        &self,
+        folder: &Path,
+        backend: SocketAddr,
+        launcher: Option<LauncherOf<'_>>,
+    ) -> anyhow::Result<Option<Pair>> {
         let inner = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let outer = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let server = Hop { listen: inner, upstream: backend, is_client: false };
@@ -72,8 +127,8 @@ impl Peer {
         let mut start_ms = 0.0;
         let mut ready = |hop: &Hop| {
             let begin = Instant::now();
-            let Some(mut process) = self.start_hop(folder, hop)? else { return Ok(None) };
-            process.listens(hop.listen)?;
+            let Some(mut process) = self.start_hop(folder, hop, launcher)? else { return Ok(None) };
+            process.listens_within(hop.listen, START)?;
             start_ms = f64::max(start_ms, begin.elapsed().as_secs_f64() * 1e3);
             Ok::<_, anyhow::Error>(Some(process))
         };
@@ -88,35 +143,50 @@ impl Peer {
         }))
     }
 
-    fn start_hop(&self, folder: &Path, hop: &Hop) -> anyhow::Result<Option<Process>> {
+    fn start_hop(
+        &self,
+        folder: &Path,
+        hop: &Hop,
+        launcher: Option<LauncherOf<'_>>,
+    ) -> anyhow::Result<Option<Process>> {
         let side = if hop.is_client { "client" } else { "server" };
         let name = format!("{}-{side}", self.name);
-        let process = match &self.kind {
-            Kind::Bootstrap(None, _) | Kind::Nginx(None) | Kind::Haproxy(None) => return Ok(None),
-            Kind::Bootstrap(Some(program), arguments) => {
-                let file = folder.join(format!("{name}.json"));
-                std::fs::write(&file, bootstrap(folder, hop).to_string())?;
-                Process::start(&name, Command::new(program).arg("-c").arg(&file).args(arguments), folder)?
+        let Some(mut command) = self.command(folder, hop, side)? else { return Ok(None) };
+        if let Some(launcher) = launcher {
+            command = launcher(side).around(&command);
+        }
+        Process::start(&name, &mut command, folder).map(Some)
+    }
+
+    fn command(&self, folder: &Path, hop: &Hop, side: &str) -> anyhow::Result<Option<Command>> {
+        let configured = |ending: &str, text: String| {
+            let file = folder.join(format!("{}-{side}.{ending}", self.name));
+            std::fs::write(&file, text).map(|()| file)
+        };
+        let mut command;
+        match &self.kind {
+            Kind::Bootstrap(None, ..) | Kind::Nginx(None) | Kind::Haproxy(None) => return Ok(None),
+            Kind::Bootstrap(Some(program), arguments, metrics) => {
+                let file = configured("json", bootstrap(folder, hop, *metrics).to_string())?;
+                command = Command::new(program);
+                command.arg("-c").arg(file).args(arguments);
             }
             Kind::Nginx(Some(program)) => {
-                let file = folder.join(format!("{name}.conf"));
-                std::fs::write(&file, nginx(folder, hop, side))?;
-                Process::start(&name, Command::new(program).arg("-c").arg(&file), folder)?
+                command = Command::new(program);
+                command.arg("-c").arg(configured("conf", nginx(folder, hop, side))?);
             }
             Kind::Haproxy(Some(program)) => {
-                let file = folder.join(format!("{name}.cfg"));
-                std::fs::write(&file, haproxy(folder, hop))?;
-                Process::start(&name, Command::new(program).arg("-db").arg("-f").arg(&file), folder)?
+                command = Command::new(program);
+                command.arg("-db").arg("-f").arg(configured("cfg", haproxy(folder, hop))?);
             }
             Kind::Relay => {
-                let program = std::env::current_exe().context("this program's own file")?;
-                let mut command = Command::new(program);
+                command = Command::new(std::env::current_exe().context("this program's own file")?);
                 command.args(["relay", "--side", side]);
                 command.arg("--listen").arg(hop.listen.to_string()).arg("--upstream").arg(hop.upstream.to_string());
-                Process::start(&name, command.arg("--certificates").arg(folder), folder)?
+                command.arg("--certificates").arg(folder);
             }
-        };
-        Ok(Some(process))
+        }
+        Ok(Some(command))
     }
 }
 

@@ -50,6 +50,9 @@ pub fn api_server(layout: &Layout, spec: &Spec) -> anyhow::Result<Daemon> {
 }
 
 /// The controllers: service accounts, Deployments, EndpointSlices, garbage collection and the rest.
+///
+/// It is elected, alone as it is, so that it ends when the API server is away: one that goes on would take all nodes for dead the
+/// moment the API server is back, since none could tell that it lives.
 pub fn controller_manager(layout: &Layout, spec: &Spec) -> anyhow::Result<Daemon> {
     let pki = layout.pki("");
     let pki = pki.display();
@@ -59,7 +62,7 @@ pub fn controller_manager(layout: &Layout, spec: &Spec) -> anyhow::Result<Daemon
          --authorization-kubeconfig={pki}/kube-controller-manager.kubeconfig
          --service-account-private-key-file={pki}/sa.key --root-ca-file={pki}/ca.crt
          --cluster-signing-cert-file={pki}/ca.crt --cluster-signing-key-file={pki}/ca.key
-         --use-service-account-credentials --leader-elect=false --bind-address=127.0.0.1
+         --use-service-account-credentials --leader-elect=true --bind-address=127.0.0.1
          --service-cluster-ip-range={SERVICE_NETWORK}"
     );
     Ok(Daemon::new("kube-controller-manager", &spec.program("kube-controller-manager")?, arguments(&flags)))

@@ -1,6 +1,6 @@
 //! What must be seen of the traffic.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 
@@ -13,21 +13,21 @@ const STRICT: &str = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication
 impl Run {
     pub(super) fn canary(&mut self) -> anyhow::Result<()> {
         let url = self.url()?;
-        let bodies = self.curl(&[&format!("{url}/?n=[1-{REQUESTS}]")])?;
+        let bodies = self.mesh.curl(&[&format!("{url}/?n=[1-{REQUESTS}]")])?;
         let (v1, v2) = (bodies.matches("myapp v1").count(), bodies.matches("myapp v2").count());
         let n = f64::from(REQUESTS);
         let (expected, deviation) = (n * 0.8, (n * 0.8 * 0.2).sqrt());
         let first = f64::from(u32::try_from(v1).unwrap_or(u32::MAX));
         let good = v1 + v2 == REQUESTS as usize && (first - expected).abs() <= 4.0 * deviation;
         self.row("four of five requests go to v1", good, format!("v1 {v1}, v2 {v2} of {REQUESTS}"));
-        let head = self.curl(&["-i", &url])?.to_ascii_lowercase();
+        let head = self.mesh.curl(&["-i", &url])?.to_ascii_lowercase();
         let good = head.contains("x-mesh: istio")
             && head.contains("x-canary: v2-20pct")
             && head.contains("server: istio-envoy");
         let seen: Vec<&str> =
             head.lines().filter(|line| line.starts_with("x-") || line.starts_with("server")).collect();
         self.row("answers carry the mesh's headers", good, seen.join(", "));
-        let body = self.curl(&[&format!("{url}/other")])?;
+        let body = self.mesh.curl(&[&format!("{url}/other")])?;
         self.row("/other goes to the second application", body.trim() == "otherapp", body.trim());
         Ok(())
     }
@@ -37,7 +37,7 @@ impl Run {
         let Some(script) = &manifests.script else { return Ok(()) };
         let line = script.lines().find(|line| line.starts_with("url = ")).context("check_canary.py has no url")?;
         let script = script.replace(line, &format!("url = {:?}", self.url()?));
-        let out = self.cluster.exec(None, "python3")?.args(["-c", &script]).output().context("python3")?;
+        let out = self.mesh.cluster.exec(None, "python3")?.args(["-c", &script]).output().context("python3")?;
         let said = String::from_utf8_lossy(&out.stdout);
         let first = said.lines().next().unwrap_or_default().to_owned();
         let numbers: Vec<u32> = first.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
@@ -53,20 +53,27 @@ impl Run {
     fn burst(&self, path: &str) -> anyhow::Result<(usize, usize, usize)> {
         let url = format!("{}{path}?n=[1-100]", self.url()?);
         let format = "%{http_code} %header{x-rate-limited}\\n";
-        let lines = self.curl(&["-o", "/dev/null", "-w", format, &url])?;
+        let lines = self.mesh.curl(&["-o", "/dev/null", "-w", format, &url])?;
         let passed = lines.lines().filter(|line| line.starts_with("200")).count();
         let limited = lines.lines().filter(|line| line.trim() == "429 TOO_MANY_REQUESTS").count();
         Ok((passed, limited, lines.lines().count() - passed - limited))
     }
 
     pub(super) fn limit_as_written(&mut self, manifests: &Manifests) -> anyhow::Result<()> {
-        let warning = self.apply_in("istio-system", &manifests.limit)?;
+        let warning = self.mesh.apply_in("istio-system", &manifests.limit)?;
         let line = warning.lines().find(|line| line.contains("FM0001")).unwrap_or("no warning").to_owned();
         self.row("the limit as written patches nothing, and kubectl says so", line.contains("patches nothing"), line);
         let path = "jsonpath={.status.conditions[?(@.type==\"PatchesMatched\")].status} {.status.conditions[?(@.type==\"PatchesMatched\")].message}";
-        let status = self.until(|run| {
-            let status =
-                run.kubectl(&["get", "envoyfilter", "-n", "istio-system", "ingress-local-ratelimit", "-o", path])?;
+        let status = self.mesh.until(|| {
+            let status = self.mesh.kubectl(&[
+                "get",
+                "envoyfilter",
+                "-n",
+                "istio-system",
+                "ingress-local-ratelimit",
+                "-o",
+                path,
+            ])?;
             Ok((!status.trim().is_empty()).then_some(status))
         })?;
         let status = status.unwrap_or_default();
@@ -78,18 +85,18 @@ impl Run {
     }
 
     pub(super) fn limit_that_applies(&mut self, manifests: &Manifests) -> anyhow::Result<()> {
-        self.kubectl(&["delete", "envoyfilter", "-n", "istio-system", "ingress-local-ratelimit"])?;
-        self.apply_in("demo", &manifests.limit_that_applies)?;
+        self.mesh.kubectl(&["delete", "envoyfilter", "-n", "istio-system", "ingress-local-ratelimit"])?;
+        self.mesh.apply_in("demo", &manifests.limit_that_applies)?;
         let name =
             "jsonpath={.items[0].metadata.name} {.items[0].status.conditions[?(@.type==\"PatchesMatched\")].status}";
-        self.until(|run| {
-            let status = run.kubectl(&["get", "envoyfilter", "-n", "demo", "-o", name])?;
+        self.mesh.until(|| {
+            let status = self.mesh.kubectl(&["get", "envoyfilter", "-n", "demo", "-o", name])?;
             Ok(status.ends_with("True").then_some(()))
         })?;
         // The status is the controller's; that the proxies have it too is seen when one limits.
         let (begin, mut seen) = (Instant::now(), String::new());
-        let limited = self.until(|run| {
-            let (_, limited, _) = run.burst("/other")?;
+        let limited = self.mesh.until(|| {
+            let (_, limited, _) = self.burst("/other")?;
             Ok((limited > 0).then_some(()))
         })?;
         // Buckets refill at five a minute: the pods of / have not been asked since the filter came.
@@ -102,37 +109,23 @@ impl Run {
         }
         let good = limited.is_some() && (10..=22).contains(&passed) && passed + limited_too == 100;
         self.row("with a selector that matches, each of two pods lets ten of a burst pass", good, seen);
-        self.kubectl(&["delete", "envoyfilter", "-n", "demo", "--all"])?;
+        self.mesh.kubectl(&["delete", "envoyfilter", "-n", "demo", "--all"])?;
         Ok(())
     }
 
     pub(super) fn identity(&mut self) -> anyhow::Result<()> {
         let path = "jsonpath={.items[0].status.podIP}";
-        let pod = self.kubectl(&["get", "pods", "-n", "demo", "-l", "app=otherapp", "-o", path])?;
+        let pod = self.mesh.kubectl(&["get", "pods", "-n", "demo", "-l", "app=otherapp", "-o", path])?;
         let url = format!("http://{pod}:5678/other");
-        let code = |run: &Self| run.curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]);
+        let code = |run: &Self| run.mesh.curl(&["-o", "/dev/null", "-w", "%{http_code}", &url]);
         let permissive = code(self)?;
         self.row("PERMISSIVE takes plaintext from outside the mesh", permissive == "200", permissive);
-        self.apply_in("demo", STRICT)?;
-        let strict = self.until(|run| Ok(Some(code(run)?).filter(|code| code == "000")))?;
-        let through = self.curl(&["-o", "/dev/null", "-w", "%{http_code}", &(self.url()? + "/other")])?;
+        self.mesh.apply_in("demo", STRICT)?;
+        let strict = self.mesh.until(|| Ok(Some(code(self)?).filter(|code| code == "000")))?;
+        let through = self.mesh.curl(&["-o", "/dev/null", "-w", "%{http_code}", &(self.url()? + "/other")])?;
         let seen =
             format!("without a certificate {}, through the gateway {through}", strict.as_deref().unwrap_or("200"));
         self.row("STRICT refuses it, and the gateway goes on", strict.is_some() && through == "200", seen);
         Ok(())
-    }
-
-    /// Asks again until there is something; `None` after half a minute.
-    fn until<T>(&self, ask: impl Fn(&Self) -> anyhow::Result<Option<T>>) -> anyhow::Result<Option<T>> {
-        let end = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(found) = ask(self)? {
-                return Ok(Some(found));
-            }
-            if Instant::now() > end {
-                return Ok(None);
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
     }
 }

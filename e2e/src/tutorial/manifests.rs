@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::root;
+use crate::mesh::root;
 
 /// Its texts.
 #[derive(Debug, Clone)]

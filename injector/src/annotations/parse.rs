@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Volume, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value};
 
-use super::InterceptionMode;
+use super::{InterceptionMode, Template};
 
 /// Longest name of a network interface (Linux, IFNAMSIZ without its end).
 const INTERFACE_NAME: usize = 15;
@@ -13,6 +13,17 @@ const INTERFACE_NAME: usize = 15;
 const LOG_LEVELS: [&str; 7] = ["trace", "debug", "info", "warning", "error", "critical", "off"];
 /// Istio's names of log levels.
 const AGENT_LEVELS: [&str; 6] = ["debug", "info", "warn", "error", "fatal", "none"];
+
+pub(super) fn template(text: &str) -> Result<Template, String> {
+    let mut names: Vec<&str> = text.split(',').map(str::trim).collect();
+    // The same twice is the same.
+    names.dedup();
+    match names.as_slice() {
+        [""] | ["sidecar"] => Ok(Template::Sidecar),
+        ["gateway"] => Ok(Template::Gateway),
+        _ => Err("names a template that is not here; write sidecar or gateway".into()),
+    }
+}
 
 pub(super) fn interception_mode(text: &str) -> Result<InterceptionMode, String> {
     match text {

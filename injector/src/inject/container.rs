@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ferromesh_api::istio::mesh_config::InboundMode;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, Lifecycle,
     LifecycleHandler, ObjectFieldSelector, Probe, ResourceFieldSelector, ResourceRequirements, SecurityContext,
@@ -34,7 +35,7 @@ pub(super) fn container(context: &Context<'_>) -> Container {
             ..Default::default()
         }]),
         lifecycle: lifecycle(context),
-        startup_probe: probes.then(|| startup(context)),
+        startup_probe: (probes && !context.gateway()).then(|| startup(context)),
         readiness_probe: probes.then(|| readiness(context)),
         resources: Some(resources(context)),
         restart_policy: context.native().then(|| "Always".into()),
@@ -81,7 +82,7 @@ fn args(context: &Context<'_>) -> Vec<String> {
     let level = context.pod.log_level.as_ref().unwrap_or(&settings.log_level);
     let mut args = vec![
         "proxy".to_owned(),
-        "sidecar".to_owned(),
+        if context.gateway() { "router" } else { "sidecar" }.to_owned(),
         "--domain".to_owned(),
         format!("$(POD_NAMESPACE).svc.{}", settings.cluster_domain),
         format!("--proxyLogLevel={level}"),
@@ -130,6 +131,10 @@ fn env(context: &Context<'_>) -> Vec<EnvVar> {
     }
     all.push(value("ISTIO_META_MESH_ID", context.mesh.mesh_id()));
     all.push(value("TRUST_DOMAIN", &context.mesh.mesh_config.trust_domain));
+    if context.mesh.mesh_config.inbound_traffic_policy.mode == InboundMode::Localhost {
+        // The agent asks the application where its traffic comes.
+        all.push(value("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true"));
+    }
     if context.native() {
         // The application has ended when the proxy is told to; it stays for connections only.
         all.push(value("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true"));
@@ -219,9 +224,12 @@ fn readiness(context: &Context<'_>) -> Probe {
     }
 }
 
-/// The mesh's, or those of the pod's annotations alone.
+/// The mesh's, or those of the pod's annotations alone; a gateway's are its own affair.
 pub(super) fn resources(context: &Context<'_>) -> ResourceRequirements {
     let own = &context.pod.resources;
+    if own.is_empty() && context.gateway() {
+        return ResourceRequirements::default();
+    }
     if own.is_empty() {
         return context.mesh.settings.resources.clone();
     }

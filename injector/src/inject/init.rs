@@ -9,11 +9,11 @@ use crate::settings::RedirectBy;
 /// The init program in the proxy's image.
 pub(super) const PROGRAM: &str = "/ferromesh-init";
 /// Inbound ports that are the proxy's own.
-const OWN_PORTS: &str = "15090,15021";
+const OWN_PORTS: [&str; 2] = ["15090", "15021"];
 
 /// None where nothing is redirected.
 pub(super) fn container(context: &Context<'_>) -> Option<Container> {
-    if context.mode() == InterceptionMode::None {
+    if context.gateway() || context.mode() == InterceptionMode::None {
         return None;
     }
     let by_node = context.mesh.settings.redirect_by == RedirectBy::NodeAgent;
@@ -74,15 +74,15 @@ pub(super) fn redirect_args(context: &Context<'_>) -> Vec<String> {
     args
 }
 
-/// The proxy's own ports, the pod's, and the status port once.
+/// The proxy's own ports, the pod's (which may be those of an earlier injection), and the status port; each once.
 fn excluded_inbound(context: &Context<'_>, of_pod: &str) -> String {
     let status = context.status_port().to_string();
-    let mut ports: Vec<&str> = of_pod.split(',').filter(|port| !port.is_empty()).collect();
-    if status != "0" && !ports.contains(&status.as_str()) {
-        ports.push(&status);
+    let mut all: Vec<&str> = OWN_PORTS.to_vec();
+    for port in of_pod.split(',').chain([status.as_str()]) {
+        if !["", "0"].contains(&port) && !all.contains(&port) {
+            all.push(port);
+        }
     }
-    let mut all = vec![OWN_PORTS];
-    all.extend(ports);
     all.join(",")
 }
 

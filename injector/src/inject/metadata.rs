@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::{Context, Parts, container, overrides};
-use crate::annotations::InterceptionMode;
 use crate::settings::RedirectBy;
 
 const DEFAULT_CONTAINER: [&str; 2] =
@@ -24,7 +23,9 @@ pub(super) fn is_injected(pod: &Pod) -> bool {
 pub(super) fn apply(context: &Context<'_>, metadata: &mut ObjectMeta, parts: &Parts, saved: Option<overrides::Saved>) {
     let settings = &context.mesh.settings;
     let labels = metadata.labels.get_or_insert_default();
-    labels.entry(labels::TLS_MODE.into()).or_insert_with(|| labels::TLS_MODE_ISTIO.into());
+    if !context.gateway() {
+        labels.entry(labels::TLS_MODE.into()).or_insert_with(|| labels::TLS_MODE_ISTIO.into());
+    }
     let name = canonical_name(context, labels);
     set_if_absent(labels, labels::CANONICAL_NAME, name);
     let revision = first(labels, &[labels::APP_VERSION, labels::VERSION]).unwrap_or_else(|| "latest".into());
@@ -41,7 +42,7 @@ pub(super) fn apply(context: &Context<'_>, metadata: &mut ObjectMeta, parts: &Pa
             known.entry(name.into()).or_insert_with(|| first.clone());
         }
     }
-    if settings.redirect_by == RedirectBy::NodeAgent && context.mode() != InterceptionMode::None {
+    if settings.redirect_by == RedirectBy::NodeAgent && parts.init.is_some() {
         for_the_node_agent(context, known);
     }
     if let Some(saved) = saved

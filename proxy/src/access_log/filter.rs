@@ -1,10 +1,12 @@
 //! Which requests are logged. Pure.
 
 use ferromesh_proto::envoy::config::accesslog::v3 as accesslog;
+use http::StatusCode;
 
 use crate::config::{At, ConfigError, required};
 use crate::format::{Info, grpc_status};
 use crate::matcher::{HeaderMatcher, MetadataMatcher, hit, per_million};
+use crate::message;
 
 /// A compiled filter.
 #[derive(Debug)]
@@ -106,7 +108,7 @@ impl Filter {
                 !cause.flag().is_empty() && (flags.is_empty() || flags.iter().any(|flag| flag == cause.flag()))
             }),
             Kind::Grpc(statuses, exclude) => {
-                let status = grpc_status(info).unwrap_or_else(|| grpc_of_http(info.status.unwrap_or(0)));
+                let status = grpc_status(info).unwrap_or_else(|| implied_grpc_status(info.status));
                 statuses.contains(&status) != *exclude
             }
             Kind::Metadata(matcher, if_absent) => match info.metadata {
@@ -117,16 +119,9 @@ impl Filter {
     }
 }
 
-/// gRPC's status for an HTTP one (gRPC, "HTTP to gRPC Status Code Mapping").
-fn grpc_of_http(status: u16) -> u32 {
-    match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
+/// gRPC's status for an HTTP one; UNKNOWN if nothing was sent.
+fn implied_grpc_status(status: Option<u16>) -> u32 {
+    status.and_then(|status| StatusCode::from_u16(status).ok()).map_or(2, message::grpc_status)
 }
 
 impl Comparison {

@@ -51,6 +51,9 @@ pub(super) static PAGES: &[Page] = &[
     post("/reopen_logs", "open the access logs anew, after they were rotated", |admin, _| {
         command(admin, Command::ReopenLogs)
     }),
+    get("/runtime", "values of layered_runtime, by key and layer", |admin, _| {
+        json_reply(&admin.context.runtime.to_json())
+    }),
     get("/server_info", "version, node, uptime", server_info),
     get("/stats", "metrics (?filter=regex, ?usedonly, ?format=json|prometheus)", stats),
     get("/stats/prometheus", "metrics for Prometheus (?filter=regex, ?usedonly)", prometheus),

@@ -81,7 +81,7 @@ impl ProxyArgs {
 /// Why the proxy of a pod cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// A variable is missing or wrong.
+    /// A variable (or an annotation of the pod) is missing or wrong.
     #[error("environment variable {name}: {reason}")]
     Variable {
         /// Its name.
@@ -164,11 +164,14 @@ pub struct Environment {
     pub status_port: u16,
     /// What was given and is not honoured.
     pub warnings: Vec<String>,
+    probe_loopback: bool,
     concurrency: usize,
     exit_when_idle: bool,
     minimum_drain: Duration,
     termination_drain: Duration,
     grace: Duration,
+    /// Lifetime to ask the CA for; `None` leaves it to the CA.
+    pub certificate_lifetime: Option<Duration>,
 }
 
 /// The pod's own `prometheus.io` annotations, before ours took their place.
@@ -210,6 +213,9 @@ impl Environment {
         let discovery = config.discovery_address.clone().unwrap_or_else(|| DEFAULT_DISCOVERY.to_owned());
         let control_plane = discovery.split('.').nth(1).unwrap_or("ferromesh-system").to_owned();
         let labels = podinfo_file(&podinfo.join("labels"));
+        let annotations = podinfo_file(&podinfo.join("annotations"));
+        // 0 is that nobody asks; readiness is asked by way of the agent all the same.
+        let asked = status_port(&annotations)?.or(config.status_port).filter(|port| *port != 0);
         let mut metadata = vars.metadata()?;
         if let Some(id) = &config.mesh_id {
             metadata.entry("MESH_ID").or_insert_with(|| id.clone().into());
@@ -221,7 +227,7 @@ impl Environment {
             service_account: vars.get("SERVICE_ACCOUNT").unwrap_or("default").to_owned(),
             ips: vars.ips()?,
             domain: args.domain.clone().unwrap_or_else(|| format!("{namespace}.svc.cluster.local")),
-            annotations: podinfo_file(&podinfo.join("annotations")),
+            annotations,
             labels,
             metadata,
             trust_domain: vars.get("TRUST_DOMAIN").unwrap_or("cluster.local").to_owned(),
@@ -234,7 +240,8 @@ impl Environment {
             probers: vars.json("ISTIO_KUBE_APP_PROBERS")?.unwrap_or_default(),
             scrape: vars.scrape()?,
             admin_port: config.proxy_admin_port.unwrap_or(ports::PROXY_ADMIN),
-            status_port: config.status_port.unwrap_or(ports::AGENT_STATUS),
+            status_port: asked.unwrap_or(ports::AGENT_STATUS),
+            probe_loopback: vars.flag("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION")?.unwrap_or(false),
             concurrency: vars.concurrency(args.concurrency.or(config.concurrency))?,
             exit_when_idle: vars.flag("EXIT_ON_ZERO_ACTIVE_CONNECTIONS")?.unwrap_or(false),
             minimum_drain: vars.duration("MINIMUM_DRAIN_DURATION")?.unwrap_or(Duration::from_secs(5)),
@@ -242,6 +249,7 @@ impl Environment {
             grace: vars.seconds("TERMINATION_GRACE_PERIOD_SECONDS")?.map_or(DEFAULT_GRACE, |grace| {
                 grace.saturating_sub(Duration::from_secs(2)).max(Duration::from_secs(1))
             }),
+            certificate_lifetime: vars.duration("SECRET_TTL")?,
             warnings: vars.warnings(&config),
             namespace,
         })
@@ -264,6 +272,16 @@ impl Environment {
     /// The pod's first address.
     pub fn ip(&self) -> IpAddr {
         self.ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Where the application is asked: on its loopback where inbound traffic goes there (Istio's
+    /// `inboundTrafficPolicy: LOCALHOST`), else on the pod's address.
+    pub fn probed_ip(&self) -> IpAddr {
+        match self.ip() {
+            ip if !self.probe_loopback => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        }
     }
 
     /// Every address of the pod's family.
@@ -311,6 +329,13 @@ impl Environment {
     pub fn longest_drain(&self) -> Duration {
         if self.exit_when_idle { self.grace } else { self.termination_drain }
     }
+}
+
+/// The port that the pod's annotation sets, which goes before ProxyConfig's.
+fn status_port(annotations: &BTreeMap<String, String>) -> Result<Option<u16>, AgentError> {
+    const NAME: &str = "status.sidecar.istio.io/port";
+    let read = |text: &String| text.trim().parse().map_err(|error| Variables::wrong(NAME, error));
+    annotations.get(NAME).map(read).transpose()
 }
 
 struct Variables<'a>(&'a BTreeMap<String, String>);

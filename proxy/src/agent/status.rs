@@ -86,7 +86,7 @@ impl Status {
             "/quitquitquit" => self.order(&request, peer, Order::Quit),
             path => match self.environment.probers.get(path) {
                 Some(prober) => {
-                    let (status, why) = prober.ask(self.environment.ip(), request.headers()).await;
+                    let (status, why) = prober.ask(self.environment.probed_ip(), request.headers()).await;
                     if !status.is_success() {
                         tracing::debug!(path, %status, why, "application probe");
                     }

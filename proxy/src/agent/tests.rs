@@ -37,9 +37,37 @@ fn environment(line: &[&str], more: &[(&str, &str)]) -> Result<Environment, Stri
 }
 
 #[test]
+fn the_pods_annotation_goes_before_the_meshs_status_port_and_zero_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = Line::try_parse_from(["proxy", "sidecar"]).map_err(|error| error.to_string()).unwrap().args;
+    let variables: BTreeMap<String, String> = POD
+        .iter()
+        .chain(&[("PROXY_CONFIG", r#"{"statusPort": 15019}"#)])
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let port = |annotations: &str| {
+        std::fs::write(folder.path().join("annotations"), annotations).unwrap();
+        Environment::of(&args, &variables, folder.path()).map(|found| found.status_port).map_err(|e| e.to_string())
+    };
+    assert_eq!(port(""), Ok(15019));
+    assert_eq!(port("status.sidecar.istio.io/port=\"15030\"\n"), Ok(15030));
+    assert_eq!(port("status.sidecar.istio.io/port=\"0\"\n"), Ok(15020));
+    assert!(port("status.sidecar.istio.io/port=\"many\"\n").unwrap_err().contains("status.sidecar.istio.io/port"));
+}
+
+#[test]
+fn applications_that_get_their_traffic_on_the_loopback_are_asked_there() {
+    let asked = |more: &[(&str, &str)]| environment(&["sidecar"], more).unwrap().probed_ip().to_string();
+    assert_eq!(asked(&[("INSTANCE_IP", "10.1.2.3")]), "10.1.2.3");
+    let loopback = ("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION", "true");
+    assert_eq!(asked(&[("INSTANCE_IP", "10.1.2.3"), loopback]), "127.0.0.1");
+    assert_eq!(asked(&[("INSTANCE_IP", "fd00::3"), ("INSTANCE_IPS", ""), loopback]), "::1");
+}
+
+#[test]
 fn a_pod_is_described_as_istio_describes_it() {
     let config = r#"{"discoveryAddress": "ferromesh-controller.mesh.svc:15012", "terminationDrainDuration": "7s",
-        "concurrency": 3, "proxyMetadata": {"ISTIO_META_CLUSTER_ID": "east"}, "odd": 1, "image": {}}"#;
+        "concurrency": 3, "proxyMetadata": {"ISTIO_META_CLUSTER_ID": "east", "SECRET_TTL": "1h30m"}, "odd": 1, "image": {}}"#;
     let more = [
         ("PROXY_CONFIG", config),
         ("ISTIO_META_POD_PORTS", r#"[{"containerPort": 80}]"#),
@@ -51,6 +79,7 @@ fn a_pod_is_described_as_istio_describes_it() {
     assert_eq!(found.ca_address, "ferromesh-ca.mesh.svc:15012");
     assert_eq!(found.controller_id(), "spiffe://cluster.local/ns/mesh/sa/ferromesh-controller");
     assert_eq!((found.concurrency(), found.drain_before_end()), (3, Duration::from_secs(7)));
+    assert_eq!(found.certificate_lifetime, Some(Duration::from_secs(5400)));
     assert_eq!(found.warnings, ["PROXY_CONFIG: odd is not honoured"]);
     let node = &bootstrap::bootstrap(&found)["node"];
     assert_eq!(node["metadata"]["CLUSTER_ID"], "east");
@@ -77,6 +106,7 @@ fn a_wrong_variable_is_refused_by_its_name() {
         ("ISTIO_KUBE_APP_PROBERS", "{"),
         ("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "perhaps"),
         ("MINIMUM_DRAIN_DURATION", "5"),
+        ("SECRET_TTL", "a day"),
         ("ISTIO_PROMETHEUS_ANNOTATIONS", r#"{"port":"15020"}"#),
     ] {
         let error = environment(&["sidecar"], &[(name, value)]).unwrap_err();

@@ -11,11 +11,13 @@ use super::{Assignment, Host, LbContext};
 mod hashing;
 mod level;
 mod members;
+mod slow_start;
 mod subset;
 
 pub(super) use hashing::is_prime;
 pub use level::Tables;
 pub use members::Members;
+pub use slow_start::SlowStart;
 pub use subset::{Fallback, Selector, SubsetConfig};
 
 /// How a host is chosen among equals.
@@ -59,6 +61,8 @@ pub struct Policy {
     pub hash_hostnames: bool,
     /// Hosts that no active check has answered for count for nothing, even in a panic.
     pub ignore_unchecked: bool,
+    /// Hosts that have just come get their share little by little (round robin and least request).
+    pub slow_start: Option<SlowStart>,
     /// Subsets.
     pub subsets: Option<SubsetConfig>,
 }
@@ -71,6 +75,7 @@ impl Default for Policy {
             locality_weighted: false,
             hash_hostnames: false,
             ignore_unchecked: false,
+            slow_start: None,
             subsets: None,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferromesh_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 
-use crate::stats::{Gauge, Scope};
+use crate::stats::{Family, Level, Value};
 
 /// One bounded resource.
 #[derive(Debug)]
@@ -13,25 +13,19 @@ pub struct Resource {
     max: u32,
     used: AtomicU32,
     /// 1 while the limit is reached.
-    open: Gauge,
+    open: Level,
     /// What is left, if `track_remaining` asks for it.
-    remaining: Option<Gauge>,
+    remaining: Option<Level>,
 }
 
 impl Resource {
     /// With a limit.
     pub fn new(max: u32) -> Self {
-        Self { max, used: AtomicU32::new(0), open: Gauge::default(), remaining: None }
+        Self { max, used: AtomicU32::new(0), open: Level::default(), remaining: None }
     }
 
-    /// With a limit, shown as `<name>_open` and `remaining_<name>`.
-    fn shown(max: u32, scope: &Scope, name: &str, track_remaining: bool) -> Self {
-        let remaining = track_remaining.then(|| {
-            // Envoy's names differ in this one way.
-            let name = if name == "rq_retry" { "retries" } else { name };
-            scope.gauge(&format!("remaining_{name}"))
-        });
-        let made = Self { open: scope.gauge(&format!("{name}_open")), remaining, ..Self::new(max) };
+    fn shown(max: u32, track_remaining: bool) -> Self {
+        let made = Self { remaining: track_remaining.then(Level::default), ..Self::new(max) };
         made.show(0);
         made
     }
@@ -102,20 +96,19 @@ pub struct Breakers {
 
 impl Breakers {
     /// Decodes thresholds; what is not set is Envoy's default.
-    pub(super) fn decode(config: &Thresholds, scope: &Scope) -> Self {
-        let resource = |name: &str, max: Option<u32>, default| {
-            Arc::new(Resource::shown(max.unwrap_or(default), scope, name, config.track_remaining))
-        };
+    pub(super) fn decode(config: &Thresholds) -> Self {
+        let resource =
+            |max: Option<u32>, default| Arc::new(Resource::shown(max.unwrap_or(default), config.track_remaining));
         let budget = config.retry_budget.as_ref().map(|budget| {
             let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
             (percent, budget.min_retry_concurrency.unwrap_or(3))
         });
         Self {
-            connections: resource("cx", config.max_connections, 1024),
-            pending: resource("rq_pending", config.max_pending_requests, 1024),
-            requests: resource("rq", config.max_requests, 1024),
+            connections: resource(config.max_connections, 1024),
+            pending: resource(config.max_pending_requests, 1024),
+            requests: resource(config.max_requests, 1024),
             // A budget takes the place of `max_retries`; the permits then only count.
-            retries: resource("rq_retry", if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
+            retries: resource(if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
             retry_budget: budget,
         }
     }
@@ -130,5 +123,23 @@ impl Breakers {
             }
         }
         self.retries.take()
+    }
+}
+
+impl Family for Breakers {
+    fn each(&self, see: &mut dyn FnMut(&str, Value)) {
+        // Envoy's names of what is left differ in one.
+        let resources = [
+            (&self.connections, "cx_open", "remaining_cx"),
+            (&self.pending, "rq_pending_open", "remaining_rq_pending"),
+            (&self.requests, "rq_open", "remaining_rq"),
+            (&self.retries, "rq_retry_open", "remaining_retries"),
+        ];
+        for (resource, open, left) in resources {
+            see(open, Value::Gauge(resource.open.get()));
+            if let Some(remaining) = &resource.remaining {
+                see(left, Value::Gauge(remaining.get()));
+            }
+        }
     }
 }

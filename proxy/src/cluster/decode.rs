@@ -22,9 +22,10 @@ use super::health::HealthCheck;
 use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
 use crate::config::{At, ConfigError, duration, required};
-use crate::context::Context;
+use crate::runtime::Runtime;
+use crate::stats::{Owner, Store};
 use crate::text::Text;
-use crate::tls::transport_socket;
+use crate::tls::{SecretStore, transport_socket};
 
 mod policy;
 mod protocol;
@@ -32,31 +33,48 @@ mod protocol;
 /// Envoy's type URL of clusters.
 const TYPE: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 
+/// What clusters are made with (Envoy's ClusterFactoryContext).
+#[derive(Clone, Copy)]
+pub struct FactoryContext<'a> {
+    /// Metrics.
+    pub stats: &'a Arc<Store>,
+    /// Secrets by name, which the clusters' TLS follows.
+    pub secrets: &'a SecretStore,
+    /// Who resolves names for clusters that do not say.
+    pub dns: &'a discovery::Settings,
+    /// Values that stand in place of what resources say.
+    pub runtime: &'a Runtime,
+}
+
 impl Cluster {
     /// Decodes a cluster; its background work begins with [`Cluster::start`].
     ///
     /// # Errors
     /// Names the field that cannot be served.
-    pub fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Self>, ConfigError> {
+    pub fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<Self>, ConfigError> {
         decode(cluster, context).map_err(|error| error.of_type(TYPE))
     }
 }
 
-fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, ConfigError> {
+fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<Cluster>, ConfigError> {
     if cluster.name.is_empty() {
         return Err(ConfigError::new("name", "must be set"));
     }
     let config = config(cluster, context)?;
-    let scope = context.stats.root().scope("cluster").tagged("envoy_cluster_name", &config.stat_name);
+    let owner = Owner { kind: "cluster", value: config.stat_name.clone(), tag: "envoy_cluster_name" };
     let plan = match &cluster.load_assignment {
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
-    let (discovery, fixed) = discovery(cluster, plan, &context.dns)?;
-    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, &scope)).transpose();
+    let (discovery, fixed) = discovery(cluster, plan, context.dns)?;
+    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context.stats, &owner)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
-        [check] => Some(HealthCheck::decode(check, &scope).at("health_checks[0]")?),
+        [check] => {
+            let scope = context.stats.root().scope(owner.kind).tagged(owner.tag, &owner.value);
+            let check = HealthCheck::decode(check, &scope).at("health_checks[0]")?;
+            Some(check.within(context.runtime.check_intervals()))
+        }
         _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
     };
     let policy = policy::decode(cluster)?;
@@ -64,9 +82,9 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
     }
     let made = Cluster {
-        breakers: breakers(cluster.circuit_breakers.as_ref(), &scope),
+        breakers: breakers(cluster.circuit_breakers.as_ref(), context.stats, &owner),
         hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
-        stats: ClusterStats::new(&scope),
+        stats: context.stats.family::<ClusterStats>(&owner, ""),
         balancer: Balancer::new(policy),
         outlier: outlier.at("outlier_detection")?,
         health_check,
@@ -85,7 +103,7 @@ fn decode(cluster: &proto::Cluster, context: &Context) -> Result<Arc<Cluster>, C
     Ok(Arc::new(made))
 }
 
-fn config(cluster: &proto::Cluster, context: &Context) -> Result<ClusterConfig, ConfigError> {
+fn config(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<ClusterConfig, ConfigError> {
     let text = |text: &str| Text::from(text);
     let http = protocol::decode(cluster)?;
     let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
@@ -124,9 +142,9 @@ fn config(cluster: &proto::Cluster, context: &Context) -> Result<ClusterConfig, 
 }
 
 /// The transports in the order of their matches; the cluster's own last, for hosts that none matches.
-fn transports(cluster: &proto::Cluster, context: &Context) -> Result<Vec<Transport>, ConfigError> {
+fn transports(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Vec<Transport>, ConfigError> {
     let matches = cluster.transport_socket_matches.iter().enumerate().map(|(place, entry)| {
-        let tls = transport_socket(entry.transport_socket.as_ref(), &context.secrets)
+        let tls = transport_socket(entry.transport_socket.as_ref(), context.secrets)
             .at(format_args!("transport_socket_matches[{place}].transport_socket"))?;
         let criteria = entry.r#match.as_ref().map(json::struct_to_json);
         let criteria = match criteria {
@@ -136,7 +154,7 @@ fn transports(cluster: &proto::Cluster, context: &Context) -> Result<Vec<Transpo
         Ok(Transport { name: entry.name.as_str().into(), criteria, tls })
     });
     let mut transports = matches.collect::<Result<Vec<_>, ConfigError>>()?;
-    let tls = transport_socket(cluster.transport_socket.as_ref(), &context.secrets).at("transport_socket")?;
+    let tls = transport_socket(cluster.transport_socket.as_ref(), context.secrets).at("transport_socket")?;
     transports.push(Transport { name: Text::default(), criteria: serde_json::Map::new(), tls });
     Ok(transports)
 }
@@ -259,12 +277,16 @@ fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
 }
 
 /// Breakers of the default and the high priority.
-fn breakers(config: Option<&proto::CircuitBreakers>, scope: &crate::stats::Scope) -> [Breakers; 2] {
+fn breakers(config: Option<&proto::CircuitBreakers>, stats: &Store, owner: &Owner) -> [Arc<Breakers>; 2] {
     let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
-    let scope = scope.scope("circuit_breakers");
-    let of = |priority: core::RoutingPriority, name| {
+    let of = |priority: core::RoutingPriority, part| {
         let own = thresholds.iter().find(|found| found.priority == priority as i32).copied();
-        Breakers::decode(&own.unwrap_or_default(), &scope.scope(name))
+        let made = Arc::new(Breakers::decode(&own.unwrap_or_default()));
+        stats.show(owner, part, &made);
+        made
     };
-    [of(core::RoutingPriority::Default, "default"), of(core::RoutingPriority::High, "high")]
+    [
+        of(core::RoutingPriority::Default, "circuit_breakers.default."),
+        of(core::RoutingPriority::High, "circuit_breakers.high."),
+    ]
 }

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 
 use super::health::{HostCheck, HostHealth, Unhealthy};
-use super::{Cluster, Host, HostAddress, HostStats, Transport};
+use super::{Cluster, Host, HostAddress, Transport};
 use crate::config::{At, ConfigError, required};
 use crate::text::Text;
 
@@ -302,6 +302,6 @@ pub(super) fn original_host(address: SocketAddr, cluster: &Cluster) -> Arc<Host>
         check: None,
         active: Arc::default(),
         health: Arc::new(HostHealth::new(cluster.health_epoch.clone())),
-        stats: HostStats::default(),
+        stats: Arc::default(),
     })
 }

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 mod check;
 
@@ -11,7 +14,7 @@ pub use check::{Checker, HealthCheck, HostCheck};
 use super::outlier::HostOutlier;
 
 /// A host's health; a host is used if no bit is set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostHealth {
     bits: AtomicU8,
     removed: AtomicBool,
@@ -19,6 +22,15 @@ pub struct HostHealth {
     epoch: Arc<AtomicU64>,
     /// What outlier detection counts.
     pub outlier: HostOutlier,
+    made: Instant,
+    /// Milliseconds from then until an active check last found it healthy again.
+    healthy_after: AtomicU64,
+}
+
+impl Default for HostHealth {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
 }
 
 /// Why a host is not used.
@@ -42,7 +54,25 @@ pub enum Unhealthy {
 impl HostHealth {
     /// Of a host whose cluster counts changes in `epoch`.
     pub(super) fn new(epoch: Arc<AtomicU64>) -> Self {
-        Self { epoch, ..Self::default() }
+        Self {
+            bits: AtomicU8::new(0),
+            removed: AtomicBool::new(false),
+            epoch,
+            outlier: HostOutlier::default(),
+            made: Instant::now(),
+            healthy_after: AtomicU64::new(0),
+        }
+    }
+
+    /// An active check finds it healthy, which it was not before. To be said before the reason is cleared.
+    pub(super) fn recover(&self) {
+        let after = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.healthy_after.store(after, Ordering::Relaxed);
+    }
+
+    /// Time since it came, or an active check found it healthy.
+    pub fn healthy_for(&self) -> Duration {
+        self.made.elapsed().saturating_sub(Duration::from_millis(self.healthy_after.load(Ordering::Relaxed)))
     }
 
     /// Whether it may be picked.

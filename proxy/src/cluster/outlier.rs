@@ -3,6 +3,7 @@
 //! Rules: Envoy, "Outlier detection" (consecutive 5xx, gateway and local origin failures; success rate; failure
 //! percentage; ejection time grows with each ejection and shrinks with each good interval).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use super::health::Unhealthy;
 use super::{Cluster, Host};
 use crate::config::{ConfigError, duration};
-use crate::stats::{Counter, Gauge, Scope};
+use crate::stats::{Count, Owner, Store};
 
 mod rate;
 
@@ -110,24 +111,62 @@ pub struct Detector {
     uneject_on_check: bool,
     start: Instant,
     active: AtomicU32,
-    ejections_active: Gauge,
-    ejections_enforced_total: Counter,
-    ejections_enforced: [Counter; 3],
-    ejections_detected: [Counter; 3],
-    ejections_overflow: Counter,
+    stats: Arc<OutlierStats>,
+}
+
+crate::family! {
+    /// Counters of a detector under Envoy's names (`cluster.<name>.outlier_detection.`).
+    OutlierStats {
+        gauge ejections_active;
+        counter ejections_enforced_total;
+        counter ejections_overflow;
+        counter ejections_detected_consecutive_5xx;
+        counter ejections_enforced_consecutive_5xx;
+        counter ejections_detected_consecutive_gateway_failure;
+        counter ejections_enforced_consecutive_gateway_failure;
+        counter ejections_detected_consecutive_local_origin_failure;
+        counter ejections_enforced_consecutive_local_origin_failure;
+        counter ejections_detected_success_rate;
+        counter ejections_enforced_success_rate;
+        counter ejections_detected_local_origin_success_rate;
+        counter ejections_enforced_local_origin_success_rate;
+        counter ejections_detected_failure_percentage;
+        counter ejections_enforced_failure_percentage;
+        counter ejections_detected_failure_percentage_local_origin;
+        counter ejections_enforced_failure_percentage_local_origin;
+    }
+}
+
+impl OutlierStats {
+    /// Detected and enforced ejections because of a streak.
+    fn streak(&self, streak: Streak) -> [&Count; 2] {
+        match streak {
+            Streak::Server => [&self.ejections_detected_consecutive_5xx, &self.ejections_enforced_consecutive_5xx],
+            Streak::Gateway => [
+                &self.ejections_detected_consecutive_gateway_failure,
+                &self.ejections_enforced_consecutive_gateway_failure,
+            ],
+            Streak::Local => [
+                &self.ejections_detected_consecutive_local_origin_failure,
+                &self.ejections_enforced_consecutive_local_origin_failure,
+            ],
+        }
+    }
 }
 
 impl Detector {
     /// Decodes the configuration.
-    pub(super) fn decode(config: &cluster::OutlierDetection, scope: &Scope) -> Result<Self, ConfigError> {
-        let scope = scope.scope("outlier_detection");
+    pub(super) fn decode(
+        config: &cluster::OutlierDetection,
+        stats: &Store,
+        owner: &Owner,
+    ) -> Result<Self, ConfigError> {
         let limit = |count: Option<u32>, enforcing: Option<u32>, default| Limit {
             count: count.unwrap_or(5),
             enforcing: enforcing.unwrap_or(default),
         };
         let base = duration(config.base_ejection_time, "base_ejection_time")?.unwrap_or(Duration::from_secs(30));
         let longest = duration(config.max_ejection_time, "max_ejection_time")?.unwrap_or(Duration::from_secs(300));
-        let names = ["consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure"];
         Ok(Self {
             limits: [
                 limit(config.consecutive_5xx, config.enforcing_consecutive_5xx, 100),
@@ -141,15 +180,11 @@ impl Detector {
             jitter: duration(config.max_ejection_time_jitter, "max_ejection_time_jitter")?.unwrap_or_default(),
             max_percent: f64::from(config.max_ejection_percent.unwrap_or(10).min(100)),
             always_one: config.always_eject_one_host.unwrap_or(false),
-            rates: Rates::decode(config, &scope),
+            rates: Rates::decode(config),
             uneject_on_check: config.successful_active_health_check_uneject_host.unwrap_or(true),
             start: Instant::now(),
             active: AtomicU32::new(0),
-            ejections_active: scope.gauge("ejections_active"),
-            ejections_enforced_total: scope.counter("ejections_enforced_total"),
-            ejections_enforced: names.map(|name| scope.counter(&format!("ejections_enforced_{name}"))),
-            ejections_detected: names.map(|name| scope.counter(&format!("ejections_detected_{name}"))),
-            ejections_overflow: scope.counter("ejections_overflow"),
+            stats: stats.family(owner, "outlier_detection."),
         })
     }
 
@@ -192,9 +227,10 @@ impl Detector {
             return;
         }
         self.pass(host, streak);
-        self.ejections_detected[place].inc();
+        let [detected, enforced] = self.stats.streak(streak);
+        detected.inc();
         if limit.enforcing > fastrand::u32(..100) && self.eject(cluster, host) {
-            self.ejections_enforced[place].inc();
+            enforced.inc();
         }
     }
 
@@ -207,7 +243,7 @@ impl Detector {
         let active = self.active.load(Ordering::Relaxed);
         let percent = 100.0 * f64::from(active + 1) / hosts as f64;
         if percent > self.max_percent && !(self.always_one && active == 0) {
-            self.ejections_overflow.inc();
+            self.stats.ejections_overflow.inc();
             return false;
         }
         let state = &host.health.outlier;
@@ -218,8 +254,8 @@ impl Detector {
         if !host.health.set(Unhealthy::Outlier, true) {
             return false;
         }
-        self.ejections_active.set(u64::from(self.active.fetch_add(1, Ordering::Relaxed) + 1));
-        self.ejections_enforced_total.inc();
+        self.stats.ejections_active.set(u64::from(self.active.fetch_add(1, Ordering::Relaxed) + 1));
+        self.stats.ejections_enforced_total.inc();
         true
     }
 
@@ -231,7 +267,7 @@ impl Detector {
                 count.store(0, Ordering::Relaxed);
             }
             let before = self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| active.checked_sub(1));
-            self.ejections_active.set(u64::from(before.unwrap_or(1).saturating_sub(1)));
+            self.stats.ejections_active.set(u64::from(before.unwrap_or(1).saturating_sub(1)));
         }
     }
 
@@ -267,7 +303,7 @@ impl Detector {
                 state.times.store(times - 1, Ordering::Relaxed);
             }
         }
-        self.rates.sweep(&hosts.hosts, self.split, |host| self.eject(cluster, host));
+        self.rates.sweep(&hosts.hosts, self.split, &self.stats, |host| self.eject(cluster, host));
     }
 
     fn now(&self) -> u64 {

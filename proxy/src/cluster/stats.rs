@@ -4,25 +4,25 @@ use std::sync::atomic::Ordering;
 
 use super::balance::HostSet;
 use super::outlier::Outcome;
-use crate::stats::{Counter, Gauge, Scope};
+use crate::stats::{Count, Level};
 
 /// Counters of a host, as `/clusters` shows them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct HostStats {
     /// Requests.
-    pub rq_total: Counter,
+    pub rq_total: Count,
     /// Good answers.
-    pub rq_success: Counter,
+    pub rq_success: Count,
     /// 5xx and resets.
-    pub rq_error: Counter,
+    pub rq_error: Count,
     /// Timeouts.
-    pub rq_timeout: Counter,
+    pub rq_timeout: Count,
     /// Connections made.
-    pub cx_total: Counter,
+    pub cx_total: Count,
     /// Connections that failed.
-    pub cx_connect_fail: Counter,
+    pub cx_connect_fail: Count,
     /// Connections now.
-    pub cx_active: Gauge,
+    pub cx_active: Level,
 }
 
 impl HostStats {
@@ -40,86 +40,74 @@ impl HostStats {
     }
 }
 
-macro_rules! stats {
-    ($($kind:ident $name:ident;)*) => {
-        /// Counters of a cluster under Envoy's names (`cluster.<name>.`); made by `decode`.
-        #[derive(Debug, Default)]
-        #[allow(missing_docs)]
-        pub struct ClusterStats {
-            $(pub $name: stats!(@type $kind),)*
-            pub upstream_rq_xx: [Counter; 5],
-        }
-
-        impl ClusterStats {
-            /// The counters of one cluster's scope.
-            pub fn new(scope: &Scope) -> Self {
-                Self {
-                    $($name: scope.$kind(stringify!($name)),)*
-                    upstream_rq_xx: [1, 2, 3, 4, 5].map(|class| scope.counter(&format!("upstream_rq_{class}xx"))),
-                }
-            }
-        }
-    };
-    (@type counter) => { Counter };
-    (@type gauge) => { Gauge };
-}
-
-stats! {
-    counter upstream_cx_total;
-    gauge upstream_cx_active;
-    counter upstream_cx_http1_total;
-    counter upstream_cx_http2_total;
-    counter upstream_cx_connect_fail;
-    counter upstream_cx_connect_timeout;
-    counter upstream_cx_destroy;
-    counter upstream_cx_idle_timeout;
-    counter upstream_cx_overflow;
-    counter upstream_cx_none_healthy;
-    counter upstream_cx_max_requests;
-    counter upstream_cx_tx_bytes_total;
-    counter upstream_cx_rx_bytes_total;
-    counter upstream_rq_total;
-    gauge upstream_rq_active;
-    counter upstream_rq_completed;
-    counter upstream_rq_pending_total;
-    gauge upstream_rq_pending_active;
-    counter upstream_rq_pending_overflow;
-    counter upstream_rq_pending_failure_eject;
-    counter upstream_rq_timeout;
-    counter upstream_rq_per_try_timeout;
-    counter upstream_rq_rx_reset;
-    counter upstream_rq_tx_reset;
-    counter upstream_rq_retry;
-    counter upstream_rq_retry_success;
-    counter upstream_rq_retry_overflow;
-    counter upstream_rq_retry_limit_exceeded;
-    counter upstream_rq_cancelled;
-    counter upstream_rq_maintenance_mode;
-    gauge membership_total;
-    gauge membership_healthy;
-    gauge membership_degraded;
-    counter membership_change;
-    counter update_attempt;
-    counter update_success;
-    counter update_failure;
-    counter update_empty;
-    counter update_no_rebuild;
-    counter lb_healthy_panic;
+crate::family! {
+    /// Counters of a cluster under Envoy's names (`cluster.<name>.`); made by `decode`.
+    ClusterStats {
+        counter upstream_cx_total;
+        gauge upstream_cx_active;
+        counter upstream_cx_http1_total;
+        counter upstream_cx_http2_total;
+        counter upstream_cx_connect_fail;
+        counter upstream_cx_connect_timeout;
+        counter upstream_cx_destroy;
+        counter upstream_cx_idle_timeout;
+        counter upstream_cx_overflow;
+        counter upstream_cx_none_healthy;
+        counter upstream_cx_max_requests;
+        counter upstream_cx_tx_bytes_total;
+        counter upstream_cx_rx_bytes_total;
+        counter upstream_rq_total;
+        gauge upstream_rq_active;
+        counter upstream_rq_completed;
+        counter upstream_rq_pending_total;
+        gauge upstream_rq_pending_active;
+        counter upstream_rq_pending_overflow;
+        counter upstream_rq_pending_failure_eject;
+        counter upstream_rq_timeout;
+        counter upstream_rq_per_try_timeout;
+        counter upstream_rq_rx_reset;
+        counter upstream_rq_tx_reset;
+        counter upstream_rq_retry;
+        counter upstream_rq_retry_success;
+        counter upstream_rq_retry_overflow;
+        counter upstream_rq_retry_limit_exceeded;
+        counter upstream_rq_cancelled;
+        counter upstream_rq_maintenance_mode;
+        gauge membership_total;
+        gauge membership_healthy;
+        gauge membership_degraded;
+        counter membership_change;
+        counter update_attempt;
+        counter update_success;
+        counter update_failure;
+        counter update_empty;
+        counter update_no_rebuild;
+        counter lb_healthy_panic;
+        counter upstream_rq_1xx;
+        counter upstream_rq_2xx;
+        counter upstream_rq_3xx;
+        counter upstream_rq_4xx;
+        counter upstream_rq_5xx;
+    }
 }
 
 impl ClusterStats {
     /// Counts an answer by the class of its status.
     pub fn count_status(&self, status: u16) {
         self.upstream_rq_completed.inc();
-        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.upstream_rq_xx.get(class))
-        {
-            counter.inc();
+        match status / 100 {
+            1 => self.upstream_rq_1xx.inc(),
+            2 => self.upstream_rq_2xx.inc(),
+            3 => self.upstream_rq_3xx.inc(),
+            4 => self.upstream_rq_4xx.inc(),
+            5 => self.upstream_rq_5xx.inc(),
+            _ => {}
         }
     }
 
     /// Shows the numbers of hosts.
     pub(super) fn membership(&self, set: &HostSet) {
-        let count = |gauge: &Gauge, number: usize| gauge.set(number as u64);
+        let count = |gauge: &Level, number: usize| gauge.set(number as u64);
         count(&self.membership_total, set.hosts.len());
         count(&self.membership_healthy, set.hosts.iter().filter(|host| host.health.is_healthy()).count());
         count(&self.membership_degraded, set.hosts.iter().filter(|host| host.health.is_degraded()).count());

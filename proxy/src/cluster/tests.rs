@@ -8,13 +8,14 @@ use ferromesh_proto::{Any, json};
 use super::health::Unhealthy;
 use super::outlier::Outcome;
 use super::{Cluster, LbContext};
-use crate::config::{ConfigError, supported};
+use crate::config::ConfigError;
 use crate::context::{Context, Local};
+use crate::supported;
 
 fn decode(yaml: &str) -> Result<Arc<Cluster>, ConfigError> {
     let message: proto::Cluster = json::from_yaml(yaml).expect("valid yaml");
     supported::check(&Any::pack(&message))?;
-    Cluster::decode(&message, &Context::new(Local::default()))
+    Cluster::decode(&message, &Context::new(Local::default()).for_clusters())
 }
 
 /// A cluster from YAML.
@@ -47,8 +48,12 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ("{name: c, type: EDS, lrs_server: {self: {}}}", "lrs_server"),
         ("{name: c, type: EDS, lb_policy: CLUSTER_PROVIDED}", "lb_policy"),
         (
-            "{name: c, type: EDS, round_robin_lb_config: {slow_start_config: {}}}",
-            "round_robin_lb_config.slow_start_config",
+            "{name: c, type: EDS, lb_policy: LEAST_REQUEST, least_request_lb_config: {active_request_bias: {}}}",
+            "least_request_lb_config.active_request_bias",
+        ),
+        (
+            "{name: c, type: EDS, round_robin_lb_config: {slow_start_config: {slow_start_window: 1s, aggression: {}}}}",
+            "round_robin_lb_config.slow_start_config.aggression",
         ),
         ("{name: c, type: EDS, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}", "maglev_lb_config.table_size"),
         (

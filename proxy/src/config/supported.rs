@@ -4,7 +4,6 @@
 //! room's table. A message that no table lists is not implemented at all.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
 
 use ferromesh_proto::fields::{self, Field, Message};
 use ferromesh_proto::wire::{Parts, Payload};
@@ -16,38 +15,8 @@ use super::ConfigError;
 /// A row `("envoy.x.v3.Y", "*")` supports all fields that this build's descriptors know.
 pub type Table = &'static [(&'static str, &'static str)];
 
-/// One table a room; a room that decodes messages lists them in its own file.
-const TABLES: &[Table] = &[
-    COMMON,
-    crate::bootstrap::SUPPORTED,
-    crate::listener::SUPPORTED,
-    crate::network::SUPPORTED,
-    crate::http::SUPPORTED,
-    crate::http::local_reply::SUPPORTED,
-    crate::codec::h1::names::SUPPORTED,
-    crate::http::manager::detection::SUPPORTED,
-    crate::http::filters::SUPPORTED,
-    crate::http::filters::alpn::SUPPORTED,
-    crate::http::filters::cors::SUPPORTED,
-    crate::http::filters::discovered::SUPPORTED,
-    crate::http::filters::fault::SUPPORTED,
-    crate::http::filters::grpc_stats::SUPPORTED,
-    crate::http::filters::header_mutation::SUPPORTED,
-    crate::http::filters::health_check::SUPPORTED,
-    crate::http::filters::istio_stats::SUPPORTED,
-    crate::http::filters::local_ratelimit::SUPPORTED,
-    crate::http::filters::peer_metadata::SUPPORTED,
-    crate::http::filters::rbac::SUPPORTED,
-    crate::route::SUPPORTED,
-    crate::cluster::SUPPORTED,
-    crate::tls::SUPPORTED,
-    crate::access_log::SUPPORTED,
-    crate::overload::SUPPORTED,
-    crate::policy::SUPPORTED,
-];
-
 /// Messages that several rooms read.
-const COMMON: Table = &[
+pub const COMMON: Table = &[
     ("envoy.config.core.v3.Address", "socket_address pipe envoy_internal_address"),
     ("envoy.config.core.v3.SocketAddress", "protocol address port_value named_port ipv4_compat resolver_name"),
     ("envoy.config.core.v3.Pipe", "path mode"),
@@ -101,104 +70,105 @@ const COMMON: Table = &[
     ("envoy.type.matcher.v3.FilterStateMatcher", "key string_match"),
 ];
 
-type Fields = HashMap<&'static str, Supported>;
+/// The fields of all tables, by message.
+pub struct Supported(HashMap<&'static str, Fields>);
 
-enum Supported {
+enum Fields {
     All,
     Named(HashSet<&'static str>),
 }
 
-fn implemented() -> &'static Fields {
-    static FIELDS: OnceLock<Fields> = OnceLock::new();
-    FIELDS.get_or_init(|| {
-        let mut all = Fields::new();
-        for (message, names) in TABLES.iter().copied().flatten() {
+impl Supported {
+    /// What these tables list.
+    pub fn of(tables: &[Table]) -> Self {
+        let mut all = HashMap::new();
+        for (message, names) in tables.iter().copied().flatten() {
             match *names {
                 "*" => {
-                    all.insert(message, Supported::All);
+                    all.insert(*message, Fields::All);
                 }
-                names => match all.entry(message).or_insert_with(|| Supported::Named(HashSet::new())) {
-                    Supported::All => {}
-                    Supported::Named(set) => set.extend(names.split_whitespace()),
+                names => match all.entry(*message).or_insert_with(|| Fields::Named(HashSet::new())) {
+                    Fields::All => {}
+                    Fields::Named(set) => set.extend(names.split_whitespace()),
                 },
             }
         }
-        all
-    })
-}
+        Self(all)
+    }
 
-/// Whether messages of this type (a type URL or a full name) are implemented.
-pub fn is_supported(type_url: &str) -> bool {
-    implemented().contains_key(type_url.rsplit('/').next().unwrap_or_default())
-}
+    /// Checks that every field that `any` sets, at any depth, is implemented.
+    ///
+    /// # Errors
+    /// Names the type URL and the path of the first field that is not.
+    pub fn check(&self, any: &Any) -> Result<(), ConfigError> {
+        self.check_any(any, false).map_err(|error| error.of_type(&any.type_url))
+    }
 
-/// Checks that every field that `any` sets, at any depth, is implemented.
-///
-/// # Errors
-/// Names the type URL and the path of the first field that is not.
-pub fn check(any: &Any) -> Result<(), ConfigError> {
-    check_any(any, false).map_err(|error| error.of_type(&any.type_url))
-}
-
-fn check_any(any: &Any, optional: bool) -> Result<(), ConfigError> {
-    let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()));
-    let any = match any {
-        Ok(any) => any,
-        Err(_) if optional => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let Some(message) = fields::message(&any.type_url).filter(|found| implemented().contains_key(found.name())) else {
-        return if optional {
-            Ok(())
-        } else {
-            Err(ConfigError::new("", format!("extension type {:?} is not implemented", any.type_url)))
+    fn check_any(&self, any: &Any, optional: bool) -> Result<(), ConfigError> {
+        let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()));
+        let any = match any {
+            Ok(any) => any,
+            Err(_) if optional => return Ok(()),
+            Err(error) => return Err(error),
         };
-    };
-    check_message(message, &any.value)
-}
-
-fn check_message(message: Message, bytes: &[u8]) -> Result<(), ConfigError> {
-    if message.is_map_entry() {
-        return check_fields(message, bytes, None);
-    }
-    if message.name().starts_with("google.protobuf.") {
-        return Ok(());
-    }
-    match implemented().get(message.name()) {
-        None => Err(ConfigError::new("", format!("message {} is not implemented", message.name()))),
-        Some(Supported::All) => check_fields(message, bytes, None),
-        Some(Supported::Named(names)) => check_fields(message, bytes, Some(names)),
-    }
-}
-
-fn check_fields(message: Message, bytes: &[u8], names: Option<&HashSet<&'static str>>) -> Result<(), ConfigError> {
-    let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
-    let mut seen: HashMap<u32, usize> = HashMap::new();
-    for part in Parts::of(bytes) {
-        let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
-        let Some(known) = message.field(part.number) else {
-            let number = part.number;
-            return Err(ConfigError::new("", format!("field number {number} of {} is unknown", message.name())));
+        let Some(message) = fields::message(&any.type_url).filter(|found| self.0.contains_key(found.name())) else {
+            return if optional {
+                Ok(())
+            } else {
+                Err(ConfigError::new("", format!("extension type {:?} is not implemented", any.type_url)))
+            };
         };
-        if names.is_some_and(|names| !names.contains(known.name())) {
-            return Err(ConfigError::new(known.name(), "is not implemented"));
-        }
-        let index = seen.entry(part.number).or_default();
-        if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
-            check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
-        }
-        *index += 1;
+        self.check_message(message, &any.value)
     }
-    Ok(())
-}
 
-fn check_inner(inner: Message, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
-    if inner.name() == "google.protobuf.Any" {
-        let any = ferromesh_proto::prost::Message::decode(payload)
-            .map_err(|error| ConfigError::new("", error.to_string()))?;
-        return check_any(&any, optional);
+    fn check_message(&self, message: Message, bytes: &[u8]) -> Result<(), ConfigError> {
+        if message.is_map_entry() {
+            return self.check_fields(message, bytes, None);
+        }
+        if message.name().starts_with("google.protobuf.") {
+            return Ok(());
+        }
+        match self.0.get(message.name()) {
+            None => Err(ConfigError::new("", format!("message {} is not implemented", message.name()))),
+            Some(Fields::All) => self.check_fields(message, bytes, None),
+            Some(Fields::Named(names)) => self.check_fields(message, bytes, Some(names)),
+        }
     }
-    check_message(inner, payload)
+
+    fn check_fields(
+        &self,
+        message: Message,
+        bytes: &[u8],
+        names: Option<&HashSet<&'static str>>,
+    ) -> Result<(), ConfigError> {
+        let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
+        let mut seen: HashMap<u32, usize> = HashMap::new();
+        for part in Parts::of(bytes) {
+            let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
+            let Some(known) = message.field(part.number) else {
+                let number = part.number;
+                return Err(ConfigError::new("", format!("field number {number} of {} is unknown", message.name())));
+            };
+            if names.is_some_and(|names| !names.contains(known.name())) {
+                return Err(ConfigError::new(known.name(), "is not implemented"));
+            }
+            let index = seen.entry(part.number).or_default();
+            if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
+                self.check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
+            }
+            *index += 1;
+        }
+        Ok(())
+    }
+
+    fn check_inner(&self, inner: Message, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
+        if inner.name() == "google.protobuf.Any" {
+            let any = ferromesh_proto::prost::Message::decode(payload)
+                .map_err(|error| ConfigError::new("", error.to_string()))?;
+            return self.check_any(&any, optional);
+        }
+        self.check_message(inner, payload)
+    }
 }
 
 fn segment(field: Field, index: usize) -> String {

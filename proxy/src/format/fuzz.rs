@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
-use super::{Formatter, Info};
+use super::{Formatter, Info, RouteInfo};
 use crate::connection::{Connection, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
 use crate::stream::{Traffic, Upstream};
@@ -54,8 +54,7 @@ pub fn format(data: &[u8]) {
         status: Some(200),
         bytes_received: 1,
         bytes_sent: 2,
-        route: None,
-        route_name: Some("route"),
+        route: Some(RouteInfo { name: "route", virtual_host: "", metadata: None }),
         metadata: None,
         state: None,
         local_reply: "",

@@ -358,7 +358,7 @@ fn metadata_of<'a>(info: &Info<'a>, kind: Kind, filter: &str, path: &[Box<str>])
             let host = info.upstream.host.as_ref();
             host.and_then(|host| host.metadata.get(filter)?.as_object())
         }
-        Kind::Route => info.route.and_then(|route| route.route().metadata.get(filter)?.as_object()),
+        Kind::Route => info.route.and_then(|route| route.metadata?.get(filter)?.as_object()),
     };
     match map {
         None => Rendered::Missing,

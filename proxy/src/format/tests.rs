@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use proptest::prelude::{ProptestConfig, any, proptest};
 
-use super::{Formatter, Info, JsonFormatter};
+use super::{Formatter, Info, JsonFormatter, RouteInfo};
 use crate::cause::Cause;
 use crate::connection::{Connection, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
@@ -86,8 +86,7 @@ impl Exchange {
             status: Some(200),
             bytes_received: 3,
             bytes_sent: 5,
-            route: None,
-            route_name: Some("default"),
+            route: Some(RouteInfo { name: "default", virtual_host: "", metadata: None }),
             metadata: None,
             state: None,
             local_reply: "",

@@ -82,16 +82,7 @@ impl TimeFormat {
         let zone = if matches!(self, Self::Custom(_, true)) { TimeZone::system() } else { TimeZone::UTC };
         let zoned = timestamp.to_zoned(zone);
         match self {
-            Self::Iso => format!(
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-                zoned.year(),
-                zoned.month(),
-                zoned.day(),
-                zoned.hour(),
-                zoned.minute(),
-                zoned.second(),
-                zoned.millisecond()
-            ),
+            Self::Iso => iso(&zoned),
             Self::Custom(pieces, _) => pieces.iter().fold(String::new(), |mut out, piece| {
                 match piece {
                     Piece::Text(text) => {
@@ -107,6 +98,26 @@ impl TimeFormat {
             }),
         }
     }
+}
+
+/// Each line of a log begins with it, so it is written digit by digit.
+fn iso(time: &jiff::Zoned) -> String {
+    let mut text = String::with_capacity(24);
+    let mut put = |number: i16, digits: u32, after: char| {
+        for place in (0..digits).rev() {
+            let digit = number.unsigned_abs() / 10u16.pow(place) % 10;
+            text.push(char::from(b'0' + digit as u8));
+        }
+        text.push(after);
+    };
+    put(time.year(), 4, '-');
+    put(time.month().into(), 2, '-');
+    put(time.day().into(), 2, 'T');
+    put(time.hour().into(), 2, ':');
+    put(time.minute().into(), 2, ':');
+    put(time.second().into(), 2, '.');
+    put(time.millisecond(), 3, 'Z');
+    text
 }
 
 /// Reads `%f`, `%3f` and `%E3S`: (with seconds before it, digits, length of the directive).

@@ -17,8 +17,9 @@ use http::HeaderMap;
 use super::{LocalReply, RequestHead, Response, ResponseHead, local_reply, respond};
 use crate::body::{Body, BodyError, Frame};
 use crate::cause::Cause;
+use crate::http::stream::Stream;
 use crate::overload::Action;
-use crate::stream::{Stream, Traffic};
+use crate::stream::Traffic;
 
 pub use crate::timer::Timer;
 

@@ -17,7 +17,9 @@ use crate::body::Body;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
+
+pub use crate::route::FilterConfig as RouteConfig;
 
 pub mod alpn;
 pub mod cors;
@@ -132,9 +134,6 @@ pub struct FilterType {
     /// Makes a per-route configuration; the filter finds it by `Stream::route` and its entry's name.
     pub build_route: Option<BuildRoute>,
 }
-
-/// A filter's configuration on a route, virtual host or route table.
-pub type RouteConfig = Arc<dyn std::any::Any + Send + Sync>;
 
 /// Every kind of filter; the router is the end of each list and is not among them.
 pub static FILTERS: &[FilterType] = &[

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::manager::{HttpConnectionManager, ServerHeader};
 use super::{LocalReply, RequestHead, ResponseHead};
 use crate::cause::Cause;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 use crate::text::Text;
 
 mod forwarded;
@@ -94,10 +94,15 @@ pub fn response(stream: &Stream, head: &mut ResponseHead) {
     let manager = &stream.manager;
     let headers = &mut head.headers;
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TE] {
-        headers.remove(name);
+        // Most answers have none of them, and looking at the names costs less than looking each up.
+        if headers.keys().any(|found| *found == name) {
+            headers.remove(name);
+        }
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
+    if headers.keys().any(|name| matches!(name.as_str(), "keep-alive" | "proxy-connection")) {
+        headers.remove("keep-alive");
+        headers.remove("proxy-connection");
+    }
     let ours = match manager.server_header {
         ServerHeader::Overwrite => true,
         ServerHeader::AppendIfAbsent => !headers.contains_key(header::SERVER),
@@ -209,20 +214,27 @@ fn sanitize(manager: &HttpConnectionManager, headers: &mut HeaderMap, internal: 
     if headers.get(header::REFERER).is_some_and(|referer| !is_referer(referer.as_bytes())) {
         headers.remove(header::REFERER);
     }
-    headers.remove(INTERNAL);
+    remove_named(headers, |name| name == INTERNAL.as_str());
     if internal {
         headers.insert(INTERNAL, HeaderValue::from_static("true"));
         return;
     }
-    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        let inner: &[&str] = if edge { &INNER_ONLY } else { &[] };
-        for name in inner.iter().chain(&INTERNAL_ONLY) {
-            headers.remove(*name);
-        }
-    }
+    remove_named(headers, |name| INTERNAL_ONLY.contains(&name) || (edge && INNER_ONLY.contains(&name)));
     manager.routes.internal_only_headers(|name| {
         headers.remove(name);
     });
+}
+
+/// Takes off the `x-envoy-` headers that `is_named` names. Heads are short: one look at each name costs less than looking
+/// up each name that might be there.
+pub(crate) fn remove_named(headers: &mut HeaderMap, is_named: impl Fn(&str) -> bool) {
+    let named = |name: &&HeaderName| name.as_str().starts_with("x-envoy-") && is_named(name.as_str());
+    if headers.keys().any(|name| named(&name)) {
+        let found: Vec<HeaderName> = headers.keys().filter(named).cloned().collect();
+        for name in found {
+            headers.remove(name);
+        }
+    }
 }
 
 /// A path, or an absolute URI that names a host (RFC 9110, 10.1.3).

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::body::Body;
 use crate::cause::Cause;
+use crate::http::stream::Stream;
 use crate::message::{LocalReply, Response, ResponseHead, grpc_status};
-use crate::stream::Stream;
 use crate::text::Text;
 
 mod rewrite;

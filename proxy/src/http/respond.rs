@@ -11,11 +11,9 @@ use super::filters::Flow;
 use super::{LocalReply, Response, grpc_timeout, head, local_reply, router};
 use crate::body::Body;
 use crate::cause::Cause;
-use crate::format::Info;
-use crate::route::matcher::MatchInput;
+use crate::http::stream::Stream;
 use crate::route::rewrite::redirect_location;
 use crate::route::{Action, SelectedRoute};
-use crate::stream::Stream;
 
 /// Makes the response. `passed` counts the filters that have seen the request, so that whoever drops this future
 /// can still send them its own answer ([`reply`]).
@@ -88,7 +86,7 @@ fn set_limits(stream: &mut Stream, meter: &Meter) {
 }
 
 fn select_route(stream: &Stream) -> Option<SelectedRoute> {
-    stream.manager.routes.load()?.route(&MatchInput::of(stream, fastrand::u64(..)))
+    stream.manager.routes.load()?.route(&stream.match_input(fastrand::u64(..)))
 }
 
 /// Notes the cluster of the route: filters and logs see it, whoever answers.
@@ -147,7 +145,7 @@ fn is_upgrade_allowed(stream: &Stream, route: &SelectedRoute) -> bool {
 
 /// Writes the access logs.
 pub fn log(stream: &Stream) {
-    let info = Info::of(stream);
+    let info = stream.info();
     for log in &stream.manager.access_logs {
         log.log(&info);
     }

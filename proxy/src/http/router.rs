@@ -16,9 +16,10 @@ use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, Host, LbContext, UpstreamProtocol};
+use crate::http::stream::Stream;
 use crate::route::rewrite::{rewrite_host, rewrite_path};
 use crate::route::{Action, Forward, HostRewrite, SelectedRoute, hash};
-use crate::stream::{Stream, UpstreamTimes};
+use crate::stream::UpstreamTimes;
 use crate::text::Text;
 use crate::timer::Timer;
 use crate::upstream::{Active, UpstreamError};
@@ -29,6 +30,7 @@ mod mirror;
 pub mod plan;
 mod replay;
 pub mod retry;
+mod unprocessed;
 mod wanted;
 
 use answer::Watched;
@@ -36,6 +38,7 @@ use levels::AvoidedLevels;
 use plan::Plan;
 use replay::Replay;
 use retry::Ended;
+use unprocessed::UNPROCESSED;
 
 /// Bodies up to this size can be sent again.
 const REPLAY_LIMIT: usize = 64 * 1024;
@@ -98,14 +101,17 @@ async fn exchange(
         hash,
         previous: Vec::new(),
         levels: AvoidedLevels::default(),
-        timer: Timer::default(),
+        timer: stream.worker.timers.take(),
         begun: crate::timer::now(),
         retries: 0,
         free: 0,
+        elsewhere: false,
         permit: None,
         give_up: None,
     };
-    let mut response = tries.run(stream).await?;
+    let response = tries.run(stream).await;
+    stream.worker.timers.give(tries.timer);
+    let mut response = response?;
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::from_str(&cookie).ok()) {
         response.head.headers.append(http::header::SET_COOKIE, cookie);
     }
@@ -163,6 +169,8 @@ struct Tries<'a> {
     retries: u32,
     /// Repetitions that needed no policy.
     free: u32,
+    /// The next try goes to a host that was not tried, because one said that it has not processed the request.
+    elsewhere: bool,
     /// The right to the retry that runs.
     permit: Option<Permit>,
     /// Why there was no further try, although the policy wants one.
@@ -175,8 +183,12 @@ impl Tries<'_> {
             let host = self.pick(stream)?;
             let ended = self.one(stream, &host).await;
             self.count(&host, &ended);
-            if self.is_free(&stream.request, &ended) {
+            if self.is_free(stream, &ended) {
                 stream.upstream.attempts += 1;
+                self.elsewhere = matches!(ended, Try::Answer(..));
+                if self.elsewhere {
+                    self.previous.push(host);
+                }
                 continue;
             }
             if self.wants_another(stream, &ended) {
@@ -204,6 +216,8 @@ impl Tries<'_> {
         let omit = policy.map(|policy| policy.omit_hosts.as_slice()).unwrap_or_default();
         let avoid_previous = policy.is_some_and(|policy| policy.avoid_previous_hosts);
         let again = avoid_previous || !omit.is_empty();
+        let reselect = policy.filter(|_| again).map_or(0, |policy| policy.host_selection_attempts);
+        let elsewhere = std::mem::take(&mut self.elsewhere);
         if let Some(every) = policy.and_then(|policy| policy.avoid_priorities_every) {
             self.levels.update(&self.previous, every);
         }
@@ -212,8 +226,8 @@ impl Tries<'_> {
             hash: self.hash,
             metadata_match: share.or(self.forward.metadata_match.as_deref()),
             previous: &self.previous,
-            reselect: policy.filter(|_| again).map_or(0, |policy| policy.host_selection_attempts),
-            may_repeat: !avoid_previous,
+            reselect: if elsewhere { reselect.max(unprocessed::RESELECT) } else { reselect },
+            may_repeat: !avoid_previous && !elsewhere,
             omit,
             avoid_levels: &self.levels.avoided,
             original_dst: stream.connection.original_dst,
@@ -330,9 +344,12 @@ impl Tries<'_> {
     }
 
     /// Whether the request goes out again without any policy.
-    fn is_free(&mut self, head: &RequestHead, ended: &Try) -> bool {
-        let Try::Failed(error) = ended else { return false };
-        let free = retry::is_free(&head.method, error.race, error.before_request, self.free) && self.body.is_whole();
+    fn is_free(&mut self, stream: &Stream, ended: &Try) -> bool {
+        let harmless = match ended {
+            Try::Failed(error) => retry::is_free(&stream.request.method, error.race, error.before_request, self.free),
+            Try::Answer(head, ..) => self.free < retry::FREE && unprocessed::is_told(&stream.connection, head),
+        };
+        let free = harmless && self.body.is_whole();
         if free {
             self.free += 1;
             self.cluster.stats.upstream_rq_retry.inc();
@@ -404,6 +421,7 @@ impl Tries<'_> {
         active: Active,
     ) -> Response {
         self.body.settle();
+        head.headers.remove(UNPROCESSED);
         if is_failed_websocket(&stream.request, &head) {
             stream.details = Cause::WebsocketHandshake.details().into();
             stream.status = Some(head.status.as_u16());
@@ -456,6 +474,9 @@ impl Tries<'_> {
         }
         if matches!(cause, Cause::MaxConnections | Cause::MaxPendingRequests | Cause::MaxRequests) {
             reply.headers.insert(OVERLOADED, HeaderValue::from_static("true"));
+        }
+        if unprocessed::is_to_tell(&stream.connection, &stream.request.method, &error) {
+            reply.headers.insert(UNPROCESSED, HeaderValue::from_static("true"));
         }
         let status = reply.status.map_or(cause.status(), |status| status.as_u16());
         if status != 0 && StatusCode::from_u16(status).is_ok() && stream.upstream.attempts > 0 {

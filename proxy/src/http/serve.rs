@@ -15,9 +15,10 @@ use crate::codec::h1::Settings;
 use crate::codec::h1::wire::Wire;
 use crate::codec::h2::PREFACE;
 use crate::connection::Connection;
+use crate::http::stream::Stream;
 use crate::io::Io;
 use crate::overload::Action;
-use crate::stream::{FilterState, Stream, Traffic, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 use crate::timer::Timer;
 use crate::worker::Worker;
 

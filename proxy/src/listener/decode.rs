@@ -48,6 +48,10 @@ impl Listener {
         for (index, filter) in proto.listener_filters.iter().enumerate() {
             filters.push(ListenerFilter::decode(filter).at(format!("listener_filters[{index}]"))?);
         }
+        // Envoy's, too: the flag brings the filter along, the last of all.
+        if proto.use_original_dst == Some(true) {
+            filters.push(ListenerFilter::original_dst());
+        }
         if proto.filter_chains.is_empty() && proto.default_filter_chain.is_none() && proto.bind_to_port != Some(false) {
             return Err(ConfigError::new("filter_chains", "must not be empty"));
         }
@@ -78,9 +82,9 @@ impl Listener {
             matcher: Matcher::build(&proto.filter_chains)?,
             chains,
             default_chain,
-            access_logs: AccessLog::decode_list(&proto.access_log, context)?,
+            access_logs: AccessLog::decode_list(&proto.access_log, &context.access_logs)?,
             balancer: is_balanced(proto)?.then(Balancer::default),
-            max_connections: MAX_CONNECTIONS,
+            max_connections: context.runtime.connections(&proto.name).unwrap_or(MAX_CONNECTIONS),
             ignores_global_limit: proto.ignore_global_conn_limit,
             bypasses_overload: proto.bypass_overload_manager,
             addresses,

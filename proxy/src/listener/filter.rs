@@ -84,6 +84,16 @@ impl ListenerFilter {
         Ok(Self { kind, disabled })
     }
 
+    /// The one that a listener with `use_original_dst` has anyway.
+    pub(super) fn original_dst() -> Self {
+        Self { kind: Kind::OriginalDst, disabled: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_original_dst(&self) -> bool {
+        matches!(self.kind, Kind::OriginalDst)
+    }
+
     /// Looks at the connection; reads ahead as far as it must.
     pub(super) async fn run(&self, arrival: &mut Arrival) -> Result<(), FilterError> {
         if self.disabled.as_ref().is_some_and(|predicate| predicate.matches(arrival.local.port())) {

@@ -70,7 +70,7 @@ impl Rig {
     }
 
     fn decode(&self, proto: &proto::Listener) -> Arc<Listener> {
-        crate::config::supported::check(&Any::pack(proto)).unwrap();
+        crate::supported::check(&Any::pack(proto)).unwrap();
         Listener::decode(proto, &self.context).unwrap()
     }
 
@@ -159,6 +159,16 @@ async fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() 
             rig.listeners.idle().await;
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_listener_that_hands_over_asks_the_kernel_where_a_connection_wanted_to_go_without_being_told_so() {
+    let rig = Rig::new();
+    let mut outbound = listener("virtualOutbound", vec![echoes()]);
+    assert_eq!(rig.decode(&outbound).filters.len(), 0);
+    outbound.use_original_dst = Some(true);
+    assert!(rig.decode(&outbound).filters.iter().all(super::filter::ListenerFilter::is_original_dst));
+    assert_eq!(rig.decode(&outbound).filters.len(), 1);
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ impl TcpProxy {
             max_duration,
             attempts: proto.max_connect_attempts.unwrap_or(1).max(1),
             hash_source: !proto.hash_policy.is_empty(),
-            access_logs: AccessLog::decode_list(&proto.access_log, context)?,
+            access_logs: AccessLog::decode_list(&proto.access_log, &context.access_logs)?,
             stats: Stats {
                 cx_total: scope.counter("downstream_cx_total"),
                 cx_active: scope.gauge("downstream_cx_active"),

@@ -33,14 +33,14 @@ pub struct Config {
     pub(super) interval: Duration,
     pub(super) resources: Vec<(String, Resource)>,
     pub(super) actions: Vec<(Action, Vec<Trigger>)>,
-    /// Connections of all listeners at most.
-    pub most_connections: u64,
+    /// Connections of all listeners at most, if a monitor says so.
+    pub most_connections: Option<u64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let interval = Duration::from_secs(1);
-        Self { interval, resources: Vec::new(), actions: Vec::new(), most_connections: u64::MAX }
+        Self { interval, resources: Vec::new(), actions: Vec::new(), most_connections: None }
     }
 }
 
@@ -102,7 +102,7 @@ fn decode(manager: &proto::OverloadManager) -> Result<Config, ConfigError> {
             required(monitor.config_type.as_ref(), "typed_config").at(&at)?;
         match resource(any).at("typed_config").at(&at)? {
             Measured::Pressure(resource) => config.resources.push((monitor.name.clone(), resource)),
-            Measured::Connections(most) => config.most_connections = most,
+            Measured::Connections(most) => config.most_connections = Some(most),
         }
     }
     for (place, action) in manager.actions.iter().enumerate() {

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use super::matcher::RouteMatch;
 use super::table::{HostIndex, PathIndex};
 use super::{
-    Action, HeaderRules, Mirror, PathRewrite, PerFilter, RateLimit, Redirect, Route, RouteConfiguration, VirtualHost,
+    Action, FilterConfig, HeaderRules, Mirror, PathRewrite, PerFilter, RateLimit, Redirect, Route, RouteConfiguration,
+    VirtualHost,
 };
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, data_source, required};
-use crate::context::Context;
-use crate::http::filters;
 use crate::matcher::{metadata, re2};
 use crate::text::Text;
 
@@ -132,20 +131,26 @@ pub const SUPPORTED: Table = &[
 /// Largest body of a direct response, if the table does not say.
 const DIRECT_BODY_LIMIT: usize = 4096;
 
+/// Decodes one value of `typed_per_filter_config`: `None` if it may be skipped, `Some(None)` if it disables the filter.
+pub type DecodeFilterConfig<'a> = &'a dyn Fn(&Any) -> Result<Option<Option<FilterConfig>>, ConfigError>;
+
 /// What decoding of a table's parts needs.
 struct Scope<'a> {
-    context: &'a Context,
+    filter_config: DecodeFilterConfig<'a>,
     body_limit: usize,
 }
 
 impl RouteConfiguration {
-    /// Decodes a route table.
+    /// Decodes a route table; `filter_config` knows the filters.
     ///
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
-    pub fn decode(message: route::RouteConfiguration, context: &Context) -> Result<Self, ConfigError> {
+    pub fn decode(
+        message: route::RouteConfiguration,
+        filter_config: DecodeFilterConfig<'_>,
+    ) -> Result<Self, ConfigError> {
         let limit = message.max_direct_response_body_size_bytes.and_then(|limit| usize::try_from(limit).ok());
-        let scope = Scope { context, body_limit: limit.unwrap_or(DIRECT_BODY_LIMIT) };
+        let scope = Scope { filter_config, body_limit: limit.unwrap_or(DIRECT_BODY_LIMIT) };
         let mirrors: Arc<[Mirror]> = scope.mirrors(message.request_mirror_policies)?.into();
         let mut hosts = HostIndex::new(message.ignore_port_in_host_matching);
         let mut virtual_hosts = Vec::with_capacity(message.virtual_hosts.len());
@@ -183,12 +188,12 @@ impl RouteConfiguration {
 }
 
 impl VirtualHost {
-    /// Decodes a virtual host of its own (VHDS).
+    /// Decodes a virtual host of its own (VHDS); `filter_config` knows the filters.
     ///
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
-    pub fn decode(message: route::VirtualHost, context: &Context) -> Result<Self, ConfigError> {
-        Scope { context, body_limit: DIRECT_BODY_LIMIT }.virtual_host(message)
+    pub fn decode(message: route::VirtualHost, filter_config: DecodeFilterConfig<'_>) -> Result<Self, ConfigError> {
+        Scope { filter_config, body_limit: DIRECT_BODY_LIMIT }.virtual_host(message)
     }
 }
 
@@ -273,7 +278,7 @@ impl Scope<'_> {
         let mut all = PerFilter::with_capacity(configs.len());
         for (name, any) in configs {
             let at = format!("typed_per_filter_config[{name:?}]");
-            if let Some(config) = filters::decode_route(&any, self.context).at(at)? {
+            if let Some(config) = (self.filter_config)(&any).at(at)? {
                 all.push((name, config));
             }
         }

@@ -5,10 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use crate::config::{At, ConfigError, required};
-use crate::format::{Formatter, Info};
+use crate::format::{Formatter, Info, Subject};
 use crate::message::ResponseHead;
 use crate::route::SelectedRoute;
-use crate::stream::Stream;
 
 /// Header rules of a route, virtual host, table or weighted cluster.
 #[derive(Debug, Default)]
@@ -71,13 +70,13 @@ impl HeaderRules {
     }
 
     /// Changes the request's headers.
-    pub fn apply_request(&self, stream: &mut Stream) {
-        self.request.apply_request(stream);
+    pub fn apply_request(&self, subject: &mut impl Subject) {
+        self.request.apply_request(subject);
     }
 
     /// Changes the response's headers.
-    pub fn apply_response(&self, stream: &Stream, head: &mut ResponseHead) {
-        self.response.apply_response(stream, head);
+    pub fn apply_response(&self, subject: &impl Subject, head: &mut ResponseHead) {
+        self.response.apply_response(subject, head);
     }
 }
 
@@ -126,15 +125,15 @@ impl Mutations {
     }
 
     /// Changes the request's headers. Each value sees the headers as the changes before it left them.
-    pub fn apply_request(&self, stream: &mut Stream) {
+    pub fn apply_request(&self, subject: &mut impl Subject) {
         for mutation in &self.0 {
             match mutation {
                 Mutation::Remove(name) => {
-                    stream.request.headers.remove(name);
+                    subject.request_headers().remove(name);
                 }
                 Mutation::Set(set) => {
-                    if let Some(value) = set.value(|| Info::of(stream)) {
-                        set.put(&mut stream.request.headers, value);
+                    if let Some(value) = set.value(|| subject.info()) {
+                        set.put(subject.request_headers(), value);
                     }
                 }
             }
@@ -142,7 +141,7 @@ impl Mutations {
     }
 
     /// Changes the response's headers. Each value sees the headers as the changes before it left them.
-    pub fn apply_response(&self, stream: &Stream, head: &mut ResponseHead) {
+    pub fn apply_response(&self, subject: &impl Subject, head: &mut ResponseHead) {
         for mutation in &self.0 {
             match mutation {
                 Mutation::Remove(name) => {
@@ -150,7 +149,7 @@ impl Mutations {
                 }
                 Mutation::Set(set) => {
                     // The status is the upstream's, and 0 in answers of our own, as in Envoy.
-                    let value = set.value(|| Info { response: Some(head), ..Info::of(stream) });
+                    let value = set.value(|| Info { response: Some(head), ..subject.info() });
                     if let Some(value) = value {
                         set.put(&mut head.headers, value);
                     }
@@ -160,14 +159,14 @@ impl Mutations {
     }
 
     /// Changes headers that are neither a request's nor a response's head (trailers, local replies).
-    pub fn apply_headers(&self, stream: &Stream, headers: &mut HeaderMap) {
+    pub fn apply_headers(&self, subject: &impl Subject, headers: &mut HeaderMap) {
         for mutation in &self.0 {
             match mutation {
                 Mutation::Remove(name) => {
                     headers.remove(name);
                 }
                 Mutation::Set(set) => {
-                    if let Some(value) = set.value(|| Info::of(stream)) {
+                    if let Some(value) = set.value(|| subject.info()) {
                         set.put(headers, value);
                     }
                 }
@@ -260,16 +259,16 @@ impl SelectedRoute {
     }
 
     /// Applies the request header rules of weighted cluster, route, virtual host and table to the stream.
-    pub fn apply_request_headers(&self, stream: &mut Stream) {
+    pub fn apply_request_headers(&self, subject: &mut impl Subject) {
         for rules in self.rules() {
-            rules.apply_request(stream);
+            rules.apply_request(subject);
         }
     }
 
     /// Applies the response header rules of weighted cluster, route, virtual host and table.
-    pub fn apply_response_headers(&self, stream: &Stream, head: &mut ResponseHead) {
+    pub fn apply_response_headers(&self, subject: &impl Subject, head: &mut ResponseHead) {
         for rules in self.rules() {
-            rules.apply_response(stream, head);
+            rules.apply_response(subject, head);
         }
     }
 }

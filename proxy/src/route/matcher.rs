@@ -12,7 +12,6 @@ use crate::matcher::{
     HeaderMatcher, MetadataMatcher, QueryMatcher, StringMatcher, cookie, hit, metadata, re2, runtime_per_million,
 };
 use crate::message::RequestHead;
-use crate::stream::Stream;
 
 /// What a route match looks at.
 #[derive(Clone, Copy)]
@@ -30,17 +29,6 @@ pub struct MatchInput<'a> {
 }
 
 impl<'a> MatchInput<'a> {
-    /// The input of a stream.
-    pub fn of(stream: &'a Stream, random: u64) -> Self {
-        Self {
-            request: &stream.request,
-            tls: stream.connection.tls.as_deref(),
-            metadata: &stream.metadata,
-            internal: stream.internal,
-            random,
-        }
-    }
-
     /// A plain-text request without metadata.
     pub fn plain(request: &'a RequestHead, random: u64) -> Self {
         static EMPTY: OnceLock<metadata::Dynamic> = OnceLock::new();

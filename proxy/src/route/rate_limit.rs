@@ -9,9 +9,9 @@ use ipnet::IpNet;
 
 use super::RateLimit;
 use crate::config::{At, ConfigError, required};
+use crate::format::Info;
 use crate::matcher::header::Name;
 use crate::matcher::{HeaderMatcher, QueryMatcher, metadata, query_value};
-use crate::stream::Stream;
 
 /// One entry of a descriptor.
 pub type Entry = (String, String);
@@ -80,11 +80,11 @@ impl RateLimit {
         Ok(Self { stage, actions })
     }
 
-    /// The descriptor of a request; `None` if an action gives no entry.
-    pub fn descriptor(&self, stream: &Stream) -> Option<Vec<Entry>> {
+    /// The descriptor of a request; `None` if an action gives no entry. `service_cluster` is the proxy's own.
+    pub fn descriptor(&self, info: &Info<'_>, service_cluster: &str) -> Option<Vec<Entry>> {
         let mut entries = Vec::with_capacity(self.actions.len());
         for action in &self.actions {
-            match action.entry(stream) {
+            match action.entry(info, service_cluster) {
                 Outcome::Entry(key, value) => entries.push((key, value)),
                 Outcome::Skip => {}
                 Outcome::None => return None,
@@ -194,17 +194,15 @@ impl Action {
         })
     }
 
-    fn entry(&self, stream: &Stream) -> Outcome {
-        let head = &stream.request;
+    fn entry(&self, info: &Info<'_>, service_cluster: &str) -> Outcome {
+        let Some(head) = info.request else { return Outcome::None };
         let absent = |skip: bool| if skip { Outcome::Skip } else { Outcome::None };
         let constant = |key: &String, value: &String, hit: bool| {
             if hit { Outcome::Entry(key.clone(), value.clone()) } else { Outcome::None }
         };
         match self {
-            Self::SourceCluster => {
-                Outcome::Entry("source_cluster".to_owned(), stream.worker.context.local.cluster.clone())
-            }
-            Self::DestinationCluster => match &stream.upstream.cluster_name {
+            Self::SourceCluster => Outcome::Entry("source_cluster".to_owned(), service_cluster.to_owned()),
+            Self::DestinationCluster => match &info.upstream.cluster_name {
                 Some(cluster) => Outcome::Entry("destination_cluster".to_owned(), cluster.to_string()),
                 None => Outcome::None,
             },
@@ -216,8 +214,8 @@ impl Action {
                 Some(value) => Outcome::Entry(key.clone(), value.into_owned()),
                 None => absent(*skip),
             },
-            Self::RemoteAddress => Outcome::Entry("remote_address".to_owned(), stream.remote.ip().to_string()),
-            Self::MaskedRemoteAddress(v4, v6) => match masked(stream.remote.ip(), *v4, *v6) {
+            Self::RemoteAddress => Outcome::Entry("remote_address".to_owned(), info.remote.ip().to_string()),
+            Self::MaskedRemoteAddress(v4, v6) => match masked(info.remote.ip(), *v4, *v6) {
                 Some(network) => Outcome::Entry("masked_remote_address".to_owned(), network),
                 None => Outcome::None,
             },
@@ -228,7 +226,7 @@ impl Action {
             Self::QueryValueMatch(key, value, expect, query) => {
                 constant(key, value, query.iter().all(|matcher| matcher.matches(head.query())) == *expect)
             }
-            Self::Metadata(action) => action.entry(stream),
+            Self::Metadata(action) => action.entry(info),
         }
     }
 }
@@ -258,11 +256,11 @@ impl MetadataAction {
         Ok(Self { key, filter, path, default, of_route, skip_if_absent })
     }
 
-    fn entry(&self, stream: &Stream) -> Outcome {
+    fn entry(&self, info: &Info<'_>) -> Outcome {
         let map = if self.of_route {
-            stream.route.as_ref().and_then(|route| route.route().metadata.get(&self.filter)?.as_object())
+            info.route.and_then(|route| route.metadata?.get(&self.filter)?.as_object())
         } else {
-            stream.metadata.get(&self.filter)
+            info.metadata.and_then(|metadata| metadata.get(&self.filter))
         };
         let found = map.and_then(|map| metadata::lookup(map, &self.path)).and_then(|value| value.as_str());
         match found.filter(|text| !text.is_empty()).or((!self.default.is_empty()).then_some(self.default.as_str())) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use regex::Regex;
 
-use super::{BUCKETS, Key, Metric, Store};
+use super::{BUCKETS, Key, Store, Value};
 
 /// Which metrics are shown.
 #[derive(Debug, Default)]
@@ -25,11 +25,10 @@ impl Selection {
         Ok(Self { filter, used_only })
     }
 
-    fn takes(&self, key: &Key, metric: &Metric) -> bool {
-        let used = match metric {
-            Metric::Counter(counter) => counter.get() > 0,
-            Metric::Gauge(gauge) => gauge.get() > 0,
-            Metric::Histogram(histogram) => histogram.snapshot().0.iter().any(|count| *count > 0),
+    fn takes(&self, key: &Key, value: &Value) -> bool {
+        let used = match value {
+            Value::Counter(number) | Value::Gauge(number) => *number > 0,
+            Value::Histogram(buckets, _) => buckets.iter().any(|count| *count > 0),
         };
         (used || !self.used_only) && self.filter.as_ref().is_none_or(|filter| filter.is_match(&key.full))
     }
@@ -37,7 +36,7 @@ impl Selection {
 
 /// `/stats/prometheus`: grouped by name, each with its TYPE line.
 pub fn prometheus(store: &Store, selection: &Selection) -> String {
-    let mut metrics: Vec<(String, Key, Metric)> = store
+    let mut metrics: Vec<(String, Key, Value)> = store
         .snapshot()
         .into_iter()
         .filter(|(key, metric)| selection.takes(key, metric))
@@ -48,9 +47,9 @@ pub fn prometheus(store: &Store, selection: &Selection) -> String {
     let mut last: Option<(&str, &str)> = None;
     for (name, key, metric) in &metrics {
         let kind = match metric {
-            Metric::Counter(_) => "counter",
-            Metric::Gauge(_) => "gauge",
-            Metric::Histogram(_) => "histogram",
+            Value::Counter(_) => "counter",
+            Value::Gauge(_) => "gauge",
+            Value::Histogram(..) => "histogram",
         };
         if last != Some((name, kind)) {
             let _ = writeln!(out, "# TYPE {name} {kind}");
@@ -61,14 +60,12 @@ pub fn prometheus(store: &Store, selection: &Selection) -> String {
     out
 }
 
-fn write_prometheus(out: &mut String, name: &str, key: &Key, metric: &Metric) {
+fn write_prometheus(out: &mut String, name: &str, key: &Key, value: &Value) {
     let labels = labels(&key.tags);
     // Writing into a String cannot fail.
-    let _ = match metric {
-        Metric::Counter(counter) => writeln!(out, "{name}{{{labels}}} {}", counter.get()),
-        Metric::Gauge(gauge) => writeln!(out, "{name}{{{labels}}} {}", gauge.get()),
-        Metric::Histogram(histogram) => {
-            let (buckets, sum) = histogram.snapshot();
+    let _ = match value {
+        Value::Counter(number) | Value::Gauge(number) => writeln!(out, "{name}{{{labels}}} {number}"),
+        Value::Histogram(buckets, sum) => {
             let comma = if labels.is_empty() { "" } else { "," };
             let mut total = 0;
             for (index, count) in buckets.iter().enumerate() {
@@ -120,10 +117,8 @@ pub fn text(store: &Store, selection: &Selection) -> String {
             continue;
         }
         let _ = match &metric {
-            Metric::Counter(counter) => writeln!(out, "{}: {}", key.full, counter.get()),
-            Metric::Gauge(gauge) => writeln!(out, "{}: {}", key.full, gauge.get()),
-            Metric::Histogram(histogram) => {
-                let (buckets, sum) = histogram.snapshot();
+            Value::Counter(number) | Value::Gauge(number) => writeln!(out, "{}: {number}", key.full),
+            Value::Histogram(buckets, sum) => {
                 writeln!(out, "{}: count={} sum={sum}", key.full, buckets.iter().sum::<u64>())
             }
         };
@@ -140,10 +135,10 @@ pub fn json(store: &Store, selection: &Selection) -> serde_json::Value {
             continue;
         }
         match &metric {
-            Metric::Counter(counter) => stats.push(serde_json::json!({"name": key.full, "value": counter.get()})),
-            Metric::Gauge(gauge) => stats.push(serde_json::json!({"name": key.full, "value": gauge.get()})),
-            Metric::Histogram(histogram) => {
-                let (buckets, sum) = histogram.snapshot();
+            Value::Counter(number) | Value::Gauge(number) => {
+                stats.push(serde_json::json!({"name": key.full, "value": number}));
+            }
+            Value::Histogram(buckets, sum) => {
                 let buckets: Vec<_> = buckets
                     .iter()
                     .enumerate()

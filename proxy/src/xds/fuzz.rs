@@ -9,10 +9,11 @@ use ferromesh_proto::json;
 
 use super::Kind;
 use crate::cluster::Cluster;
-use crate::config::supported;
 use crate::context::{Context, Local};
+use crate::http::filters;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
+use crate::supported;
 
 /// JSON of a resource with its `@type`, or a byte that chooses the type and the message's own bytes.
 pub fn xds(data: &[u8]) {
@@ -38,10 +39,12 @@ pub fn xds(data: &[u8]) {
     let opens_files = [&b"AccessLog"[..], b"access_loggers", b"Tls"].map(|word| memchr::memmem::find(&any.value, word));
     let context = Context::new(Local::new(Node::default()));
     if any.is::<RouteProto>() {
-        let _ = any.unpack::<RouteProto>().map(|proto| RouteConfiguration::decode(proto, &context));
+        let _ = any
+            .unpack::<RouteProto>()
+            .map(|proto| RouteConfiguration::decode(proto, &|any| filters::decode_route(any, &context)));
     } else if any.is::<ListenerProto>() && opens_files[..2] == [None, None] {
         let _ = any.unpack::<ListenerProto>().map(|proto| Listener::decode(&proto, &context));
     } else if any.is::<ClusterProto>() && opens_files == [None; 3] {
-        let _ = any.unpack::<ClusterProto>().map(|proto| Cluster::decode(&proto, &context));
+        let _ = any.unpack::<ClusterProto>().map(|proto| Cluster::decode(&proto, &context.for_clusters()));
     }
 }

@@ -23,11 +23,13 @@ use super::dump::{Dump, State};
 use super::session::Update;
 
 use crate::cluster::Cluster;
-use crate::config::{At, ConfigError, supported};
+use crate::config::{At, ConfigError};
 use crate::context::Context;
+use crate::http::filters;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
 use crate::stats::Counter;
+use crate::supported;
 use crate::text::Text;
 use crate::tls::{Origin, SdsSource, Secret};
 use crate::workers::Workers;
@@ -165,13 +167,14 @@ impl Store {
         if kind.type_url().rsplit('/').next() != Some(any.type_name()) {
             return Err(ConfigError::new("", format!("expected {}, got {}", kind.type_url(), any.type_url)));
         }
+        let resolved = self.context.runtime.apply(any);
         let state = match kind {
-            Kind::Cluster => self.apply_cluster(name, any, is_static),
-            Kind::Listener => self.apply_listener(name, any, is_static),
-            Kind::Endpoint => self.apply_endpoints(any),
-            Kind::Route => self.apply_route(any),
-            Kind::Secret => self.apply_secret(any, version, is_static),
-            Kind::Extension => self.apply_extension(any),
+            Kind::Cluster => self.apply_cluster(name, &resolved, is_static),
+            Kind::Listener => self.apply_listener(name, &resolved, is_static),
+            Kind::Endpoint => self.apply_endpoints(&resolved),
+            Kind::Route => self.apply_route(&resolved),
+            Kind::Secret => self.apply_secret(&resolved, version, is_static),
+            Kind::Extension => self.apply_extension(&resolved),
         }
         .map_err(|error| error.of_type(&any.type_url))?;
         let state = if is_static { State::Static } else { state };
@@ -189,7 +192,7 @@ impl Store {
             }
         }
         let proto: ClusterProto = decode(any)?;
-        let cluster = Cluster::decode(&proto, &self.context)?;
+        let cluster = Cluster::decode(&proto, &self.context.for_clusters())?;
         if let Some(assignment) = cluster.eds_service_name().and_then(|service| self.assignments.get(service)) {
             cluster.update_endpoints(assignment)?;
         }
@@ -246,7 +249,8 @@ impl Store {
     fn apply_route(&mut self, any: &Any) -> Result<State, ConfigError> {
         let proto: RouteProto = decode(any)?;
         let (name, clusters) = (proto.name.clone(), super::routed::clusters(&proto));
-        let table = Arc::new(RouteConfiguration::decode(proto, &self.context)?);
+        let filter_config = |any: &Any| filters::decode_route(any, &self.context);
+        let table = Arc::new(RouteConfiguration::decode(proto, &filter_config)?);
         self.waiting_routes.insert(name, (table, clusters));
         self.woken.notify_one();
         Ok(State::Active)

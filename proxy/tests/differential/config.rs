@@ -51,7 +51,11 @@ const LOG: &str = "case=%REQ(X-CASE)%|code=%RESPONSE_CODE%|details=%RESPONSE_COD
 
 /// The whole text.
 pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
-    let mut text = format!("admin: {{address: {}}}\nstatic_resources:\n  listeners:\n", address(ports.of("admin")));
+    let mut text = format!(
+        "admin: {{address: {}}}\n{}\nstatic_resources:\n  listeners:\n",
+        address(ports.of("admin")),
+        crate::groups::runtime::LAYERS
+    );
     for group in groups {
         let log = folder.join(group.name);
         let more = if group.log.is_empty() { String::new() } else { format!("|{}", group.log) };

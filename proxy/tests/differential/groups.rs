@@ -16,6 +16,8 @@ mod logs;
 mod matching;
 #[path = "groups/replies.rs"]
 mod replies;
+#[path = "groups/runtime.rs"]
+pub mod runtime;
 
 use crate::http2;
 
@@ -175,6 +177,7 @@ pub fn all() -> Vec<Group> {
         heads::groups(),
         logs::groups(),
         limits::groups(),
+        runtime::groups(),
     ];
     let mut all: Vec<Group> = all.into_iter().flatten().collect();
     all.extend(over_http2());

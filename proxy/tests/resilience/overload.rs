@@ -20,6 +20,32 @@ async fn start(host: &Host, manager: &str) -> Serving {
         .await
 }
 
+/// By the runtime's key, the limit holds for one listener or for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runtime_keys_limit_connections() {
+    let host = Host::start("a").await;
+    for (key, overflow) in [
+        ("overload.global_downstream_max_connections: '2'", "downstream_global_cx_overflow"),
+        ("envoy.resource_limits.listener.in.connection_limit: 2", "downstream_cx_overflow"),
+    ] {
+        let prefix = format!("layered_runtime: {{layers: [{{name: base, static_layer: {{{key}}}}}]}}");
+        let bootstrap = Setup { cluster: &endpoints(&[(host.address, "")]), ..Setup::default() }.bootstrap();
+        let serving = Serving::new(crate::peers::proxy(&format!("{prefix}\n{bootstrap}"))).await;
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            let mut client = Client::new(serving.address);
+            assert_eq!(client.get("/").await.unwrap().0, 200, "{key}");
+            kept.push(client);
+        }
+        assert_eq!(get(serving.address, "/").await.0, 0, "{key}");
+        let name = format!("listener.{}.{overflow}", listener(&serving).await);
+        assert_eq!(serving.stat(&name).await, 1);
+        let shown = get(serving.admin, "/runtime").await.1;
+        assert!(shown.contains(key.split(':').next().unwrap()), "{shown}");
+        serving.proxy.shutdown().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_beyond_the_global_limit_are_closed_at_once() {
     let host = Host::start("a").await;

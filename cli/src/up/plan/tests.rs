@@ -26,13 +26,15 @@ fn view(injected: bool) -> View {
             "template": {
                 "metadata": { "labels": { "app": "web" } },
                 "spec": { "containers": [{ "name": "web", "image": "i", "env": [{ "name": "A", "value": "b" }],
-                    "ports": [{ "name": "web", "containerPort": 5678 }] }] },
+                    "ports": [{ "name": "admin", "containerPort": 15 }, { "name": "web", "containerPort": 5678 },
+                        { "name": "dns", "containerPort": 53, "protocol": "UDP" }] }] },
             },
         },
     }));
     let service = object(json!({
         "metadata": { "name": "web", "namespace": "demo" },
-        "spec": { "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80, "targetPort": "web" }] },
+        "spec": { "selector": { "app": "web" }, "ports": [{ "name": "http", "port": 80, "targetPort": "web" },
+            { "name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP" }] },
     }));
     let class =
         object(json!({ "metadata": { "name": "istio" }, "spec": { "controllerName": "istio.io/gateway-controller" } }));
@@ -40,7 +42,8 @@ fn view(injected: bool) -> View {
     let gateway = |name: &str, class: &str| {
         json!({
             "metadata": { "name": name, "namespace": "demo" },
-            "spec": { "gatewayClassName": class, "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] },
+            "spec": { "gatewayClassName": class, "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" },
+                { "name": "https", "port": 443, "protocol": "HTTPS" }, { "name": "tcp", "port": 90, "protocol": "TCP" }] },
         })
     };
     View::of([
@@ -72,6 +75,7 @@ fn each_replica_and_each_gateway_of_ours_becomes_a_pod() {
     let gateway = &plans[&Key::new("demo", "gw-istio-0")];
     assert_eq!((gateway.role, gateway.ports[0].listen.port()), (Role::Gateway, 8080));
     assert_eq!(gateway.spiffe_id("td"), "spiffe://td/ns/demo/sa/gw-istio");
+    assert_eq!(gateway.schemes, BTreeMap::from([(80, "http"), (443, "https")]), "no browser speaks what is behind 90");
 }
 
 #[test]
@@ -108,7 +112,10 @@ fn an_endpoint_slice_names_the_port_where_traffic_arrives() {
     let view = view(true);
     let plans = plans(&view, &BTreeMap::new());
     let web = &plans[&Key::new("demo", "web-1")];
+    let numbers: Vec<u16> = web.ports.iter().map(|port| port.port).collect();
+    assert_eq!(numbers, [15, 5678], "a proxy carries no UDP");
     let slices = web.endpoint_slices(&view);
-    let port = slices[0].ports.as_ref().expect("ports")[0].port;
-    assert_eq!(port, Some(web.ports[0].listen.port().into()));
+    let ports = slices[0].ports.as_ref().expect("ports");
+    assert_eq!(ports.len(), 1, "{ports:?}");
+    assert_eq!(ports[0].port, Some(web.ports[1].listen.port().into()), "the port that the name means, not the first");
 }

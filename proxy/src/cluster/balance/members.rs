@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::slow_start::{Ramp, Weights};
 use super::{Dice, Kind, Policy, hashing};
 use crate::cluster::{Host, LbContext};
 
 /// Round robin over unequal weights follows a whole schedule up to this length, a quasi-random one beyond it.
 const LONGEST_SCHEDULE: u64 = 1024;
+
+/// Multiples of the golden ratio visit a circle evenly.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Hosts, and the tables over them; hash tables are made when first used.
 #[derive(Debug, Default)]
@@ -18,6 +22,7 @@ pub struct Members {
     turn: AtomicUsize,
     schedule: OnceLock<Option<Vec<u32>>>,
     hashed: OnceLock<hashing::Table>,
+    ramp: Ramp,
 }
 
 impl Members {
@@ -36,6 +41,10 @@ impl Members {
 
     /// Chooses one.
     pub fn choose(&self, policy: &Policy, context: &LbContext<'_>, dice: Dice) -> Option<&Arc<Host>> {
+        let ramp = policy.slow_start.as_ref().and_then(|rule| self.ramp.weights(rule, &self.hosts));
+        if let Some(weights) = ramp {
+            return self.by_ramp(policy.kind, &weights, dice.host);
+        }
         let index = match policy.kind {
             _ if self.hosts.len() < 2 => 0,
             Kind::RoundRobin | Kind::ClusterProvided => self.in_turn(),
@@ -49,13 +58,36 @@ impl Members {
         self.hosts.get(index)
     }
 
+    /// While hosts start slowly, the weights of now decide.
+    fn by_ramp(&self, kind: Kind, weights: &Weights, random: u64) -> Option<&Arc<Host>> {
+        let part = |bits: u64| bits as f64 / (u64::MAX as f64 + 1.0);
+        let Kind::LeastRequest { choices } = kind else {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) as u64;
+            return self.hosts.get(weights.at(part(turn.wrapping_mul(GOLDEN))));
+        };
+        let load = |place: usize| {
+            let active = self.hosts.get(place).map_or(0, |host| host.active.load(Ordering::Relaxed));
+            f64::from(active) / weights.of(place).max(f64::MIN_POSITIVE)
+        };
+        let mut best = weights.at(part(random));
+        let mut state = random;
+        for _ in 1..choices {
+            state = mix(state);
+            let other = weights.at(part(state));
+            if load(other) < load(best) {
+                best = other;
+            }
+        }
+        self.hosts.get(best)
+    }
+
     fn in_turn(&self) -> usize {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let Some(total) = self.sums.last().copied() else { return turn % self.hosts.len() };
         match self.schedule.get_or_init(|| schedule(&self.hosts)) {
             Some(schedule) => schedule.get(turn % schedule.len()).map_or(0, |index| *index as usize),
             // A golden-ratio sequence visits each share as evenly as a schedule of any length would.
-            None => self.at(scale((turn as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15), total)),
+            None => self.at(scale((turn as u64).wrapping_mul(GOLDEN), total)),
         }
     }
 
@@ -103,7 +135,7 @@ pub(super) fn scale(random: u64, bound: u64) -> u64 {
 
 /// Further random bits from random bits (the finaliser of SplitMix64).
 fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = state.wrapping_add(GOLDEN);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

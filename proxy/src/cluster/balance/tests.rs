@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use ferromesh_proto::json;
 use proptest::prelude::*;
 
 use super::{Balancer, HostSet};
@@ -125,6 +128,59 @@ fn a_retry_avoids_the_hosts_that_were_tried() {
     let tried = [cluster.hosts.load().hosts[0].clone()];
     let context = LbContext { previous: &tried, reselect: 50, ..LbContext::default() };
     assert_eq!(picks(&cluster, 50, &context).into_keys().collect::<Vec<_>>(), ["10.0.0.1:80"]);
+}
+
+/// The share of the host that came last, as it is `millis` after it came.
+async fn share_of_a_new_host(policy: &str, millis: u64) -> f64 {
+    let eds = |places: u32| -> ClusterLoadAssignment {
+        let weights = vec![1; places as usize];
+        json::from_yaml(&format!("{{cluster_name: c, endpoints: [{}]}}", endpoints(0, &weights))).unwrap()
+    };
+    let cluster = cluster(&format!("{{name: c, type: EDS, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}, {policy}}}"));
+    cluster.update_endpoints(&eds(1)).unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    cluster.update_endpoints(&eds(2)).unwrap();
+    tokio::time::advance(Duration::from_millis(millis)).await;
+    let found = picks(&cluster, 4000, &LbContext::default());
+    found.get("10.0.0.1:80").copied().unwrap_or_default() as f64 / 4000.0
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_host_gets_its_share_little_by_little() {
+    const TYPED: &str = "type.googleapis.com/envoy.extensions.load_balancing_policies";
+    let rule = "slow_start_config: {slow_start_window: 10s}";
+    let typed = |name: &str, message: &str| {
+        format!(
+            "load_balancing_policy: {{policies: [{{typed_extension_config: {{name: {name}, \
+             typed_config: {{'@type': {TYPED}.{name}.v3.{message}, {rule}}}}}}}]}}"
+        )
+    };
+    let policies = [
+        format!("round_robin_lb_config: {{{rule}}}"),
+        format!("lb_policy: LEAST_REQUEST, least_request_lb_config: {{{rule}}}"),
+        typed("round_robin", "RoundRobin"),
+        typed("least_request", "LeastRequest"),
+    ];
+    for policy in &policies {
+        for (millis, weight) in [(0, 0.1), (5_000, 0.5), (9_000, 0.9), (10_000, 1.0), (60_000, 1.0)] {
+            let (share, wanted) = (share_of_a_new_host(policy, millis).await, weight / (1.0 + weight));
+            assert!((share - wanted).abs() < 0.04, "{policy} after {millis} ms: {share}, not {wanted}");
+        }
+    }
+    let random = "lb_policy: RANDOM, round_robin_lb_config: {slow_start_config: {slow_start_window: 10s}}";
+    assert!(share_of_a_new_host(random, 0).await > 0.45, "the configuration of another policy counts for nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_recovers_starts_slowly_again() {
+    let cluster = with("round_robin_lb_config: {slow_start_config: {slow_start_window: 10s}}", &[endpoints(0, &[1, 1])]);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let host = cluster.hosts.load().hosts[1].clone();
+    host.health.set(Unhealthy::ActiveCheck, true);
+    host.health.recover();
+    host.health.set(Unhealthy::ActiveCheck, false);
+    let share = picks(&cluster, 1000, &LbContext::default())["10.0.0.1:80"];
+    assert!((80..105).contains(&share), "{share} of 1000");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 // Envoy's own deprecations; Istio and older bootstraps still send these fields.
 #![allow(deprecated)]
 
+use std::time::Duration;
+
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::cluster::v3 as proto;
 use ferromesh_proto::envoy::extensions::load_balancing_policies as typed;
@@ -13,8 +15,20 @@ use proto::cluster::lb_subset_config::lb_subset_selector::LbSubsetSelectorFallba
 use proto::cluster::{LbConfig, LbPolicy};
 use typed::common::v3::locality_lb_config::LocalityConfigSpecifier as TypedLocality;
 
-use crate::cluster::balance::{Fallback, Kind, Policy, Selector, SubsetConfig, is_prime};
-use crate::config::{At, ConfigError};
+use crate::cluster::balance::{Fallback, Kind, Policy, Selector, SlowStart, SubsetConfig, is_prime};
+use crate::config::{At, ConfigError, duration};
+
+/// The slow start of a message that has one: the older and the newer messages differ by name only.
+macro_rules! slow_start {
+    ($config:expr) => {
+        $config.slow_start_config.as_ref().map_or(Ok(None), |config| {
+            let window = duration(config.slow_start_window, "slow_start_window");
+            let aggression = config.aggression.as_ref().map(|aggression| aggression.default_value);
+            let least = config.min_weight_percent.as_ref().map(|percent| percent.value);
+            window.and_then(|window| slow_start(window, aggression, least)).at("slow_start_config")
+        })
+    };
+}
 
 /// Envoy's greatest ring, and greatest Maglev table.
 const LARGEST: u64 = 8 * 1024 * 1024;
@@ -33,11 +47,15 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Policy, ConfigError> {
         ),
         hash_hostnames: hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing),
         ignore_unchecked: common.ignore_new_hosts_until_first_hc,
+        slow_start: None,
         subsets: cluster.lb_subset_config.as_ref().map(subsets).transpose().at("lb_subset_config")?.flatten(),
     };
     match &cluster.load_balancing_policy {
         Some(list) => from_list(list, &mut policy).at("load_balancing_policy")?,
-        None => policy.kind = from_enum(cluster)?,
+        None => {
+            policy.kind = from_enum(cluster)?;
+            policy.slow_start = slow_start_of(cluster)?;
+        }
     }
     Ok(policy)
 }
@@ -94,7 +112,9 @@ fn from_typed(any: &Any, policy: &mut Policy) -> Result<bool, ConfigError> {
     let mut weighted = None;
     policy.kind = match any.type_name().strip_prefix("envoy.extensions.load_balancing_policies.").unwrap_or_default() {
         "round_robin.v3.RoundRobin" => {
-            weighted = any.unpack::<typed::round_robin::v3::RoundRobin>().map_err(broken)?.locality_lb_config;
+            let config: typed::round_robin::v3::RoundRobin = any.unpack().map_err(broken)?;
+            policy.slow_start = slow_start!(config)?;
+            weighted = config.locality_lb_config;
             Kind::RoundRobin
         }
         "random.v3.Random" => {
@@ -103,6 +123,7 @@ fn from_typed(any: &Any, policy: &mut Policy) -> Result<bool, ConfigError> {
         }
         "least_request.v3.LeastRequest" => {
             let config: typed::least_request::v3::LeastRequest = any.unpack().map_err(broken)?;
+            policy.slow_start = slow_start!(config)?;
             weighted = config.locality_lb_config;
             least_request(config.choice_count)?
         }
@@ -129,6 +150,32 @@ fn from_typed(any: &Any, policy: &mut Policy) -> Result<bool, ConfigError> {
     let specifier = weighted.and_then(|config| config.locality_config_specifier);
     policy.locality_weighted |= matches!(specifier, Some(TypedLocality::LocalityWeightedLbConfig(_)));
     Ok(true)
+}
+
+/// Of the policy that `lb_policy` names; the configuration of another one counts for nothing.
+fn slow_start_of(cluster: &proto::Cluster) -> Result<Option<SlowStart>, ConfigError> {
+    match (LbPolicy::try_from(cluster.lb_policy), cluster.lb_config.as_ref()) {
+        (Ok(LbPolicy::RoundRobin), Some(LbConfig::RoundRobinLbConfig(config))) => {
+            slow_start!(config).at("round_robin_lb_config")
+        }
+        (Ok(LbPolicy::LeastRequest), Some(LbConfig::LeastRequestLbConfig(config))) => {
+            slow_start!(config).at("least_request_lb_config")
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Of the numbers of a message; a window of 0 is none.
+fn slow_start(window: Option<Duration>, aggression: Option<f64>, least: Option<f64>) -> Result<Option<SlowStart>, ConfigError> {
+    let Some(window) = window.filter(|window| !window.is_zero()) else { return Ok(None) };
+    let (aggression, least) = (aggression.unwrap_or(1.0), least.unwrap_or(10.0) / 100.0);
+    if !(aggression > 0.0 && aggression.is_finite()) {
+        return Err(ConfigError::new("aggression", "must be greater than 0"));
+    }
+    if !(0.0..=1.0).contains(&least) {
+        return Err(ConfigError::new("min_weight_percent", "must be 0 to 100"));
+    }
+    Ok(Some(SlowStart { window, aggression, least }))
 }
 
 fn least_request(choices: Option<u32>) -> Result<Kind, ConfigError> {

@@ -44,6 +44,8 @@ pub struct HealthCheck {
     log_failures: bool,
     checker: Checker,
     stats: CheckStats,
+    /// Least and greatest time between questions.
+    bounds: (Duration, Duration),
 }
 
 /// Counters of a cluster's checks (`cluster.<name>.health_check.`).
@@ -168,7 +170,13 @@ impl HealthCheck {
             log_failures: config.always_log_health_check_failures,
             checker: checker(required(config.health_checker.as_ref(), "health_checker")?)?,
             stats: CheckStats::new(scope),
+            bounds: (Duration::ZERO, Duration::MAX),
         })
+    }
+
+    /// With the least and the greatest time between questions.
+    pub(in crate::cluster) fn within(self, bounds: (Duration, Duration)) -> Self {
+        Self { bounds, ..self }
     }
 
     /// The time until the next question.
@@ -183,7 +191,7 @@ impl HealthCheck {
             (false, true) => self.unhealthy_interval.unwrap_or(self.interval),
         };
         let jitter = self.interval_jitter + interval * self.jitter_percent / 100;
-        interval + jitter.mul_f64(fastrand::f64())
+        (interval + jitter.mul_f64(fastrand::f64())).min(self.bounds.1).max(self.bounds.0)
     }
 
     fn address(&self, host: &Host) -> HostAddress {
@@ -390,6 +398,9 @@ async fn watch(cluster: Weak<Cluster>, current: Current) {
         }
         let mut changed = false;
         if let Some(healthy) = state.count(&result, check) {
+            if healthy && host.health.has(Unhealthy::ActiveCheck) {
+                host.health.recover();
+            }
             changed |= host.health.set(Unhealthy::ActiveCheck, !healthy);
         }
         changed |= host.health.set(Unhealthy::Pending, false);

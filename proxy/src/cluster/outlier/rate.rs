@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ferromesh_proto::envoy::config::cluster::v3 as cluster;
 
 use crate::cluster::Host;
-use crate::stats::{Counter, Scope};
+use super::OutlierStats;
+use crate::stats::Count;
 
 /// Requests of one interval.
 #[derive(Debug, Default)]
@@ -49,28 +50,33 @@ pub(super) struct Rates {
     failure_volume: u32,
     failure_threshold: f64,
     failure_enforcing: [u32; 2],
-    success: [Ejections; 2],
-    failure: [Ejections; 2],
 }
 
-/// Counters of one rule.
-#[derive(Debug)]
-struct Ejections {
-    detected: Counter,
-    enforced: Counter,
-}
+impl OutlierStats {
+    /// Detected and enforced ejections because of the success rate.
+    fn success(&self, local: bool) -> [&Count; 2] {
+        if local {
+            [&self.ejections_detected_local_origin_success_rate, &self.ejections_enforced_local_origin_success_rate]
+        } else {
+            [&self.ejections_detected_success_rate, &self.ejections_enforced_success_rate]
+        }
+    }
 
-impl Ejections {
-    fn new(scope: &Scope, rule: &str) -> Self {
-        Self {
-            detected: scope.counter(&format!("ejections_detected_{rule}")),
-            enforced: scope.counter(&format!("ejections_enforced_{rule}")),
+    /// Detected and enforced ejections because of the failure percentage.
+    fn failure(&self, local: bool) -> [&Count; 2] {
+        if local {
+            [
+                &self.ejections_detected_failure_percentage_local_origin,
+                &self.ejections_enforced_failure_percentage_local_origin,
+            ]
+        } else {
+            [&self.ejections_detected_failure_percentage, &self.ejections_enforced_failure_percentage]
         }
     }
 }
 
 impl Rates {
-    pub(super) fn decode(config: &cluster::OutlierDetection, scope: &Scope) -> Self {
+    pub(super) fn decode(config: &cluster::OutlierDetection) -> Self {
         Self {
             success_hosts: config.success_rate_minimum_hosts.unwrap_or(5),
             success_volume: config.success_rate_request_volume.unwrap_or(100),
@@ -86,13 +92,17 @@ impl Rates {
                 config.enforcing_failure_percentage.unwrap_or(0),
                 config.enforcing_failure_percentage_local_origin.unwrap_or(0),
             ],
-            success: ["success_rate", "local_origin_success_rate"].map(|rule| Ejections::new(scope, rule)),
-            failure: ["failure_percentage", "failure_percentage_local_origin"].map(|rule| Ejections::new(scope, rule)),
         }
     }
 
     /// Ends the interval: `eject` is asked for each host that a rule finds, and says whether it was ejected.
-    pub(super) fn sweep(&self, hosts: &[Arc<Host>], split: bool, eject: impl Fn(&Host) -> bool) {
+    pub(super) fn sweep(
+        &self,
+        hosts: &[Arc<Host>],
+        split: bool,
+        stats: &OutlierStats,
+        eject: impl Fn(&Host) -> bool,
+    ) {
         for local in [false, true] {
             let mut counted = Vec::new();
             for host in hosts {
@@ -104,16 +114,23 @@ impl Rates {
                 counted.extend(rate.map(|rate| (&**host, rate, all)));
             }
             if !local || split {
-                self.judge(&counted, usize::from(local), &eject);
+                self.judge(&counted, local, stats, &eject);
             }
         }
     }
 
-    fn judge(&self, counted: &[(&Host, f64, u32)], place: usize, eject: &dyn Fn(&Host) -> bool) {
-        let found = |host: &Host, counters: &Ejections, enforcing: u32| {
-            counters.detected.inc();
+    fn judge(
+        &self,
+        counted: &[(&Host, f64, u32)],
+        local: bool,
+        stats: &OutlierStats,
+        eject: &dyn Fn(&Host) -> bool,
+    ) {
+        let place = usize::from(local);
+        let found = |host: &Host, [detected, enforced]: [&Count; 2], enforcing: u32| {
+            detected.inc();
             if enforcing > fastrand::u32(..100) && eject(host) {
-                counters.enforced.inc();
+                enforced.inc();
             }
         };
         let rated: Vec<_> = counted.iter().filter(|(_, _, all)| *all >= self.success_volume).collect();
@@ -122,13 +139,13 @@ impl Rates {
             let variance = rated.iter().map(|(_, rate, _)| (rate - mean).powi(2)).sum::<f64>() / rated.len() as f64;
             let least = mean - self.success_factor * variance.sqrt();
             for (host, _, _) in rated.iter().filter(|(_, rate, _)| *rate < least) {
-                found(host, &self.success[place], self.success_enforcing[place]);
+                found(host, stats.success(local), self.success_enforcing[place]);
             }
         }
         let rated: Vec<_> = counted.iter().filter(|(_, _, all)| *all >= self.failure_volume).collect();
         if rated.len() >= self.failure_hosts as usize {
             for (host, _, _) in rated.iter().filter(|(_, rate, _)| 100.0 - rate >= self.failure_threshold) {
-                found(host, &self.failure[place], self.failure_enforcing[place]);
+                found(host, stats.failure(local), self.failure_enforcing[place]);
             }
         }
     }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{Simple, some, without_spaces};
 use crate::cause::Cause;
 use crate::cluster::{Host, HostAddress};
-use crate::format::Info;
+use crate::format::{Info, write_address};
 
 type Borrowed = for<'a> fn(&'a Info<'a>) -> Option<Cow<'a, str>>;
 
@@ -127,7 +127,7 @@ fn exchange(name: &str) -> Option<Borrowed> {
             info.termination_details.filter(|_| failed).map(without_spaces)
         },
         "REQUESTED_SERVER_NAME" => |info| info.connection.server_name.as_deref().map(Cow::Borrowed),
-        "ROUTE_NAME" => |info| info.route_name.and_then(some).map(Cow::Borrowed),
+        "ROUTE_NAME" => |info| some(info.route?.name).map(Cow::Borrowed),
         "FILTER_CHAIN_NAME" => |info| some(&info.connection.filter_chain).map(Cow::Borrowed),
         "STREAM_ID" => |info| Some(Cow::Borrowed(info.request?.headers.get("x-request-id")?.to_str().ok()?)),
         "UNIQUE_ID" => |_| Some(Cow::Owned(uuid::Uuid::new_v4().to_string())),
@@ -164,7 +164,11 @@ fn hosts(name: &str) -> Option<Borrowed> {
 
 fn address(host: &Host) -> Cow<'_, str> {
     match &host.address {
-        HostAddress::Tcp(address) => Cow::Owned(address.to_string()),
+        HostAddress::Tcp(address) => {
+            let mut text = Vec::with_capacity(21);
+            write_address(*address, &mut text);
+            Cow::Owned(String::from_utf8(text).unwrap_or_default())
+        }
         HostAddress::Unix(path) => Cow::Borrowed(path.as_str()),
     }
 }

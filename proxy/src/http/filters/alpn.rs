@@ -9,7 +9,7 @@ use crate::body::Body;
 use crate::cluster::{Cluster, UpstreamProtocol};
 use crate::config::ConfigError;
 use crate::config::supported::Table;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[

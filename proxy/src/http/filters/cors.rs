@@ -17,10 +17,10 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::matcher::{StringMatcher, hit, runtime_per_million};
 use crate::message::{LocalReply, ResponseHead};
 use crate::stats::Counter;
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[

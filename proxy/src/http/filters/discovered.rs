@@ -4,14 +4,12 @@
 //! Without any configuration the default serves, and without a default the answer is 500 (Envoy,
 //! "Extension configuration").
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use ferromesh_proto::envoy::config::core::v3::{ConfigSource, ExtensionConfigSource};
-use parking_lot::Mutex;
 
 use super::{Build, FILTERS, Flow, HttpFilter, resolve, unknown};
 use crate::body::Body;
@@ -19,8 +17,9 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, required};
 use crate::context::Context;
+use crate::extension::{Commit, Place};
+use crate::http::stream::Stream;
 use crate::message::{LocalReply, ResponseHead};
-use crate::stream::Stream;
 
 /// Fields of this room's messages that are implemented.
 pub const SUPPORTED: Table = &[(
@@ -68,7 +67,7 @@ pub fn decode(
         place.default = Some(place.build(default, context).at("default_config")?);
     }
     let place = Arc::new(place);
-    context.extensions.subscribe(&place, context)?;
+    context.extensions.subscribe(name, place.clone(), context)?;
     Ok(place)
 }
 
@@ -124,6 +123,17 @@ impl Discovered {
     }
 }
 
+impl Place<Context> for Discovered {
+    fn prepare(self: Arc<Self>, config: &Any, context: &Context) -> Result<Commit, ConfigError> {
+        let filter = self.build(config, context)?;
+        Ok(Box::new(move || self.current.store(Some(Arc::new(filter)))))
+    }
+
+    fn clear(&self) {
+        self.current.store(None);
+    }
+}
+
 impl HttpFilter for Discovered {
     fn on_request(&self, stream: &mut Stream, body: &mut Body) -> Flow {
         match self.choose(stream) {
@@ -146,63 +156,5 @@ impl HttpFilter for Discovered {
 
     fn is_warm(&self) -> bool {
         !self.waits || self.current.load().is_some()
-    }
-}
-
-/// Filter configurations by name, and the places that wait for them.
-#[derive(Default)]
-pub struct ExtensionStore(Mutex<BTreeMap<String, Extension>>);
-
-#[derive(Default)]
-struct Extension {
-    config: Option<Any>,
-    places: Vec<Weak<Discovered>>,
-}
-
-impl ExtensionStore {
-    fn subscribe(&self, place: &Arc<Discovered>, context: &Context) -> Result<(), ConfigError> {
-        let mut named = self.0.lock();
-        let extension = named.entry(place.name.clone()).or_default();
-        if let Some(config) = &extension.config {
-            place.current.store(Some(Arc::new(place.build(config, context)?)));
-        }
-        extension.places.retain(|place| place.strong_count() > 0);
-        extension.places.push(Arc::downgrade(place));
-        Ok(())
-    }
-
-    /// Sets a configuration; every place that names it takes it, or none.
-    ///
-    /// # Errors
-    /// If it is of a type that a place does not allow, or its own decoder refuses it.
-    pub fn set(&self, name: &str, config: Any, context: &Context) -> Result<(), ConfigError> {
-        let mut named = self.0.lock();
-        let extension = named.entry(name.to_owned()).or_default();
-        let mut fresh = Vec::new();
-        for place in extension.places.iter().filter_map(Weak::upgrade) {
-            let filter = place.build(&config, context)?;
-            fresh.push((place, filter));
-        }
-        for (place, filter) in fresh {
-            place.current.store(Some(Arc::new(filter)));
-        }
-        extension.config = Some(config);
-        Ok(())
-    }
-
-    /// Takes a configuration away: the defaults serve.
-    pub fn remove(&self, name: &str) {
-        let mut named = self.0.lock();
-        if let Some(extension) = named.get_mut(name) {
-            extension.config = None;
-            extension.places.iter().filter_map(Weak::upgrade).for_each(|place| place.current.store(None));
-        }
-    }
-
-    /// Names that living filters wait for or use.
-    pub fn names(&self) -> BTreeSet<String> {
-        let mut named = self.0.lock();
-        named.retain(|_, extension| extension.places.iter().any(|place| place.strong_count() > 0));
-        named.keys().cloned().collect()
     }
 }

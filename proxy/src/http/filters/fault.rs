@@ -14,10 +14,10 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, duration, required, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::matcher::{HeaderMatcher, hit, per_million};
 use crate::message::{LocalReply, ResponseHead};
 use crate::stats::{Counter, Gauge};
-use crate::stream::Stream;
 
 mod throttled;
 
@@ -28,7 +28,9 @@ pub const SUPPORTED: Table = &[
     (
         "envoy.extensions.filters.http.fault.v3.HTTPFault",
         "delay abort upstream_cluster headers downstream_nodes max_active_faults disable_downstream_cluster_stats \
-         response_rate_limit",
+         response_rate_limit delay_percent_runtime abort_percent_runtime delay_duration_runtime \
+         abort_http_status_runtime max_active_faults_runtime response_rate_limit_percent_runtime \
+         abort_grpc_status_runtime",
     ),
     ("envoy.extensions.filters.common.fault.v3.FaultRateLimit", "fixed_limit header_limit percentage"),
     ("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit", "*"),

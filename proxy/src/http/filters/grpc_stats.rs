@@ -11,8 +11,8 @@ use super::{Build, Flow, HttpFilter};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::config::ConfigError;
 use crate::config::supported::Table;
+use crate::http::stream::Stream;
 use crate::message::ResponseHead;
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table =

@@ -10,9 +10,9 @@ use crate::body::Body;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::message::ResponseHead;
 use crate::route::header_rules::Mutations;
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[

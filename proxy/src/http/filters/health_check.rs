@@ -14,9 +14,9 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{ConfigError, duration, required};
+use crate::http::stream::Stream;
 use crate::matcher::HeaderMatcher;
 use crate::message::{LocalReply, ResponseHead};
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[(

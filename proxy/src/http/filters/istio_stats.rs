@@ -13,8 +13,8 @@ use crate::config::supported::Table;
 use crate::connection::Peer;
 use crate::context::{Context, Local};
 use crate::format::Info;
+use crate::http::stream::Stream;
 use crate::stats::{Counter, Histogram, Store};
-use crate::stream::Stream;
 
 mod labels;
 
@@ -169,6 +169,6 @@ fn node(local: &Local) -> Peer {
 impl HttpFilter for IstioStats {
     fn on_complete(&self, stream: &Stream) {
         let messages = stream.state.get::<super::grpc_stats::Messages>().map(super::grpc_stats::Messages::counts);
-        self.record(&Info::of(stream), messages);
+        self.record(&stream.info(), messages);
     }
 }

@@ -15,13 +15,13 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{ConfigError, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::matcher::{hit, runtime_per_million};
 use crate::message::{LocalReply, ResponseHead};
 use crate::route::header_rules::Mutations;
 use crate::route::rate_limit::Entry;
 use crate::route::{Action, RateLimit};
 use crate::stats::Counter;
-use crate::stream::Stream;
 
 mod bucket;
 mod limiter;
@@ -140,11 +140,12 @@ impl Config {
 
     /// The descriptors of a request.
     fn descriptors(&self, stream: &Stream) -> Vec<Vec<Entry>> {
+        let (info, service_cluster) = (stream.info(), &stream.worker.context.local.cluster);
         let of = |limits: &[RateLimit]| -> Vec<Vec<Entry>> {
             limits
                 .iter()
                 .filter(|limit| limit.stage == self.stage)
-                .filter_map(|limit| limit.descriptor(stream))
+                .filter_map(|limit| limit.descriptor(&info, service_cluster))
                 .collect()
         };
         if !self.rate_limits.is_empty() {

@@ -16,8 +16,8 @@ use crate::config::supported::Table;
 use crate::config::{At, ConfigError};
 use crate::connection::{Peer, UpstreamPeer};
 use crate::context::Local;
+use crate::http::stream::Stream;
 use crate::message::ResponseHead;
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[

@@ -12,10 +12,10 @@ use crate::cause::Cause;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, unpack};
 use crate::context::Context;
+use crate::http::stream::Stream;
 use crate::message::LocalReply;
-use crate::policy::{self, Input, Rules};
+use crate::policy::{self, Rules};
 use crate::stats::{Counter, Scope};
-use crate::stream::Stream;
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[
@@ -106,7 +106,7 @@ impl Rbac {
 
     fn shadow(&self, config: &Config, stream: &mut Stream) {
         let Some(rules) = &config.shadow else { return };
-        let decision = rules.decide(&Input::of(stream));
+        let decision = rules.decide(&stream.policy_input());
         let outcome = if decision.allowed { "allowed" } else { "denied" };
         if decision.allowed {
             self.stats.shadow_allowed.inc();
@@ -128,7 +128,7 @@ impl HttpFilter for Rbac {
         let config = route_config::<Config>(stream, &self.filter).unwrap_or_else(|| self.config.clone());
         self.shadow(&config, stream);
         let Some(rules) = &config.rules else { return Flow::Next };
-        let decision = rules.decide(&Input::of(stream));
+        let decision = rules.decide(&stream.policy_input());
         if rules.action() == policy::Action::Log {
             let values = stream.metadata.entry("envoy.common".to_owned()).or_default();
             values.insert("access_log_hint".to_owned(), Value::Bool(decision.policy.is_some()));

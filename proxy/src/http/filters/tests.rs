@@ -12,7 +12,7 @@ use crate::connection::Peer;
 use crate::context::{Context, Local};
 use crate::http::serve::tests::stream;
 use crate::message::{LocalReply, RequestHead, ResponseHead};
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 
 const E: &str = "type.googleapis.com/envoy.extensions.filters.http";
 

@@ -15,7 +15,7 @@ use crate::config::{At, ConfigError, data_source, required};
 use crate::format::{Info, Substitution};
 use crate::message::ResponseHead;
 use crate::route::header_rules::Mutations;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 use crate::text::Text;
 
 /// Fields of these messages that are implemented.
@@ -65,7 +65,7 @@ impl Rewrite {
         let typed = head.headers.get(CONTENT_TYPE).cloned();
         let original = shown.body.clone();
         let mapper = self.mappers.iter().find(|mapper| {
-            let info = Info { response: Some(head), ..Info::of(stream) };
+            let info = Info { response: Some(head), ..stream.info() };
             mapper.filter.wants(&info, fastrand::u64(..))
         });
         let mut format = self.format.as_ref();
@@ -122,7 +122,7 @@ impl Format {
     }
 
     fn render(&self, stream: &Stream, head: &ResponseHead, body: &str) -> Text {
-        let info = Info { response: Some(head), local_reply: body, ..Info::of(stream) };
+        let info = Info { response: Some(head), local_reply: body, ..stream.info() };
         let mut text = Vec::with_capacity(256);
         self.text.render(&info, &mut text);
         // Values of headers need not be UTF-8; a body that is shown as text is.

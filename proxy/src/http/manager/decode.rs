@@ -69,7 +69,7 @@ impl HttpConnectionManager {
                 context,
                 before.map(|before| &before.filters[..]).unwrap_or_default(),
             )?,
-            access_logs: crate::access_log::AccessLog::decode_list(&message.access_log, context)?,
+            access_logs: crate::access_log::AccessLog::decode_list(&message.access_log, &context.access_logs)?,
             server_name: server_name(&message.server_name)?,
             server_header: server_header(message.server_header_transformation)?,
             use_remote_address: message.use_remote_address.unwrap_or(false),
@@ -271,7 +271,8 @@ fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<RouteH
     match required(specifier, "route_config")? {
         RouteSpecifier::RouteConfig(table) => {
             let handle = RouteHandle::default();
-            handle.store(Arc::new(RouteConfiguration::decode(table, context).at("route_config")?));
+            let table = RouteConfiguration::decode(table, &|any| filters::decode_route(any, context));
+            handle.store(Arc::new(table.at("route_config")?));
             Ok(handle)
         }
         RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {

@@ -1,8 +1,8 @@
 //! Counters of a connection manager, under Envoy's names (`http.<stat_prefix>.*`).
 
 use crate::codec::h2::guard::Flood;
+use crate::http::stream::Stream;
 use crate::stats::{Counter, Gauge, Scope};
-use crate::stream::Stream;
 
 /// Handles, made once.
 #[derive(Debug, Clone)]

@@ -8,10 +8,10 @@ use super::plan::shadow_authority;
 use super::replay::Replay;
 use super::wanted;
 use crate::cluster::LbContext;
+use crate::http::stream::Stream;
 use crate::matcher::hit;
 use crate::message::RequestHead;
 use crate::route::{ClusterSpecifier, Forward, Mirror, SelectedRoute};
-use crate::stream::Stream;
 use crate::text::Text;
 
 /// A mirror without a limit of its own ends after this.

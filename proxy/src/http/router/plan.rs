@@ -125,9 +125,7 @@ fn grpc_limit(head: &RequestHead, forward: &Forward) -> Option<Duration> {
 
 /// Takes the steering headers off.
 pub fn finish_headers(headers: &mut HeaderMap) {
-    for name in &CONTROL {
-        headers.remove(name);
-    }
+    crate::http::head::remove_named(headers, |name| CONTROL.iter().any(|control| control.as_str() == name));
 }
 
 /// A number as a header's value, with one allocation; `HeaderValue::from` makes two.

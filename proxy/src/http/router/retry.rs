@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 
 use crate::cause::Cause;
 use crate::message::ResponseHead;
 use crate::route::RetryPolicy;
 use crate::route::retry_on as on;
 use crate::upstream::Race;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const RATE_LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
 /// How a try ended.
 #[derive(Debug)]
@@ -27,18 +30,21 @@ pub enum Ended<'a> {
 }
 
 /// Repetitions that need no policy, at most.
-const FREE: u32 = 2;
+pub const FREE: u32 = 2;
+
+/// Whether a request may be sent twice (RFC 9110, 9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
 
 /// Whether a request that met a connection in the moment of its end is sent again without any policy, because that does
 /// no harm: the server says that it has not processed it (RFC 9113, 6.8), or it is idempotent and the connection had
 /// served before (RFC 9110, 9.2.2).
 pub fn is_free(method: &Method, race: Race, before_request: bool, used: u32) -> bool {
-    let idempotent =
-        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
     used < FREE
         && match race {
             Race::None => false,
-            Race::Stale => idempotent || before_request,
+            Race::Stale => is_idempotent(method) || before_request,
             Race::Unprocessed => true,
         }
 }
@@ -53,7 +59,7 @@ pub fn is_wanted(policy: &RetryPolicy, ended: &Ended<'_>) -> bool {
 
 fn after_answer(policy: &RetryPolicy, head: &ResponseHead) -> bool {
     let has = |word: u32| policy.on & word != 0;
-    if head.headers.contains_key("x-envoy-ratelimited") {
+    if head.headers.contains_key(RATE_LIMITED) {
         return has(on::ENVOY_RATELIMITED);
     }
     let status = head.status.as_u16();
@@ -67,7 +73,7 @@ fn after_answer(policy: &RetryPolicy, head: &ResponseHead) -> bool {
 
 /// The gRPC status of trailers (or of a head without body).
 pub fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }
 
 fn grpc_word(status: u32) -> u32 {

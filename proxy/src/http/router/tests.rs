@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::LocalSet;
 
 use crate::cluster::tests::cluster;
-use crate::connection::Connection;
+use crate::connection::{Connection, TlsInfo};
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
 use crate::http::serve::{DrainSignal, ManagerHandle, serve};
@@ -83,9 +83,19 @@ fn of(name: &str, address: SocketAddr) -> Arc<crate::cluster::Cluster> {
 
 /// Sends one raw request through a manager with this route; what comes back.
 async fn ask(route: &str, clusters: &[(&str, SocketAddr)], request: &str) -> String {
+    let made: Vec<_> = clusters.iter().map(|(name, address)| (*name, of(name, *address))).collect();
+    ask_over(route, made, request, None).await
+}
+
+/// The same; with `inbound` over mTLS, in front of an application.
+async fn ask_over(
+    route: &str,
+    clusters: Vec<(&str, Arc<crate::cluster::Cluster>)>,
+    request: &str,
+    inbound: Option<Rc<TlsInfo>>,
+) -> String {
     let context = Arc::new(Context::new(Local::default()));
-    let made = clusters.iter().map(|(name, address)| ((*name).into(), of(name, *address)));
-    context.clusters.publish(made.collect());
+    context.clusters.publish(clusters.into_iter().map(|(name, made)| (name.into(), made)).collect());
     let manager = json::from_yaml(&format!(
         "{{stat_prefix: t, route_config: {{virtual_hosts: [{{name: v, domains: ['*'], \
          include_request_attempt_count: true, routes: [{{match: {{prefix: /}}, route: {route}}}]}}]}}, http_filters: \
@@ -103,11 +113,11 @@ async fn ask(route: &str, clusters: &[(&str, SocketAddr)], request: &str) -> Str
         local,
         original_dst: None,
         server_name: None,
-        tls: None,
+        direction: inbound.is_some().into(),
+        tls: inbound,
         peer: None,
         listener: "l".into(),
         filter_chain: "f".into(),
-        direction: 0,
         start: Instant::now(),
     };
     let (mut client, io) = tokio::io::duplex(1 << 16);
@@ -190,6 +200,70 @@ fn a_cluster_that_is_not_there_and_one_that_refuses_are_503() {
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
         let text = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
         assert!(answer.ends_with(text), "{answer}");
+    });
+}
+
+/// The answer of a pod's proxy whose application is gone already.
+async fn leaver() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = [0; 1024];
+            let _ = stream.read(&mut bytes).await;
+            let head =
+                "HTTP/1.1 503 x\r\nx-ferromesh-unprocessed: true\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    address
+}
+
+fn of_both(first: SocketAddr, second: SocketAddr) -> Arc<crate::cluster::Cluster> {
+    let endpoint = |address: SocketAddr| {
+        format!("{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}", address.port())
+    };
+    cluster(&format!(
+        "{{name: c, load_assignment: {{cluster_name: c, endpoints: [{{lb_endpoints: [{}, {}]}}]}}}}",
+        endpoint(first),
+        endpoint(second)
+    ))
+}
+
+#[test]
+fn a_request_that_a_pod_has_not_processed_goes_to_another_whatever_its_method() {
+    in_local(async {
+        let (leaver, (address, seen)) = (leaver().await, server(&[]).await);
+        // The policy is what keeps the body, not what asks for the second try.
+        let route = "{cluster: c, retry_policy: {retry_on: refused-stream, num_retries: 1}}";
+        for count in 1..=6 {
+            let clusters = vec![("c", of_both(leaver, address))];
+            let answer = ask_over(route, clusters, POST, None).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            assert_eq!(seen.borrow().len(), count);
+        }
+    });
+}
+
+#[test]
+fn the_word_of_a_pods_proxy_goes_no_further_and_that_of_an_application_is_not_taken_for_it() {
+    in_local(async {
+        let leaver = leaver().await;
+        for inbound in [None, Some(Rc::default())] {
+            let answer = ask_over("{cluster: c}", vec![("c", of("c", leaver))], GET, inbound).await;
+            assert!(answer.starts_with("HTTP/1.1 503") && !answer.contains("unprocessed"), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn a_pods_proxy_tells_its_callers_proxy_that_the_application_was_not_reached() {
+    in_local(async {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let told = ask_over("{cluster: c}", vec![("c", of("c", gone))], POST, Some(Rc::default())).await;
+        assert!(told.starts_with("HTTP/1.1 503") && told.contains("x-ferromesh-unprocessed: true"), "{told}");
+        let others = ask_over("{cluster: c}", vec![("c", of("c", gone))], POST, None).await;
+        assert!(others.starts_with("HTTP/1.1 503") && !others.contains("unprocessed"), "{others}");
     });
 }
 

@@ -7,9 +7,9 @@ use http::Version;
 
 use crate::cluster::Wanted;
 use crate::cluster::{Cluster, Discovery, UpstreamProtocol};
+use crate::http::stream::Stream;
 use crate::message::RequestHead;
 use crate::route::table::without_port;
-use crate::stream::Stream;
 
 /// The connection for the stream's request.
 pub(super) fn wanted(stream: &Stream, cluster: &Arc<Cluster>, high_priority: bool) -> Wanted {

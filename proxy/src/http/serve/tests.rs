@@ -16,7 +16,7 @@ use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
 use crate::io::{Io, Socket};
 use crate::message::RequestHead;
-use crate::stream::Stream;
+use crate::http::stream::Stream;
 use crate::worker::Worker;
 
 /// A connection manager that answers by itself, with more settings.
@@ -47,7 +47,7 @@ http_filters:
     );
     let message: hcm::HttpConnectionManager = ferromesh_proto::json::from_yaml(&yaml).expect("the test's YAML is good");
     let any = ferromesh_proto::Any::pack(&message);
-    crate::config::supported::check(&any).expect("the test's fields are supported");
+    crate::supported::check(&any).expect("the test's fields are supported");
     HttpConnectionManager::decode(message, context).expect("the test's configuration is good")
 }
 

@@ -4,6 +4,7 @@ use ferromesh_proto::json;
 use http::{HeaderMap, Method, Version};
 
 use crate::context::{Context, Local};
+use crate::http::filters::decode_route;
 use crate::message::RequestHead;
 use crate::route::{MatchInput, RouteConfiguration};
 
@@ -16,8 +17,8 @@ pub fn context() -> Context {
 pub fn table(yaml: &str) -> Arc<RouteConfiguration> {
     let message: ferromesh_proto::envoy::config::route::v3::RouteConfiguration =
         json::from_yaml(yaml).expect("valid yaml");
-    crate::config::supported::check(&ferromesh_proto::Any::pack(&message)).expect("supported");
-    Arc::new(RouteConfiguration::decode(message, &context()).expect("valid table"))
+    crate::supported::check(&ferromesh_proto::Any::pack(&message)).expect("supported");
+    Arc::new(RouteConfiguration::decode(message, &|any| decode_route(any, &context())).expect("valid table"))
 }
 
 /// A GET request.
@@ -77,7 +78,7 @@ fn a_port_counts_unless_the_table_ignores_it() {
 fn a_domain_given_twice_is_refused_by_its_path() {
     let yaml = "virtual_hosts: [{name: a, domains: [x]}, {name: b, domains: [z, X]}]";
     let message = json::from_yaml(yaml).expect("valid yaml");
-    let error = RouteConfiguration::decode(message, &context()).err().expect("refused");
+    let error = RouteConfiguration::decode(message, &|any| decode_route(any, &context())).err().expect("refused");
     assert_eq!(error.path, "virtual_hosts[1].domains[1]");
 }
 

@@ -220,7 +220,7 @@ impl<'a> Service<'a> {
         let name = match info.upstream.cluster_name.as_deref() {
             Some("PassthroughCluster" | "InboundPassthroughCluster") => Cow::Borrowed("PassthroughCluster"),
             Some("BlackHoleCluster") => Cow::Borrowed("BlackHoleCluster"),
-            None if info.route_name == Some("block_all") => Cow::Borrowed("BlackHoleCluster"),
+            None if info.route.is_some_and(|route| route.name == "block_all") => Cow::Borrowed("BlackHoleCluster"),
             _ => known(authority),
         };
         Self { host: known(authority), name, namespace }

@@ -33,7 +33,7 @@ load_assignment:
     );
     let message: cluster_proto::Cluster = ferromesh_proto::json::from_yaml(&yaml).expect("good YAML");
     let context = Arc::new(Context::new(Local::default()));
-    let cluster = Cluster::decode(&message, &context).expect("good cluster");
+    let cluster = Cluster::decode(&message, &context.for_clusters()).expect("good cluster");
     context.clusters.publish([("gone".into(), cluster)].into_iter().collect());
     let manager = manager(&context, more);
     let (ours, client) = tokio::io::duplex(64 * 1024);

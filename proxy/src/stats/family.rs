@@ -1,0 +1,101 @@
+//! Metrics of what there are thousands of: the numbers of one owner stand in one block, and names are made only when
+//! somebody asks. One by one, the metrics of a cluster take some 15 KiB.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::{Key, Value};
+use crate::text::Text;
+
+/// The numbers of one owner.
+pub trait Family: Any + Send + Sync {
+    /// Shows each number under its name within the owner's scope.
+    fn each(&self, see: &mut dyn FnMut(&str, Value));
+}
+
+/// Whose numbers they are: `cluster.<value>.<name>`, with the value as a tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// First part of the name.
+    pub kind: &'static str,
+    /// The owner's name.
+    pub value: Text,
+    /// The tag that holds it.
+    pub tag: &'static str,
+}
+
+/// All families; one whose owner is gone goes with it.
+#[derive(Default)]
+pub(super) struct Families {
+    members: BTreeMap<(Owner, &'static str), Weak<dyn Family>>,
+    /// Beyond so many, those that are gone are looked for.
+    sweep_at: usize,
+}
+
+impl Families {
+    /// The family of an owner and part; made if there is none. An owner's new version goes on with the old numbers.
+    pub(super) fn get<F: Family + Default>(&mut self, owner: &Owner, part: &'static str) -> Arc<F> {
+        let key = (owner.clone(), part);
+        let known: Option<Arc<dyn Any + Send + Sync>> = self.members.get(&key).and_then(Weak::upgrade).map(|found| {
+            let any: Arc<dyn Any + Send + Sync> = found;
+            any
+        });
+        if let Some(known) = known.and_then(|known| known.downcast::<F>().ok()) {
+            return known;
+        }
+        let made = Arc::<F>::default();
+        self.show(owner, part, &made);
+        made
+    }
+
+    /// Takes a family in the place of what stood there.
+    pub(super) fn show<F: Family>(&mut self, owner: &Owner, part: &'static str, family: &Arc<F>) {
+        if self.members.len() >= self.sweep_at {
+            self.members.retain(|_, family| family.strong_count() > 0);
+            self.sweep_at = (self.members.len() * 2).max(64);
+        }
+        let family: Arc<dyn Family> = family.clone();
+        self.members.insert((owner.clone(), part), Arc::downgrade(&family));
+    }
+
+    /// Every metric, in the order of owners.
+    pub(super) fn snapshot(&self, see: &mut dyn FnMut(Key, Value)) {
+        for ((owner, part), family) in &self.members {
+            let Some(family) = family.upgrade() else { continue };
+            let (kind, value) = (owner.kind, &owner.value);
+            family.each(&mut |name, number| {
+                let full = format!("{kind}.{value}.{part}{name}");
+                let tags = vec![(owner.tag.to_owned(), value.to_string())];
+                see(Key { full, name: format!("{kind}.{part}{name}"), tags }, number);
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Families {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Families({})", self.members.len())
+    }
+}
+
+/// Declares a block of numbers: `counter` and `gauge` by name, shown under `each`'s names.
+#[macro_export]
+macro_rules! family {
+    ($(#[$doc:meta])* $name:ident { $($kind:ident $metric:ident;)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        #[allow(missing_docs)]
+        pub struct $name { $(pub $metric: $crate::family!(@type $kind),)* }
+
+        impl $crate::stats::Family for $name {
+            fn each(&self, see: &mut dyn FnMut(&str, $crate::stats::Value)) {
+                $(see(stringify!($metric), $crate::family!(@value $kind self.$metric));)*
+            }
+        }
+    };
+    (@type counter) => { $crate::stats::Count };
+    (@type gauge) => { $crate::stats::Level };
+    (@value counter $number:expr) => { $crate::stats::Value::Counter($number.get()) };
+    (@value gauge $number:expr) => { $crate::stats::Value::Gauge($number.get()) };
+}
