@@ -11,8 +11,8 @@ use crate::body::Body;
 use crate::connection::Peer;
 use crate::context::{Context, Local};
 use crate::http::serve::tests::stream;
-use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::http::stream::Stream;
+use crate::message::{LocalReply, RequestHead, ResponseHead};
 
 const E: &str = "type.googleapis.com/envoy.extensions.filters.http";
 

@@ -14,9 +14,9 @@ use super::{Drain, DrainSignal, ManagerHandle, Session, serve};
 use crate::connection::Connection;
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
+use crate::http::stream::Stream;
 use crate::io::{Io, Socket};
 use crate::message::RequestHead;
-use crate::http::stream::Stream;
 use crate::worker::Worker;
 
 /// A connection manager that answers by itself, with more settings.
