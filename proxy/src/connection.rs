@@ -20,6 +20,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// The peer of the socket itself.
     pub direct_remote: SocketAddr,
+    /// The socket's own address.
+    pub direct_local: SocketAddr,
     /// Where the peer wanted to go (original destination if redirected).
     pub local: SocketAddr,
     /// Original destination, if the connection was redirected.

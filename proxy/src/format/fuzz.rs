@@ -76,6 +76,7 @@ fn connection() -> Connection {
         id: 7,
         remote: address,
         direct_remote: address,
+        direct_local: address,
         local: address,
         original_dst: None,
         server_name: Some("sni.example".into()),

@@ -61,6 +61,7 @@ impl Node {
     /// Appends the value; false if it is empty and empty ones are left out.
     fn write(&self, info: &Info<'_>, omit_empty: bool, out: &mut Vec<u8>) -> bool {
         match self {
+            Self::Constant(text) if omit_empty && text == "null" => false,
             Self::Constant(text) => {
                 out.extend_from_slice(text.as_bytes());
                 true
@@ -68,12 +69,16 @@ impl Node {
             Self::Object(fields) => Self::write_object(fields, info, omit_empty, out),
             Self::List(nodes) => {
                 out.push(b'[');
-                for (index, node) in nodes.iter().enumerate() {
-                    if index > 0 {
+                let mut any = false;
+                for node in nodes {
+                    let before = out.len();
+                    if any {
                         out.push(b',');
                     }
-                    if !node.write(info, omit_empty, out) {
-                        out.extend_from_slice(b"null");
+                    if node.write(info, omit_empty, out) {
+                        any = true;
+                    } else {
+                        out.truncate(before);
                     }
                 }
                 out.push(b']');

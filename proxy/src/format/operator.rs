@@ -43,8 +43,8 @@ pub enum Operator {
     Path(bool, Which),
     /// A query parameter.
     QueryParam(Box<str>),
-    /// The whole query; the bool says decoded.
-    Query(bool),
+    /// The whole query.
+    Query,
     /// Metadata: of what, filter, path.
     Metadata(Kind, Box<str>, Vec<Box<str>>),
     /// A field of the peer's metadata; the bool says upstream.
@@ -187,8 +187,8 @@ impl Operator {
             "PATH" => path(arguments),
             "QUERY_PARAM" => Ok(Self::QueryParam(arguments.into())),
             "QUERY_PARAMS" => match arguments {
-                "" | "ORIG" => Ok(Self::Query(false)),
-                "DECODED" => Ok(Self::Query(true)),
+                // Envoy decodes nothing either way.
+                "" | "ORIG" | "DECODED" => Ok(Self::Query),
                 _ => Err(ConfigError::new("", "argument must be ORIG or DECODED")),
             },
             "DYNAMIC_METADATA" => Ok(Self::metadata(Kind::Dynamic, arguments)),
@@ -253,7 +253,7 @@ impl Operator {
             Self::EmitTime(format) => Rendered::Text(format.format(info.start_time + info.start.elapsed()).into()),
             Self::Path(query, which) => text(info.request.and_then(|head| path_of(head, *which, *query))),
             Self::QueryParam(name) => text(info.request.and_then(|head| query_value(head.query(), name))),
-            Self::Query(decoded) => text(info.request.and_then(|head| query(head, *decoded))),
+            Self::Query => text(info.request.and_then(RequestHead::query).map(Cow::Borrowed)),
             Self::Metadata(kind, filter, path) => metadata_of(info, *kind, filter, path),
             Self::Peer(upstream, field) => text(peer::of(info, *upstream).and_then(|peer| field.of(peer))),
             Self::Between(between) => between.value(info).map_or(Rendered::Missing, Rendered::Number),
@@ -336,15 +336,8 @@ fn path_of(head: &RequestHead, which: Which, query: bool) -> Option<Cow<'_, str>
         Which::Current => head.path.as_str(),
         Which::OriginalOrCurrent => original().unwrap_or(head.path.as_str()),
     };
-    Some(if query { Cow::Borrowed(path) } else { without_query(Cow::Borrowed(path)) })
-}
-
-fn query(head: &RequestHead, decoded: bool) -> Option<Cow<'_, str>> {
-    let query = head.query()?;
-    if !decoded {
-        return Some(Cow::Borrowed(query));
-    }
-    Some(percent_encoding::percent_decode_str(query).decode_utf8_lossy())
+    let path = if query { Cow::Borrowed(path) } else { without_query(Cow::Borrowed(path)) };
+    Some(path).filter(|path| !path.is_empty())
 }
 
 fn metadata_of<'a>(info: &Info<'a>, kind: Kind, filter: &str, path: &[Box<str>]) -> Rendered<'a> {

@@ -19,6 +19,7 @@ pub fn connection() -> Connection {
         id: 7,
         remote: address("10.0.0.1:1234"),
         direct_remote: address("10.0.0.9:1234"),
+        direct_local: address("10.0.0.2:15006"),
         local: address("10.0.0.2:8080"),
         original_dst: None,
         server_name: Some("sni.example".into()),

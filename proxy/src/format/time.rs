@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::config::ConfigError;
 
 /// What stands for an empty format in the machine's time zone.
-const LOCAL: &str = "%Y-%m-%dT%H:%M:%E3S%:z";
+const LOCAL: &str = "%Y-%m-%dT%H:%M:%E3S%z";
 
 /// A compiled time format.
 #[derive(Debug, Clone)]

@@ -236,7 +236,6 @@ impl Tries<'_> {
         let host = self.cluster.pick(&context).map_err(|cause| LocalReply::new(cause).body("no healthy upstream"))?;
         self.levels.picked(&host, self.previous.len());
         stream.upstream.host = Some(host.clone());
-        stream.upstream.attempted.push(host.clone());
         stream.upstream.times = UpstreamTimes::default();
         stream.upstream.local = None;
         Ok(host)
@@ -265,17 +264,20 @@ impl Tries<'_> {
         let exchange = async {
             if ends_here {
                 let (tunnel, active) = pools.tunnel(cluster, host, &wanted).await?;
+                upstream.attempted.push(host.clone());
                 upstream.local = tunnel.local;
                 upstream.tls.clone_from(&tunnel.tls);
                 let (head, body) = tunnel.into_answer(body);
                 return Ok((head, body, active));
             }
             let asked = crate::timer::now();
-            let connection = pools.stream(cluster, host, &wanted).await?;
+            let connection = pools.stream(cluster, host, &wanted).await;
             let now = crate::timer::now();
-            let waited = now.saturating_duration_since(asked);
+            upstream.times.waited = Some(now.saturating_duration_since(asked));
+            let connection = connection?;
+            upstream.attempted.push(host.clone());
             upstream.times.dial = connection.dial;
-            (upstream.times.waited, upstream.times.first_sent) = (Some(waited), Some(now));
+            upstream.times.first_sent = Some(now);
             upstream.local = connection.local;
             upstream.version = Some(connection.version);
             upstream.tls.clone_from(&connection.tls);
@@ -293,6 +295,9 @@ impl Tries<'_> {
                 Try::Answer(head, body, active)
             }
             Err(error) => {
+                let times = &mut stream.upstream.times;
+                let finished = self.body.progress.finished.get();
+                times.last_sent = times.first_sent.and_then(|first| finished.map(|finished| finished.max(first)));
                 if matches!(error.cause, Cause::MaxPendingRequests | Cause::MaxConnections) {
                     // It got no connection, so that no host has seen it.
                     stream.upstream.host = None;

@@ -217,7 +217,7 @@ impl Session {
             start_time: SystemTime::now(),
             upstream: Upstream::default(),
             causes: smallvec::SmallVec::new(),
-            details: std::borrow::Cow::Borrowed("via_upstream"),
+            details: std::borrow::Cow::Borrowed(""),
             termination_details: None,
             status: None,
             is_answered_here: false,

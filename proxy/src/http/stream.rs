@@ -43,7 +43,7 @@ pub struct Stream {
     pub upstream: Upstream,
     /// Causes that applied; the response flags of the log.
     pub causes: smallvec::SmallVec<[Cause; 2]>,
-    /// `response_code_details`; `via_upstream` when the answer came from there.
+    /// `response_code_details`: empty at first, `via_upstream` when the answer came from there.
     pub details: Cow<'static, str>,
     /// `connection_termination_details`.
     pub termination_details: Option<Cow<'static, str>>,

@@ -8,6 +8,9 @@ use crate::groups::Group;
 /// Metadata of a cluster.
 const OWN: &str = "metadata: {filter_metadata: {own: {a: 7, b: {c: [x, 1, false]}, e: ''}}}, ";
 
+/// Groups run at the same time, and share the clusters.
+const RETRIES: &str = "circuit_breakers: {thresholds: [{max_retries: 1000}]}, ";
+
 fn of_http2() -> String {
     "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
      '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
@@ -83,12 +86,12 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     }
     text += "  clusters:\n";
     for name in SERVERS {
-        cluster(&mut text, name, "", &[endpoint(ports.of(name), name)]);
+        cluster(&mut text, name, RETRIES, &[endpoint(ports.of(name), name)]);
     }
     let trailing = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
         explicit_http_config: {http_protocol_options: {enable_trailers: true}}}}, ";
-    cluster(&mut text, "trailing", &format!("{trailing}{OWN}"), &[endpoint(ports.of("echo"), "echo")]);
+    cluster(&mut text, "trailing", &format!("{trailing}{OWN}{RETRIES}"), &[endpoint(ports.of("echo"), "echo")]);
     let names = |format: &str| {
         format!(
             "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{\
@@ -103,7 +106,7 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
         ))
     };
     let echo = [endpoint(ports.of("echo"), "echo")];
-    cluster(&mut text, "echo-2", &of_http2(), &[endpoint(ports.of("echo-2"), "echo-2")]);
+    cluster(&mut text, "echo-2", &format!("{}{RETRIES}", of_http2()), &[endpoint(ports.of("echo-2"), "echo-2")]);
     let named = format!("{{endpoint: {{hostname: 'host.test:80', address: {}}}}}", address(ports.of("echo")));
     cluster(&mut text, "named", &format!("alt_stat_name: other, {OWN}"), &[named]);
     cluster(&mut text, "proper", &names("proper_case_words: {}"), &echo);
@@ -147,7 +150,7 @@ fn levels(text: &mut String, name: &str, endpoints: &[String]) {
     let levels: Vec<String> = endpoints.iter().enumerate().map(level).collect();
     writeln!(
         text,
-        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, load_assignment: {{cluster_name: {name}, endpoints: [{}]}}}}",
+        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, {RETRIES}load_assignment: {{cluster_name: {name}, endpoints: [{}]}}}}",
         levels.join(", ")
     )
     .unwrap();

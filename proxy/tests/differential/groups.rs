@@ -124,13 +124,25 @@ impl Group {
 
 /// Groups of which the clients, or the servers, speak HTTP/2; with the cases that are requests there too.
 fn over_http2() -> Vec<Group> {
-    let down =
-        [matching::groups(), answers::groups(), filters::groups(), edge::groups(), replies::groups(), limits::groups()];
-    let down = down.into_iter().flatten().chain([logs::groups(), heads::groups()].into_iter().flatten());
-    let up = [answers::groups(), edge::groups(), replies::groups(), logs::groups()];
+    // What is about framing, or lines of HTTP/1, has no counterpart.
+    let of_http1 = |group: &Group| {
+        ["framing", "strict", "limit of", "reply malformed"].iter().any(|name| group.name.starts_with(name))
+    };
+    let down = [
+        matching::groups(),
+        answers::groups(),
+        filters::groups(),
+        edge::groups(),
+        replies::groups(),
+        limits::groups(),
+        logs::groups(),
+        heads::groups(),
+    ];
+    let down = down.into_iter().flatten().filter(|group| !of_http1(group));
+    let up = [answers::groups(), replies::groups(), logs::groups()];
     let down = down.map(|group| group.renamed("down ", |case| http2::converted(&case.bytes).is_some()));
     let down = down.map(|group| Group { is_http2: true, ..group });
-    let up = up.into_iter().flatten().map(|group| {
+    let up = up.into_iter().flatten().filter(|group| !of_http1(group)).map(|group| {
         let servers = |text: &str| {
             ["}", ","].iter().fold(text.to_owned(), |text, end| {
                 text.replace(&format!("cluster: echo{end}"), &format!("cluster: echo-2{end}"))

@@ -57,12 +57,11 @@ pub fn log(line: &str) -> (Vec<Fact>, Option<u16>) {
     (facts, client)
 }
 
-/// A line of a log of objects, and the port of its client.
-pub fn object(line: &str) -> (Fact, Option<u16>) {
+/// A line of a log of objects, and its case.
+pub fn object(line: &str) -> (Fact, String) {
     let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    let address = value["client"].as_str().unwrap_or_default();
-    let client = address.rsplit(':').next().and_then(|port| port.parse().ok());
-    (("object".into(), line.replace(address, "(client)")), client)
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    (("object".into(), line.replace(&text("client"), "(client)")), text("case"))
 }
 
 /// Names of fields whose numbers differ from one run to the next.

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Ports};
@@ -38,6 +39,9 @@ impl Drop for Running {
     }
 }
 
+/// Groups whose requests are sent at the same time.
+const AT_A_TIME: usize = 6;
+
 /// Starts the proxy, sends everything, reads the logs.
 pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> Facts {
     let folder = tempfile::tempdir().unwrap();
@@ -47,13 +51,12 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
     let mut facts = Facts::new();
     let mut clients = Clients::new();
     let answered: Vec<Vec<Answered>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                let (ports, record) = (&ports, &record);
-                scope.spawn(move || send_group(group, ports.of(group.name), record))
-            })
-            .collect();
+        let (next, ports, record) = (&AtomicUsize::new(0), &ports, &record);
+        let work = move || -> Vec<Answered> {
+            let groups = std::iter::from_fn(|| groups.get(next.fetch_add(1, Ordering::Relaxed)));
+            groups.flat_map(|group| send_group(group, ports.of(group.name), record)).collect()
+        };
+        let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for Answered { group, case, client, facts: list } in answered.into_iter().flatten() {
@@ -115,7 +118,7 @@ fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
         let ended = running.0.try_wait().unwrap().is_some();
         if ended || Instant::now() > until {
             let log = std::fs::read_to_string(folder.join("process.log")).unwrap_or_default();
-            let log: String = log.chars().take(1200).collect();
+            let log = log.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
             panic!("{} does not start:\n{log}", if matches!(kind, Kind::Ours) { "ferromesh-proxy" } else { "envoy" });
         }
         if is_ready(ports.of("admin")) {
@@ -229,17 +232,17 @@ fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
     for (group, text) in read() {
         for line in text.lines() {
             let (list, client) = observe::log(line);
-            let case = client.and_then(|client| clients.get(&(group, client)));
+            let told = list.iter().find(|(name, _)| name == "log case").map(|(_, case)| case.clone());
+            let told = told.filter(|case| facts.contains_key(case));
+            let case = told.or_else(|| clients.get(&(group, client?)).cloned());
             let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
-            facts.entry(case.clone()).or_default().extend(list);
+            facts.entry(case).or_default().extend(list);
         }
     }
-    for (group, text) in objects() {
+    for (_, text) in objects() {
         for line in text.lines() {
-            let (fact, client) = observe::object(line);
-            let case = client.and_then(|client| clients.get(&(group, client)));
-            let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
-            facts.entry(case.clone()).or_default().push(fact);
+            let (fact, case) = observe::object(line);
+            facts.entry(case).or_default().push(fact);
         }
     }
 }

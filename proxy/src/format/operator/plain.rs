@@ -91,6 +91,9 @@ fn addresses(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
         "DOWNSTREAM_LOCAL_ADDRESS" => |info| Simple::Address(info.connection.local),
         "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => |info| Simple::Ip(info.connection.local.ip()),
         "DOWNSTREAM_LOCAL_PORT" => |info| Simple::Number(info.connection.local.port().into()),
+        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS" => |info| Simple::Address(info.connection.direct_local),
+        "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_WITHOUT_PORT" => |info| Simple::Ip(info.connection.direct_local.ip()),
+        "DOWNSTREAM_DIRECT_LOCAL_PORT" => |info| Simple::Number(info.connection.direct_local.port().into()),
         _ => return None,
     })
 }
@@ -131,15 +134,16 @@ fn exchange(name: &str) -> Option<Borrowed> {
         "FILTER_CHAIN_NAME" => |info| some(&info.connection.filter_chain).map(Cow::Borrowed),
         "STREAM_ID" => |info| Some(Cow::Borrowed(info.request?.headers.get("x-request-id")?.to_str().ok()?)),
         "UNIQUE_ID" => |_| Some(Cow::Owned(uuid::Uuid::new_v4().to_string())),
-        // What would set these is refused where it is configured: virtual clusters, tracing, fingerprints of hellos,
-        // internal addresses.
+        // Only Envoy's internal addresses have any.
+        "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID" | "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID" => {
+            |_| Some(Cow::Borrowed(""))
+        }
+        // What would set these is refused where it is configured: virtual clusters, tracing, fingerprints of hellos.
         "VIRTUAL_CLUSTER_NAME"
         | "TRACE_ID"
         | "SPAN_ID"
         | "TLS_JA3_FINGERPRINT"
         | "TLS_JA4_FINGERPRINT"
-        | "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID"
-        | "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID"
         | "UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID" => |_| None,
         _ => return None,
     })

@@ -207,7 +207,7 @@ impl HttpFilter for LocalRateLimit {
         let now = Instant::now();
         let Verdict { allowed, bucket } = limiter.decide(&descriptors, stream.connection.id, now);
         if config.show_headers
-            && let Some(bucket) = &bucket
+            && let Some(bucket) = bucket.as_ref().filter(|bucket| bucket.max_tokens() > 0)
         {
             let (remaining, reset) = bucket.remaining(now);
             stream.state.set(Shown { limit: bucket.max_tokens(), remaining, reset });

@@ -57,6 +57,7 @@ pub(crate) fn connection() -> Rc<Connection> {
         id: 1,
         remote: address,
         direct_remote: address,
+        direct_local: address,
         local: ([127, 0, 0, 1], 80).into(),
         original_dst: None,
         server_name: None,

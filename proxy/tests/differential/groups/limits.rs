@@ -13,7 +13,7 @@ const ON: &str =
 const SHOWN: &str = "enable_x_ratelimit_headers: DRAFT_VERSION_03";
 
 fn bucket(tokens: u32) -> String {
-    format!("token_bucket: {{max_tokens: {tokens}, tokens_per_fill: {tokens}, fill_interval: 3600s}}")
+    format!("token_bucket: {{max_tokens: {tokens}, tokens_per_fill: {}, fill_interval: 3600s}}", tokens.max(1))
 }
 
 /// A route with a configuration of its own.
