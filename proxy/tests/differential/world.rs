@@ -50,8 +50,9 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
     let own = own_address();
     let mut facts = Facts::new();
     let mut clients = Clients::new();
+    let next = AtomicUsize::new(0);
     let answered: Vec<Vec<Answered>> = std::thread::scope(|scope| {
-        let (next, ports, record) = (&AtomicUsize::new(0), &ports, &record);
+        let (next, ports, record) = (&next, &ports, &record);
         let work = move || -> Vec<Answered> {
             let groups = std::iter::from_fn(|| groups.get(next.fetch_add(1, Ordering::Relaxed)));
             groups.flat_map(|group| send_group(group, ports.of(group.name), record)).collect()
