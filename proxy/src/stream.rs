@@ -32,8 +32,8 @@ pub struct Upstream {
     pub attempts: u32,
     /// From the last byte of the request head to the first of the response.
     pub service_time: Option<Duration>,
-    /// The hosts of all tries, in their order.
-    pub attempted: smallvec::SmallVec<[Arc<Host>; 1]>,
+    /// The host of the last try, if there was a connection to it.
+    pub attempted: Option<Arc<Host>>,
     /// When things happened in the last try.
     pub times: UpstreamTimes,
     /// ALPN that `istio.alpn` asks for.

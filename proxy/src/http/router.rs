@@ -236,6 +236,7 @@ impl Tries<'_> {
         let host = self.cluster.pick(&context).map_err(|cause| LocalReply::new(cause).body("no healthy upstream"))?;
         self.levels.picked(&host, self.previous.len());
         stream.upstream.host = Some(host.clone());
+        stream.upstream.attempted = None;
         stream.upstream.times = UpstreamTimes::default();
         stream.upstream.local = None;
         Ok(host)
@@ -264,7 +265,7 @@ impl Tries<'_> {
         let exchange = async {
             if ends_here {
                 let (tunnel, active) = pools.tunnel(cluster, host, &wanted).await?;
-                upstream.attempted.push(host.clone());
+                upstream.attempted = Some(host.clone());
                 upstream.local = tunnel.local;
                 upstream.tls.clone_from(&tunnel.tls);
                 let (head, body) = tunnel.into_answer(body);
@@ -275,7 +276,7 @@ impl Tries<'_> {
             let now = crate::timer::now();
             upstream.times.waited = Some(now.saturating_duration_since(asked));
             let connection = connection?;
-            upstream.attempted.push(host.clone());
+            upstream.attempted = Some(host.clone());
             upstream.times.dial = connection.dial;
             upstream.times.first_sent = Some(now);
             upstream.local = connection.local;

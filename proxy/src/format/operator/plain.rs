@@ -135,6 +135,7 @@ fn exchange(name: &str) -> Option<Borrowed> {
         "STREAM_ID" => |info| Some(Cow::Borrowed(info.request?.headers.get("x-request-id")?.to_str().ok()?)),
         "UNIQUE_ID" => |_| Some(Cow::Owned(uuid::Uuid::new_v4().to_string())),
         // Only Envoy's internal addresses have any.
+        "UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID" => |info| remote(info).map(|_| Cow::Borrowed("")),
         "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID" | "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID" => {
             |_| Some(Cow::Borrowed(""))
         }
@@ -143,8 +144,7 @@ fn exchange(name: &str) -> Option<Borrowed> {
         | "TRACE_ID"
         | "SPAN_ID"
         | "TLS_JA3_FINGERPRINT"
-        | "TLS_JA4_FINGERPRINT"
-        | "UPSTREAM_REMOTE_ADDRESS_ENDPOINT_ID" => |_| None,
+        | "TLS_JA4_FINGERPRINT" => |_| None,
         _ => return None,
     })
 }
@@ -158,10 +158,15 @@ fn hosts(name: &str) -> Option<Borrowed> {
         },
         "UPSTREAM_HOST_NAME" => |info| info.upstream.host.as_deref().map(host_name),
         "UPSTREAM_HOST_NAME_WITHOUT_PORT" => |info| info.upstream.host.as_deref().map(host_name).map(without_port),
-        "UPSTREAM_HOSTS_ATTEMPTED" => |info| attempted(info, address),
-        "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT" => |info| attempted(info, |host| without_port(address(host))),
-        "UPSTREAM_HOST_NAMES_ATTEMPTED" => |info| attempted(info, host_name),
-        "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT" => |info| attempted(info, |host| without_port(host_name(host))),
+        // Envoy forgets those of the tries before.
+        "UPSTREAM_HOSTS_ATTEMPTED" => |info| info.upstream.attempted.as_deref().map(address),
+        "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT" => {
+            |info| info.upstream.attempted.as_deref().map(address).map(without_port)
+        }
+        "UPSTREAM_HOST_NAMES_ATTEMPTED" => |info| info.upstream.attempted.as_deref().map(host_name),
+        "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT" => {
+            |info| info.upstream.attempted.as_deref().map(host_name).map(without_port)
+        }
         _ => return None,
     })
 }
@@ -193,15 +198,6 @@ fn without_port(text: Cow<'_, str>) -> Cow<'_, str> {
             text.truncate(end);
             Cow::Owned(text)
         }
-    }
-}
-
-/// The hosts of all tries, in their order.
-fn attempted<'a>(info: &'a Info<'a>, show: impl Fn(&'a Host) -> Cow<'a, str>) -> Option<Cow<'a, str>> {
-    match info.upstream.attempted.as_slice() {
-        [] => None,
-        [one] => Some(show(one)),
-        several => Some(Cow::Owned(several.iter().map(|host| show(host)).collect::<Vec<_>>().join(","))),
     }
 }
 
