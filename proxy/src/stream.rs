@@ -70,6 +70,33 @@ pub struct UpstreamTimes {
     pub last_received: Option<Instant>,
 }
 
+impl Upstream {
+    /// A try begins: nothing is known of it but its host.
+    pub fn begin(&mut self, host: Arc<Host>) {
+        self.host = Some(host);
+        self.attempted = None;
+        self.local = None;
+        self.times = UpstreamTimes::default();
+    }
+}
+
+impl UpstreamTimes {
+    /// The wait for a connection is over, which has begun at `asked`; with a connection, its dial.
+    pub fn has_waited(&mut self, asked: Instant, connection: Option<Option<Dial>>) {
+        let now = crate::timer::now();
+        self.waited = Some(now.saturating_duration_since(asked));
+        self.dial = connection.flatten();
+        self.first_sent = connection.map(|_| now);
+    }
+
+    /// The try is over, answered or not; the last byte of the request went out at `sent`.
+    pub fn has_ended(&mut self, sent: Option<Instant>, is_answered: bool) {
+        let sent = sent.or(self.first_sent.filter(|_| is_answered));
+        self.last_sent = self.first_sent.and_then(|first| Some(sent?.max(first)));
+        self.first_received = is_answered.then(crate::timer::now);
+    }
+}
+
 /// Values by type, few of them.
 #[derive(Default)]
 pub struct FilterState(smallvec::SmallVec<[(TypeId, Rc<dyn Any>); 4]>);
@@ -80,6 +107,11 @@ impl FilterState {
         let id = TypeId::of::<T>();
         self.0.retain(|(found, _)| *found != id);
         self.0.push((id, Rc::new(value)));
+    }
+
+    /// Forgets the values of all other types.
+    pub fn keep(&mut self, types: &[TypeId]) {
+        self.0.retain(|(found, _)| types.contains(found));
     }
 
     /// The value of this type.

@@ -214,7 +214,10 @@ fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
 
 /// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
 fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
-    let lines = |group: &Group| group.cases.len() * if group.json.is_empty() { 1 } else { 2 };
+    let lines = |group: &Group| {
+        let lines: usize = group.cases.iter().map(|case| case.lines).sum();
+        lines * if group.json.is_empty() { 1 } else { 2 }
+    };
     let wanted: usize = groups.iter().map(lines).sum();
     let until = Instant::now() + Duration::from_millis(1500);
     let read = || -> Vec<(&'static str, String)> {
