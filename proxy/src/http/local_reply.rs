@@ -50,7 +50,11 @@ pub fn response(stream: &mut Stream, reply: LocalReply) -> Response {
         }
     }
     stream.causes.extend(flag);
-    if stream.request.is_grpc() { grpc(stream, head, &shown, grpc_status) } else { plain(stream.request.version, head, shown) }
+    if stream.request.is_grpc() {
+        grpc(stream, head, &shown, grpc_status)
+    } else {
+        plain(stream.request.version, head, shown)
+    }
 }
 
 /// What is shown of a reply, as it is rewritten.

@@ -140,11 +140,7 @@ fn exchange(name: &str) -> Option<Borrowed> {
             |_| Some(Cow::Borrowed(""))
         }
         // What would set these is refused where it is configured: virtual clusters, tracing, fingerprints of hellos.
-        "VIRTUAL_CLUSTER_NAME"
-        | "TRACE_ID"
-        | "SPAN_ID"
-        | "TLS_JA3_FINGERPRINT"
-        | "TLS_JA4_FINGERPRINT" => |_| None,
+        "VIRTUAL_CLUSTER_NAME" | "TRACE_ID" | "SPAN_ID" | "TLS_JA3_FINGERPRINT" | "TLS_JA4_FINGERPRINT" => |_| None,
         _ => return None,
     })
 }

@@ -94,18 +94,29 @@ fn options() -> Group {
     thrice(limited("limit options").routes(&routes.join(", ")), cases)
 }
 
-/// What a request is counted as.
-fn descriptors() -> Group {
-    let of = |entries: &str, tokens: u32| format!("{{entries: [{entries}], {}}}", bucket(tokens));
-    let limits = |actions: &[&str]| {
-        let each: Vec<String> = actions.iter().map(|actions| format!("{{actions: [{actions}]}}")).collect();
-        format!(", rate_limits: [{}]", each.join(", "))
-    };
-    let user = "{request_headers: {header_name: x-user, descriptor_key: user}}";
+/// A descriptor with a bucket.
+fn of(entries: &str, tokens: u32) -> String {
+    format!("{{entries: [{entries}], {}}}", bucket(tokens))
+}
+
+/// Rate limits of a route, one for each text of actions.
+fn limits(actions: &[&str]) -> String {
+    let each: Vec<String> = actions.iter().map(|actions| format!("{{actions: [{actions}]}}")).collect();
+    format!(", rate_limits: [{}]", each.join(", "))
+}
+
+const USER: &str = "{request_headers: {header_name: x-user, descriptor_key: user}}";
+
+/// A large bucket, and what is left of each.
+fn base() -> String {
+    format!("{}, {ON}, {SHOWN}", bucket(100))
+}
+
+/// Routes that count requests by one thing or another.
+fn counting() -> Vec<String> {
+    let (user, base) = (USER, base());
     let path = "{request_headers: {header_name: ':path', descriptor_key: path}}";
-    let large = bucket(100);
-    let base = format!("{large}, {ON}, {SHOWN}");
-    let routes = [
+    vec![
         route("/exact", &limits(&[user]), &format!("{base}, descriptors: [{}]", of("{key: user, value: anna}", 1))),
         route(
             "/wild",
@@ -151,6 +162,13 @@ fn descriptors() -> Group {
             &limits(&["{destination_cluster: {}}"]),
             &format!("{base}, descriptors: [{}]", of("{key: destination_cluster, value: echo}", 1)),
         ),
+    ]
+}
+
+/// Routes where more than one thing decides.
+fn deciding() -> Vec<String> {
+    let (user, base) = (USER, base());
+    vec![
         route(
             "/match",
             &limits(&[
@@ -198,7 +216,12 @@ fn descriptors() -> Group {
                 of("{key: user, value: anna}", 50)
             ),
         ),
-    ];
+    ]
+}
+
+/// What a request is counted as.
+fn descriptors() -> Group {
+    let routes = [counting(), deciding()].concat();
     let (anna, boris): (&[&str], &[&str]) = (&["x-user: anna"], &["x-user: boris"]);
     let cases: &[(&'static str, &'static str, &'static str, &str, &[&str])] = &[
         ("exact", "exact 2", "exact 3", "/exact", anna),
