@@ -15,9 +15,10 @@ use anyhow::ensure;
 use callgrind::{Cost, Functions};
 use counted::{Pair, Tool};
 
+use crate::bench::backend::Backend;
 use crate::bench::bootstrap::Metrics;
-use crate::bench::peers::{self, Peer};
-use crate::bench::{certificates, relay};
+use crate::bench::certificates;
+use crate::bench::peers::{self, OURS, Peer, Protocol};
 
 /// Instructions of both proxies for one request, at most; built with Cargo's profile `release` (no LTO). Processors
 /// differ in the instructions that their C library and cryptography take: a twentieth is left for that. When a change
@@ -47,7 +48,6 @@ pub struct Counts {
     syscalls: Vec<(String, Pair)>,
 }
 
-const OURS: &str = "ferromesh";
 const UNCOUNTED: &str = "without metrics";
 const RELAY: &str = "relay";
 
@@ -58,7 +58,7 @@ const RELAY: &str = "relay";
 pub fn run(plan: &Plan) -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix("ferromesh-profile-").tempdir()?;
     certificates::write(folder.path())?;
-    let backend = relay::Backend::start()?;
+    let backend = Backend::start(Protocol::Http1)?;
     let ours = peers::ours(OURS, &plan.proxy, Metrics::On);
     let uncounted = peers::ours(UNCOUNTED, &plan.proxy, Metrics::Off);
     let istio = peers::ours("with Istio's metrics", &plan.proxy, Metrics::Istio);
