@@ -84,7 +84,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<UnsyncBoxBody<Byt
     }
     // Read to its end: an answer before that would reset the stream.
     let _ = request.into_body().collect().await;
-    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let trailers =
+        HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
     let body = Full::new(Bytes::from_static(&MESSAGE)).with_trailers(std::future::ready(Some(Ok(trailers))));
     let mut response = Response::new(body.boxed_unsync());
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -103,8 +103,7 @@ fn manager(folder: &Path, hop: &Hop, metrics: Metrics) -> Value {
         let path = json!({ "prefix": if i == 9 { "/".to_owned() } else { format!("/never/{i}") } });
         json!({ "permissions": [{ "url_path": { "path": path } }], "principals": [{ "any": true }] })
     };
-    let policies: serde_json::Map<String, Value> =
-        (0..10).map(|i| (format!("rule-{i}"), allow(i))).collect();
+    let policies: serde_json::Map<String, Value> = (0..10).map(|i| (format!("rule-{i}"), allow(i))).collect();
     let mut manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",

@@ -63,13 +63,7 @@ fn wrk(address: SocketAddr, connections: u32, duration: Duration) -> anyhow::Res
     parse(&text).with_context(|| format!("wrk said:\n{text}"))
 }
 
-fn h2load(
-    address: SocketAddr,
-    concurrent: u32,
-    duration: Duration,
-    folder: &Path,
-    grpc: bool,
-) -> anyhow::Result<Load> {
+fn h2load(address: SocketAddr, concurrent: u32, duration: Duration, folder: &Path, grpc: bool) -> anyhow::Result<Load> {
     let (message, log) = (folder.join("message"), folder.join("h2load.log"));
     let mut command = Command::new("h2load");
     let connections = concurrent.div_ceil(STREAMS);

@@ -61,7 +61,8 @@ pub fn run(
     protocol: Protocol,
     certificates: &Path,
 ) -> anyhow::Result<()> {
-    let next = Next { upstream, connector: (side == Side::Client).then(|| connector(protocol, certificates)).transpose()? };
+    let next =
+        Next { upstream, connector: (side == Side::Client).then(|| connector(protocol, certificates)).transpose()? };
     let acceptor = (side == Side::Server).then(|| acceptor(protocol, certificates)).transpose()?;
     let listener = std::net::TcpListener::bind(listen).with_context(|| listen.to_string())?;
     listener.set_nonblocking(true)?;
@@ -90,7 +91,9 @@ fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
     if protocol == Protocol::Http2 { vec![b"h2".to_vec()] } else { Vec::new() }
 }
 
-fn files(certificates: &Path) -> anyhow::Result<(Arc<rustls::RootCertStore>, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+fn files(
+    certificates: &Path,
+) -> anyhow::Result<(Arc<rustls::RootCertStore>, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificates.join("ca.pem"))?)?;
     let chain = vec![CertificateDer::from_pem_file(certificates.join("cert.pem"))?];

@@ -73,7 +73,9 @@ fn tcp_table(text: &mut String, all: &[Transfers]) {
     if all.is_empty() {
         return;
     }
-    text.push_str("\nOne large transfer over TCP, mTLS between\n\n| pair | MB/s | CPU s/GB | of HAProxy's |\n|---|---|---|---|\n");
+    text.push_str(
+        "\nOne large transfer over TCP, mTLS between\n\n| pair | MB/s | CPU s/GB | of HAProxy's |\n|---|---|---|---|\n",
+    );
     let cost = |transfers: &Transfers| transfers.samples.iter().map(|sample| sample.cpu_s_per_gb).collect::<Vec<_>>();
     let theirs = all.iter().find(|peer| peer.name == "haproxy").map(cost);
     for peer in all {

@@ -74,7 +74,5 @@ fn http_rules() -> String {
         .collect();
     let any: Vec<String> = (0..10).map(|i| format!("rule{i}")).collect();
     let any = any.join(" or ");
-    format!(
-        "{rules}  http-request deny unless {any}\n  unique-id-format %[uuid()]\n  unique-id-header x-request-id\n"
-    )
+    format!("{rules}  http-request deny unless {any}\n  unique-id-format %[uuid()]\n  unique-id-header x-request-id\n")
 }
