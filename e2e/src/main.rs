@@ -110,7 +110,7 @@ enum Command {
         /// So many of the dearest functions are shown.
         #[arg(long, default_value_t = 40)]
         functions: usize,
-        /// Hold the instructions against the recorded bounds.
+        /// Hold the instructions against the recorded bounds, and count nothing else.
         #[arg(long, conflicts_with = "syscalls")]
         check: bool,
     },
@@ -261,9 +261,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Profile { proxy, requests, instructions, syscalls, functions, check } => {
             let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
             let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
-            let counts = profile::run(&profile::Plan { proxy, requests, instructions, syscalls })?;
+            let bound = check.then(|| profile::bound(&proxy)).transpose()?;
+            let syscalls = syscalls && !check;
+            let plan = profile::Plan { proxy, requests, instructions, syscalls, relay: !check };
+            let counts = profile::run(&plan)?;
             print!("{}", profile::table(&counts, functions));
-            if check { profile::check(&counts) } else { Ok(()) }
+            bound.map_or(Ok(()), |bound| profile::check(&counts, bound))
         }
         Command::Bench(args) => compare(args),
     }
