@@ -101,6 +101,9 @@ enum Command {
         /// Requests that are counted.
         #[arg(long, default_value_t = 2000)]
         requests: u32,
+        /// What the requests are.
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
         /// Only instructions and allocations (callgrind).
         #[arg(long)]
         instructions: bool,
@@ -111,7 +114,7 @@ enum Command {
         #[arg(long, default_value_t = 40)]
         functions: usize,
         /// Hold the instructions against the recorded bounds, and count nothing else.
-        #[arg(long, conflicts_with = "syscalls")]
+        #[arg(long, conflicts_with_all = ["syscalls", "protocol"])]
         check: bool,
     },
     /// The bare relay of the comparison.
@@ -258,12 +261,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Relay { listen, upstream, side, protocol, certificates } => {
             relay::run(listen, upstream, side, protocol, &certificates)
         }
-        Command::Profile { proxy, requests, instructions, syscalls, functions, check } => {
+        Command::Profile { proxy, requests, protocol, instructions, syscalls, functions, check } => {
             let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
             let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
             let bound = check.then(|| profile::bound(&proxy)).transpose()?;
             let syscalls = syscalls && !check;
-            let plan = profile::Plan { proxy, requests, instructions, syscalls, relay: !check };
+            let plan = profile::Plan { proxy, requests, instructions, syscalls, relay: !check, protocol };
             let counts = profile::run(&plan)?;
             print!("{}", profile::table(&counts, functions));
             bound.map_or(Ok(()), |bound| profile::check(&counts, bound))

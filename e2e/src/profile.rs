@@ -41,6 +41,8 @@ pub struct Plan {
     pub syscalls: bool,
     /// The relay, too: what bounds do not need.
     pub relay: bool,
+    /// What the requests are; bounds are those of HTTP/1.1.
+    pub protocol: Protocol,
 }
 
 /// All that was counted, by peer.
@@ -61,10 +63,12 @@ const RELAY: &str = "relay";
 pub fn run(plan: &Plan) -> anyhow::Result<Counts> {
     let folder = tempfile::Builder::new().prefix("ferromesh-profile-").tempdir()?;
     certificates::write(folder.path())?;
-    let backend = Backend::start(Protocol::Http1)?;
-    let ours = peers::ours(OURS, &plan.proxy, Metrics::On);
-    let uncounted = peers::ours(UNCOUNTED, &plan.proxy, Metrics::Off);
-    let istio = peers::ours(ISTIO, &plan.proxy, Metrics::Istio);
+    let backend = Backend::start(plan.protocol)?;
+    let of = |name: &str, metrics| peers::ours(name, &plan.proxy, metrics).carrying(plan.protocol);
+    let ours = of(OURS, Metrics::On);
+    let uncounted = of(UNCOUNTED, Metrics::Off);
+    let istio = of(ISTIO, Metrics::Istio);
+    let relay = peers::relay().carrying(plan.protocol);
     let mut counts = Counts::default();
     let measure = |tool: Tool, peer: &Peer| {
         counted::is_there(tool)?;
@@ -73,13 +77,13 @@ pub fn run(plan: &Plan) -> anyhow::Result<Counts> {
         Ok::<_, anyhow::Error>((peer.name.clone(), counted))
     };
     if plan.instructions {
-        let relay = plan.relay.then(peers::relay);
-        for peer in [&ours, &uncounted, &istio].into_iter().chain(&relay) {
+        let relay = plan.relay.then_some(&relay);
+        for peer in [&ours, &uncounted, &istio].into_iter().chain(relay) {
             counts.instructions.push(measure(Tool::Callgrind, peer)?);
         }
     }
     if plan.syscalls {
-        for peer in [&ours, &peers::relay()] {
+        for peer in [&ours, &relay] {
             counts.syscalls.push(measure(Tool::Strace, peer)?);
         }
     }

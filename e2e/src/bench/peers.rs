@@ -129,6 +129,11 @@ impl Peer {
         Self { protocol, ..self }
     }
 
+    /// What it carries.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Starts a pair in front of `backend`; `None` if the peer is not on this machine.
     ///
     /// # Errors
