@@ -167,8 +167,15 @@ fn under_load(plan: &Plan, peers: Vec<Peer>, kind: Kind, folder: &Path) -> anyho
         }
         for run in 0..plan.runs {
             for (pair, all) in pairs.iter().zip(&mut measured) {
-                let sample = measure(pair, kind, *connections, plan.duration, folder);
-                let sample = sample.with_context(|| pair.name.clone())?;
+                let sample = match measure(pair, kind, *connections, plan.duration, folder) {
+                    Ok(sample) => sample,
+                    // Of a peer that fails requests there is no figure; of ours it is an error.
+                    Err(error) if pair.name != peers::OURS => {
+                        eprintln!("{:>10} {kind:?} c={connections}: {error:#}", pair.name);
+                        continue;
+                    }
+                    Err(error) => return Err(error).with_context(|| pair.name.clone()),
+                };
                 eprintln!(
                     "{:>10} {kind:?} c={connections} run {}: {:.1} us CPU/request, {:.0} rps",
                     pair.name,

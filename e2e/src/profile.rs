@@ -23,10 +23,10 @@ use crate::bench::peers::{self, OURS, Peer, Protocol};
 /// Instructions of both proxies for one request, at most, by the folder of Cargo's profile. Processors and compilers differ
 /// in what their libraries and cryptography take: a twentieth is left for that. When a change makes a request cheaper,
 /// lower the bounds with it.
-const INSTRUCTIONS: [(&str, f64); 2] = [("debug", 1_000_000.0), ("release", 126_000.0)];
+const INSTRUCTIONS: [(&str, f64); 2] = [("debug", 1_000_000.0), ("release", 138_000.0)];
 
-/// Share of a request's instructions that counting metrics, Istio's among them, may take.
-pub const METRICS_SHARE: f64 = 0.03;
+/// Share of a request's instructions that counting metrics may take: Envoy's, and these with Istio's.
+const METRICS_SHARES: [(&str, f64); 2] = [(OURS, 0.03), (ISTIO, 0.06)];
 
 /// What to count.
 #[derive(Debug, Clone)]
@@ -111,9 +111,9 @@ pub fn check(counts: &Counts, bound: f64) -> anyhow::Result<()> {
     };
     let (ours, without) = (total(OURS), total(UNCOUNTED));
     ensure!(ours <= bound, "{ours:.0} instructions a request; the bound is {bound:.0}");
-    for with in [OURS, ISTIO] {
+    for (with, most) in METRICS_SHARES {
         let share = (total(with) - without) / total(with);
-        ensure!(share <= METRICS_SHARE, "{with}: counting takes {:.1} % of the instructions", share * 100.0);
+        ensure!(share <= most, "{with}: counting takes {:.1} % of the instructions", share * 100.0);
     }
     Ok(())
 }

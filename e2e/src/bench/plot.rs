@@ -56,7 +56,7 @@ fn panels(comparison: &Comparison) -> Vec<(&'static str, Vec<Group>)> {
     let load = |measured: &[Measured], figure: fn(&Sample) -> f64| {
         let group = |c: u32| {
             let bars = measured.iter().filter_map(|peer| {
-                let (_, samples) = peer.samples.iter().find(|(found, _)| *found == c)?;
+                let (_, samples) = peer.samples.iter().find(|(found, samples)| *found == c && !samples.is_empty())?;
                 Some(bar(&peer.name, figures(samples, figure)))
             });
             Group { title: format!("{c} at a time"), bars: bars.collect() }

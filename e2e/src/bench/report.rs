@@ -23,7 +23,8 @@ fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
 
 fn samples<'a>(measured: &'a [Measured], name: &str, connections: u32) -> Option<&'a [Sample]> {
     let peer = measured.iter().find(|peer| peer.name == name)?;
-    Some(&peer.samples.iter().find(|(found, _)| *found == connections)?.1)
+    let (_, samples) = peer.samples.iter().find(|(found, _)| *found == connections)?;
+    (!samples.is_empty()).then_some(samples.as_slice())
 }
 
 /// A figure as a share of another peer's, run by run: what the machine did meanwhile met both.
