@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
-use ferromesh_e2e::bench::{self, Plan, plot, relay, report};
+use clap::{Parser, Subcommand};
+use ferromesh_e2e::bench::peers::Protocol;
+use ferromesh_e2e::bench::{self, Part, Plan, page, plot, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
 use ferromesh_e2e::identity;
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
@@ -84,42 +85,11 @@ enum Command {
     /// The programs that clusters are made of.
     #[command(subcommand)]
     Tools(ToolsCommand),
-    /// Compare CPU, latency and memory of a sidecar pair with Envoy (FERROMESH_ENVOY), nginx, HAProxy and a bare relay.
+    /// Compare a sidecar pair with Envoy (FERROMESH_ENVOY), nginx, HAProxy and a bare relay: CPU, latency, memory.
     #[command(
-        after_help = "Example:\n  cargo build --profile dist -p ferromesh-proxy -p ferromesh-e2e && target/dist/ferromesh-e2e bench"
+        after_help = "Example (what docs/performance.md shows):\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e\n  target/release/ferromesh-e2e bench --page docs/performance.md"
     )]
-    Bench {
-        /// Our proxy.
-        #[arg(long, default_value = "target/dist/ferromesh-proxy")]
-        proxy: PathBuf,
-        /// Connections.
-        #[arg(long, value_delimiter = ',', default_value = "1,32,256")]
-        connections: Vec<u32>,
-        /// Seconds of each measurement.
-        #[arg(long, default_value_t = 3)]
-        seconds: u64,
-        /// Runs of each measurement.
-        #[arg(long, default_value_t = 3)]
-        runs: u32,
-        /// Peers to leave out.
-        #[arg(long, value_delimiter = ',')]
-        skip: Vec<String>,
-        /// Connections that are opened and left alone, to see their memory (0: none).
-        #[arg(long, default_value_t = 1000)]
-        idle_connections: usize,
-        /// Services of the big mesh (0: none).
-        #[arg(long, default_value_t = 5000)]
-        services: usize,
-        /// Write the table here, too (Markdown).
-        #[arg(long)]
-        table: Option<PathBuf>,
-        /// Write the plot here (SVG), and beside it as PNG if Chromium is here.
-        #[arg(long)]
-        plot: Option<PathBuf>,
-        /// Write all samples here (JSON).
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
+    Bench(BenchArgs),
     /// Count what a request costs the benchmark's pairs: instructions, allocations, system calls.
     #[command(
         after_help = "Example:\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e && target/release/ferromesh-e2e profile\n\nExit codes: 0 done, 1 a bound is not kept, or it could not be counted."
@@ -131,6 +101,9 @@ enum Command {
         /// Requests that are counted.
         #[arg(long, default_value_t = 2000)]
         requests: u32,
+        /// What the requests are.
+        #[arg(long, value_enum, default_value = "http1")]
+        protocol: Protocol,
         /// Only instructions and allocations (callgrind).
         #[arg(long)]
         instructions: bool,
@@ -140,8 +113,8 @@ enum Command {
         /// So many of the dearest functions are shown.
         #[arg(long, default_value_t = 40)]
         functions: usize,
-        /// Hold the instructions against the recorded bounds.
-        #[arg(long, conflicts_with = "syscalls")]
+        /// Hold the instructions against the recorded bounds, and count nothing else.
+        #[arg(long, conflicts_with_all = ["syscalls", "protocol"])]
         check: bool,
     },
     /// The bare relay of the comparison.
@@ -152,10 +125,50 @@ enum Command {
         #[arg(long)]
         upstream: SocketAddr,
         #[arg(long, value_enum)]
-        side: Side,
+        side: relay::Side,
+        #[arg(long, value_enum)]
+        protocol: Protocol,
         #[arg(long)]
         certificates: PathBuf,
     },
+}
+
+/// What the comparison measures, and where it writes.
+#[derive(clap::Args)]
+struct BenchArgs {
+    /// Our proxy.
+    #[arg(long, default_value = "target/release/ferromesh-proxy")]
+    proxy: PathBuf,
+    /// Only these.
+    #[arg(long, value_delimiter = ',', default_value = "http1,http2,grpc,tcp,handshakes,idle,services")]
+    only: Vec<Part>,
+    /// Requests at a time.
+    #[arg(long, value_delimiter = ',', default_value = "1,32,256")]
+    connections: Vec<u32>,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Runs of each measurement.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Peers to leave out.
+    #[arg(long, value_delimiter = ',')]
+    skip: Vec<String>,
+    /// Connections that are opened and left alone, to see their memory.
+    #[arg(long, default_value_t = 1000)]
+    idle_connections: usize,
+    /// Services of the big mesh.
+    #[arg(long, default_value_t = 5000)]
+    services: usize,
+    /// Write tables into this page, between its marks, and the plot (SVG) beside it.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// Write the plot here (SVG), and beside it as PNG if Chromium is here.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// Write all samples here (JSON).
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 /// How images are built.
@@ -188,12 +201,6 @@ enum ToolsCommand {
     },
     /// Where each is, and whether it is built.
     List,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Side {
-    Client,
-    Server,
 }
 
 fn main() -> ExitCode {
@@ -251,49 +258,58 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Relay { listen, upstream, side, certificates } => {
-            let side = match side {
-                Side::Client => relay::Side::Client,
-                Side::Server => relay::Side::Server,
-            };
-            relay::run(listen, upstream, side, &certificates)
+        Command::Relay { listen, upstream, side, protocol, certificates } => {
+            relay::run(listen, upstream, side, protocol, &certificates)
         }
-        Command::Profile { proxy, requests, instructions, syscalls, functions, check } => {
+        Command::Profile { proxy, requests, protocol, instructions, syscalls, functions, check } => {
             let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
             let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
-            let counts = profile::run(&profile::Plan { proxy, requests, instructions, syscalls })?;
+            let bound = check.then(|| profile::bound(&proxy)).transpose()?;
+            let syscalls = syscalls && !check;
+            let plan = profile::Plan { proxy, requests, instructions, syscalls, relay: !check, protocol };
+            let counts = profile::run(&plan)?;
             print!("{}", profile::table(&counts, functions));
-            if check { profile::check(&counts) } else { Ok(()) }
+            bound.map_or(Ok(()), |bound| profile::check(&counts, bound))
         }
-        Command::Bench { proxy, connections, seconds, runs, skip, idle_connections, services, table, plot, json } => {
-            let proxy = ours(&proxy, "cargo build --profile dist -p ferromesh-proxy")?;
-            let plan = Plan {
-                connections,
-                duration: Duration::from_secs(seconds),
-                runs,
-                proxy,
-                skip,
-                idle_connections,
-                services,
-            };
-            let measured = bench::run(&plan)?;
-            let text = report::table(&measured);
-            print!("{text}");
-            if let Some(file) = table {
-                std::fs::write(&file, &text)?;
-            }
-            if let Some(file) = plot {
-                std::fs::write(&file, plot::svg(&measured))?;
-                if !plot::render(&file, &file.with_extension("png"))? {
-                    eprintln!("no Chromium here: no PNG");
-                }
-            }
-            if let Some(file) = json {
-                std::fs::write(&file, serde_json::to_vec_pretty(&measured)?)?;
-            }
-            Ok(())
+        Command::Bench(args) => compare(args),
+    }
+}
+
+fn compare(args: BenchArgs) -> anyhow::Result<()> {
+    let plan = Plan {
+        parts: args.only,
+        connections: args.connections,
+        duration: Duration::from_secs(args.seconds),
+        runs: args.runs,
+        proxy: ours(&args.proxy, "cargo build --release -p ferromesh-proxy")?,
+        skip: args.skip,
+        idle_connections: args.idle_connections,
+        services: args.services,
+    };
+    let before = page::load_average();
+    let measured = bench::run(&plan)?;
+    let (machine, after) = (page::machine(), page::load_average());
+    let text = format!(
+        "On {machine}; median of {} runs of {} s, with least and most. Load average {before} before, {after} after.\n{}",
+        plan.runs,
+        args.seconds,
+        report::table(&measured)
+    );
+    print!("{text}");
+    if let Some(file) = &args.page {
+        page::write(file, &text)?;
+        std::fs::write(file.with_extension("svg"), plot::svg(&measured))?;
+    }
+    if let Some(file) = &args.plot {
+        std::fs::write(file, plot::svg(&measured))?;
+        if !plot::render(file, &file.with_extension("png"))? {
+            eprintln!("no Chromium here: no PNG");
         }
     }
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&measured)?)?;
+    }
+    Ok(())
 }
 
 /// Our proxy's program, which must have been built.

@@ -27,6 +27,7 @@ use crate::stream::{Traffic, Upstream};
 use crate::worker::Worker;
 
 pub mod metadata_exchange;
+mod pump;
 mod rbac;
 mod tcp_proxy;
 

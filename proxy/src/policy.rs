@@ -17,6 +17,12 @@ use crate::matcher::metadata::Dynamic;
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 use crate::message::RequestHead;
 
+mod permission;
+mod principal;
+
+use permission::Permission;
+use principal::Principal;
+
 /// Fields of the policy language that are implemented.
 pub const SUPPORTED: Table = &[
     ("envoy.config.rbac.v3.RBAC", "action policies"),
@@ -170,185 +176,6 @@ fn one_of<T>(mut rules: Vec<T>, any: fn(Vec<T>) -> T) -> T {
         last => {
             rules.extend(last);
             any(rules)
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Permission {
-    Any(bool),
-    And(Vec<Permission>),
-    Or(Vec<Permission>),
-    Not(Box<Permission>),
-    Header(HeaderMatcher),
-    UrlPath(StringMatcher),
-    DestinationIp(IpNet),
-    /// First and last port.
-    DestinationPort(u16, u16),
-    Metadata(MetadataMatcher, bool),
-    ServerName(StringMatcher),
-}
-
-impl Permission {
-    fn list(messages: &[rbac::Permission], field: &str) -> Result<Vec<Self>, ConfigError> {
-        if messages.is_empty() {
-            return Err(ConfigError::new(field, "must have at least one entry"));
-        }
-        messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Self::decode(message).at(format!("{field}[{index}]")))
-            .collect()
-    }
-
-    #[allow(deprecated)]
-    fn decode(message: &rbac::Permission) -> Result<Self, ConfigError> {
-        use rbac::permission::Rule;
-        let refuse = |field: &str| Err(ConfigError::new(field, "is not implemented"));
-        Ok(match required(message.rule.as_ref(), "rule")? {
-            Rule::Any(any) => Self::Any(*any),
-            Rule::AndRules(set) => Self::And(Self::list(&set.rules, "and_rules.rules")?),
-            Rule::OrRules(set) => Self::Or(Self::list(&set.rules, "or_rules.rules")?),
-            Rule::NotRule(rule) => Self::Not(Box::new(Self::decode(rule).at("not_rule")?)),
-            Rule::Header(header) => Self::Header(HeaderMatcher::decode(header).at("header")?),
-            Rule::UrlPath(path) => Self::UrlPath(url_path(path).at("url_path")?),
-            Rule::DestinationIp(range) => Self::DestinationIp(cidr(range).at("destination_ip")?),
-            Rule::DestinationPort(port) => {
-                let port = u16::try_from(*port).map_err(|_| ConfigError::new("destination_port", "is not a port"))?;
-                Self::DestinationPort(port, port)
-            }
-            Rule::DestinationPortRange(range) => {
-                let end = range.end.checked_sub(1).and_then(|last| u16::try_from(last).ok());
-                match (u16::try_from(range.start), end) {
-                    (Ok(first), Some(last)) if first <= last => Self::DestinationPort(first, last),
-                    _ => return Err(ConfigError::new("destination_port_range", "must be ports, start below end")),
-                }
-            }
-            Rule::Metadata(metadata) => Self::Metadata(MetadataMatcher::decode(metadata).at("metadata")?, false),
-            Rule::SourcedMetadata(sourced) => {
-                let (matcher, of_route) = sourced_metadata(sourced).at("sourced_metadata")?;
-                Self::Metadata(matcher, of_route)
-            }
-            Rule::RequestedServerName(name) => {
-                Self::ServerName(StringMatcher::decode(name).at("requested_server_name")?)
-            }
-            Rule::Matcher(_) => return refuse("matcher"),
-            Rule::UriTemplate(_) => return refuse("uri_template"),
-        })
-    }
-
-    fn matches(&self, input: &Input<'_>) -> bool {
-        match self {
-            Self::Any(any) => *any,
-            Self::And(all) => all.iter().all(|rule| rule.matches(input)),
-            Self::Or(any) => any.iter().any(|rule| rule.matches(input)),
-            Self::Not(rule) => !rule.matches(input),
-            Self::Header(matcher) => input.header(matcher),
-            Self::UrlPath(matcher) => input.url_path(matcher),
-            Self::DestinationIp(network) => contains(network, input.local.ip()),
-            Self::DestinationPort(first, last) => (*first..=*last).contains(&input.local.port()),
-            Self::Metadata(matcher, of_route) => input.metadata(matcher, *of_route),
-            Self::ServerName(matcher) => matcher.matches(input.server_name.unwrap_or_default()),
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Principal {
-    Any(bool),
-    And(Vec<Principal>),
-    Or(Vec<Principal>),
-    Not(Box<Principal>),
-    /// The name in the peer's certificate; `None` asks only for one.
-    Authenticated(Option<StringMatcher>),
-    DirectRemoteIp(IpNet),
-    RemoteIp(IpNet),
-    Header(HeaderMatcher),
-    UrlPath(StringMatcher),
-    Metadata(MetadataMatcher, bool),
-    /// The peer's principal as Istio's filters leave it (`io.istio.peer_principal`).
-    IstioPeer(StringMatcher),
-}
-
-/// Filter state under which Istio's rules look for the peer's identity.
-const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
-
-impl Principal {
-    fn list(messages: &[rbac::Principal], field: &str) -> Result<Vec<Self>, ConfigError> {
-        if messages.is_empty() {
-            return Err(ConfigError::new(field, "must have at least one entry"));
-        }
-        messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Self::decode(message).at(format!("{field}[{index}]")))
-            .collect()
-    }
-
-    #[allow(deprecated)]
-    fn decode(message: &rbac::Principal) -> Result<Self, ConfigError> {
-        use rbac::principal::Identifier;
-        Ok(match required(message.identifier.as_ref(), "identifier")? {
-            Identifier::Any(any) => Self::Any(*any),
-            Identifier::AndIds(set) => Self::And(Self::list(&set.ids, "and_ids.ids")?),
-            Identifier::OrIds(set) => Self::Or(Self::list(&set.ids, "or_ids.ids")?),
-            Identifier::NotId(id) => Self::Not(Box::new(Self::decode(id).at("not_id")?)),
-            Identifier::Authenticated(authenticated) => Self::Authenticated(
-                authenticated
-                    .principal_name
-                    .as_ref()
-                    .map(|name| StringMatcher::decode(name).at("authenticated.principal_name"))
-                    .transpose()?,
-            ),
-            // Envoy's source_ip is the socket's peer, after PROXY protocol.
-            Identifier::SourceIp(range) => Self::DirectRemoteIp(cidr(range).at("source_ip")?),
-            Identifier::DirectRemoteIp(range) => Self::DirectRemoteIp(cidr(range).at("direct_remote_ip")?),
-            Identifier::RemoteIp(range) => Self::RemoteIp(cidr(range).at("remote_ip")?),
-            Identifier::Header(header) => Self::Header(HeaderMatcher::decode(header).at("header")?),
-            Identifier::UrlPath(path) => Self::UrlPath(url_path(path).at("url_path")?),
-            Identifier::Metadata(metadata) => Self::Metadata(MetadataMatcher::decode(metadata).at("metadata")?, false),
-            Identifier::SourcedMetadata(sourced) => {
-                let (matcher, of_route) = sourced_metadata(sourced).at("sourced_metadata")?;
-                Self::Metadata(matcher, of_route)
-            }
-            Identifier::FilterState(state) => Self::filter_state(state).at("filter_state")?,
-            Identifier::Custom(custom) => {
-                return Err(ConfigError::new("custom", format!("extension {:?} is not implemented", custom.name)));
-            }
-        })
-    }
-
-    fn filter_state(message: &matcher::FilterStateMatcher) -> Result<Self, ConfigError> {
-        if message.key != PEER_PRINCIPAL {
-            return Err(ConfigError::new("key", format!("filter state {:?} is not implemented", message.key)));
-        }
-        match required(message.matcher.as_ref(), "string_match")? {
-            matcher::filter_state_matcher::Matcher::StringMatch(text) => {
-                StringMatcher::decode(text).map(Self::IstioPeer).at("string_match")
-            }
-            matcher::filter_state_matcher::Matcher::AddressMatch(_) => {
-                Err(ConfigError::new("address_match", "is not implemented"))
-            }
-        }
-    }
-
-    fn matches(&self, input: &Input<'_>) -> bool {
-        match self {
-            Self::Any(any) => *any,
-            Self::And(all) => all.iter().all(|id| id.matches(input)),
-            Self::Or(any) => any.iter().any(|id| id.matches(input)),
-            Self::Not(id) => !id.matches(input),
-            Self::Authenticated(None) => input.tls.is_some(),
-            Self::Authenticated(Some(name)) => input.authenticated(name),
-            Self::DirectRemoteIp(network) => contains(network, input.direct_remote.ip()),
-            Self::RemoteIp(network) => contains(network, input.remote.ip()),
-            Self::Header(matcher) => input.header(matcher),
-            Self::UrlPath(matcher) => input.url_path(matcher),
-            Self::Metadata(matcher, of_route) => input.metadata(matcher, *of_route),
-            Self::IstioPeer(name) => input
-                .tls
-                .filter(|tls| tls.mtls)
-                .is_some_and(|tls| tls.peer_uri_sans.iter().any(|san| name.matches(san))),
         }
     }
 }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::peers::Peer;
-use super::relay::ChainOnly;
+use super::Plan;
+use super::backend::Backend;
+use super::peers::{self, Peer, Protocol};
+use super::relay::client;
 
 /// Memory of idle connections, bytes each.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -32,11 +33,22 @@ pub struct Idle {
 trait Stream: Read + Write {}
 impl<S: Read + Write> Stream for S {}
 
-/// Measures a peer, each kind of connection on a pair of its own that has served one request; `None` if it is not here.
+/// Measures every peer that is here.
 ///
 /// # Errors
 /// If a connection or a request on it fails.
-pub fn measure(peer: &Peer, folder: &Path, backend: SocketAddr, count: usize) -> anyhow::Result<Option<Idle>> {
+pub fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Vec<Idle>> {
+    let backend = Backend::start(Protocol::Http1)?;
+    let mut all = Vec::new();
+    for peer in peers::all(plan, Protocol::Http1) {
+        let of_peer = measure(&peer, folder, backend.address(), plan.idle_connections);
+        all.extend(of_peer.with_context(|| peer.name.clone())?);
+    }
+    Ok(all)
+}
+
+/// Measures a peer, each kind of connection on a pair of its own that has served one request; `None` if it is not here.
+fn measure(peer: &Peer, folder: &Path, backend: SocketAddr, count: usize) -> anyhow::Result<Option<Idle>> {
     let config = Arc::new(client(folder)?);
     let cost = |tls: bool, used: bool| -> anyhow::Result<Option<f64>> {
         let Some(pair) = peer.start(folder, backend)? else { return Ok(None) };
@@ -55,20 +67,6 @@ pub fn measure(peer: &Peer, folder: &Path, backend: SocketAddr, count: usize) ->
     let of = |tls, used| Ok::<_, anyhow::Error>(cost(tls, used)?.unwrap_or(f64::NAN));
     let (plain_used, tls, tls_used) = (of(false, true)?, of(true, false)?, of(true, true)?);
     Ok(Some(Idle { name: peer.name.clone(), plain, plain_used, tls, tls_used }))
-}
-
-fn client(folder: &Path) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem"))?)?;
-    let verifier =
-        rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    let chain = vec![CertificateDer::from_pem_file(folder.join("cert.pem"))?];
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ChainOnly::new(verifier)))
-        .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(folder.join("key.pem"))?)?)
 }
 
 fn open(address: SocketAddr, tls: Option<Arc<ClientConfig>>, used: bool) -> anyhow::Result<Box<dyn Stream>> {

@@ -6,21 +6,35 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use clap::ValueEnum;
 
 use super::bootstrap::{Metrics, bootstrap};
-use super::{Pair, Plan, path};
+use super::rivals::{haproxy, nginx};
+use super::{Pair, Plan};
 use crate::process::{Process, envoy, find, free_port};
+
+/// What goes through a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// HTTP/1.1, on every hop.
+    Http1,
+    /// HTTP/2, on every hop.
+    Http2,
+    /// Bytes.
+    Tcp,
+}
 
 /// A peer that may be here.
 pub struct Peer {
     /// Its name.
     pub name: String,
     kind: Kind,
+    protocol: Protocol,
 }
 
 enum Kind {
     /// Runs an Envoy bootstrap; extra arguments.
-    Bootstrap(Option<PathBuf>, Vec<&'static str>, Metrics),
+    Bootstrap(Option<PathBuf>, &'static [&'static str], Metrics),
     Nginx(Option<PathBuf>),
     Haproxy(Option<PathBuf>),
     /// This program's own relay.
@@ -29,6 +43,7 @@ enum Kind {
 
 /// Arguments of our proxy: one worker, as all peers have.
 pub const OUR_ARGUMENTS: [&str; 4] = ["--concurrency", "1", "--log-level", "error"];
+const TWO_WORKERS: [&str; 4] = ["--concurrency", "2", "--log-level", "error"];
 /// Envoy's.
 pub const ENVOY_ARGUMENTS: [&str; 5] = ["--concurrency", "1", "-l", "error", "--use-dynamic-base-id"];
 
@@ -37,27 +52,36 @@ fn debian(name: &str) -> Option<PathBuf> {
     find(name).or_else(|| Some(Path::new("/usr/sbin").join(name))).filter(|program| program.is_file())
 }
 
-/// Every peer, in the order in which they are shown.
-pub fn all(plan: &Plan) -> Vec<Peer> {
-    let theirs = Kind::Bootstrap(envoy(), ENVOY_ARGUMENTS.to_vec(), Metrics::On);
-    vec![
-        ours("ferromesh", &plan.proxy, Metrics::On),
+/// Every peer that speaks a protocol, in the order in which they are shown.
+pub fn all(plan: &Plan, protocol: Protocol) -> Vec<Peer> {
+    let mut peers = vec![
+        ours(OURS, &plan.proxy, Metrics::On),
         relay(),
-        Peer { name: "envoy".into(), kind: theirs },
-        Peer { name: "nginx".into(), kind: Kind::Nginx(debian("nginx")) },
-        Peer { name: "haproxy".into(), kind: Kind::Haproxy(debian("haproxy")) },
-    ]
+        Peer::new("envoy", Kind::Bootstrap(envoy(), &ENVOY_ARGUMENTS, Metrics::On)),
+        Peer::new("nginx", Kind::Nginx(debian("nginx"))),
+        Peer::new("haproxy", Kind::Haproxy(debian("haproxy"))),
+    ];
+    // nginx of Debian asks no server over HTTP/2, and has no streams unless a module is installed.
+    peers.retain(|peer| !plan.skip.contains(&peer.name) && (protocol == Protocol::Http1 || peer.name != "nginx"));
+    peers.into_iter().map(|peer| peer.carrying(protocol)).collect()
 }
+
+/// The name of our proxy.
+pub const OURS: &str = "ferromesh";
 
 /// Our proxy.
 pub fn ours(name: &str, proxy: &Path, metrics: Metrics) -> Peer {
-    let kind = Kind::Bootstrap(Some(proxy.to_owned()), OUR_ARGUMENTS.to_vec(), metrics);
-    Peer { name: name.into(), kind }
+    Peer::new(name, Kind::Bootstrap(Some(proxy.to_owned()), &OUR_ARGUMENTS, metrics))
+}
+
+/// Our proxy with two workers.
+pub fn two_workers(proxy: &Path) -> Peer {
+    Peer::new("2 workers", Kind::Bootstrap(Some(proxy.to_owned()), &TWO_WORKERS, Metrics::On))
 }
 
 /// The floor.
 pub fn relay() -> Peer {
-    Peer { name: "relay".into(), kind: Kind::Relay }
+    Peer::new("relay", Kind::Relay)
 }
 
 /// What a process is started under (a counting tool): its program and arguments; the process's own command follows.
@@ -90,9 +114,26 @@ pub struct Hop {
     pub upstream: SocketAddr,
     /// Takes plain text and sends TLS; else the other way round.
     pub is_client: bool,
+    /// What it carries.
+    pub protocol: Protocol,
 }
 
 impl Peer {
+    fn new(name: &str, kind: Kind) -> Self {
+        Self { name: name.to_owned(), kind, protocol: Protocol::Http1 }
+    }
+
+    /// The same for another protocol; HTTP/1.1 unless told.
+    #[must_use]
+    pub fn carrying(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// What it carries.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Starts a pair in front of `backend`; `None` if the peer is not on this machine.
     ///
     /// # Errors
@@ -122,8 +163,9 @@ impl Peer {
     ) -> anyhow::Result<Option<Pair>> {
         let inner = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let outer = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let server = Hop { listen: inner, upstream: backend, is_client: false };
-        let client = Hop { listen: outer, upstream: inner, is_client: true };
+        let protocol = self.protocol;
+        let server = Hop { listen: inner, upstream: backend, is_client: false, protocol };
+        let client = Hop { listen: outer, upstream: inner, is_client: true, protocol };
         let mut start_ms = 0.0;
         let mut ready = |hop: &Hop| {
             let begin = Instant::now();
@@ -164,7 +206,7 @@ impl Peer {
             Kind::Bootstrap(Some(program), arguments, metrics) => {
                 let file = configured("json", bootstrap(folder, hop, *metrics).to_string())?;
                 command = Command::new(program);
-                command.arg("-c").arg(file).args(arguments);
+                command.arg("-c").arg(file).args(*arguments);
             }
             Kind::Nginx(Some(program)) => {
                 command = Command::new(program);
@@ -178,65 +220,10 @@ impl Peer {
                 command = Command::new(std::env::current_exe().context("this program's own file")?);
                 command.args(["relay", "--side", side]);
                 command.arg("--listen").arg(hop.listen.to_string()).arg("--upstream").arg(hop.upstream.to_string());
-                command.arg("--certificates").arg(folder);
+                let protocol = hop.protocol.to_possible_value().context("the protocol's name")?;
+                command.args(["--protocol", protocol.get_name()]).arg("--certificates").arg(folder);
             }
         }
         Ok(Some(command))
     }
-}
-
-fn nginx(folder: &Path, hop: &Hop, side: &str) -> String {
-    let file = |name: &str| path(folder, name);
-    let (listen, next) = if hop.is_client {
-        let tls = format!(
-            "proxy_ssl_certificate {}; proxy_ssl_certificate_key {}; proxy_ssl_protocols TLSv1.3; proxy_ssl_session_reuse off;",
-            file("cert.pem"),
-            file("key.pem"),
-        );
-        (format!("listen {};", hop.listen), format!("proxy_pass https://next; {tls}"))
-    } else {
-        let tls = format!(
-            "ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_verify_client on; ssl_client_certificate {};",
-            file("cert.pem"),
-            file("key.pem"),
-            file("ca.pem"),
-        );
-        (format!("listen {} ssl; {tls}", hop.listen), "proxy_pass http://next;".to_owned())
-    };
-    format!(
-        "daemon off; worker_processes 1; pid {pid}; error_log stderr error;\n\
-         events {{ worker_connections 4096; }}\n\
-         http {{ access_log {log}; client_body_temp_path {tmp}; proxy_temp_path {tmp}; fastcgi_temp_path {tmp}; uwsgi_temp_path {tmp}; scgi_temp_path {tmp};\n\
-         keepalive_requests 100000000; upstream next {{ server {upstream}; keepalive 512; keepalive_requests 100000000; }}\n\
-         server {{ {listen} location / {{ {next} proxy_http_version 1.1; proxy_set_header Connection ''; }} }} }}\n",
-        pid = file(&format!("nginx-{side}.pid")),
-        log = file(&format!("nginx-{side}-access.log")),
-        tmp = file("nginx-tmp"),
-        upstream = hop.upstream,
-    )
-}
-
-/// HAProxy logs to its standard output, which goes to a file here; ten rules and a request id as the others have.
-fn haproxy(folder: &Path, hop: &Hop) -> String {
-    let tls = format!(
-        "ssl crt {} ca-file {} verify required ssl-min-ver TLSv1.3",
-        path(folder, "both.pem"),
-        path(folder, "ca.pem")
-    );
-    let (bind, server) = if hop.is_client { ("", tls.as_str()) } else { (tls.as_str(), "") };
-    let rules: String = (0..10)
-        .map(|i| format!("  acl rule{i} path_beg {}\n", if i == 9 { "/".to_owned() } else { format!("/never/{i}") }))
-        .collect();
-    let any: Vec<String> = (0..10).map(|i| format!("rule{i}")).collect();
-    format!(
-        "global\n  nbthread 1\n  maxconn 8192\n  log stdout format raw local0\n\
-         defaults\n  mode http\n  log global\n  option httplog\n  option redispatch\n  retries 2\n  http-reuse always\n\
-         \x20 timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n\
-         frontend in\n  bind {listen} {bind}\n{rules}  http-request deny unless {any}\n\
-         \x20 unique-id-format %[uuid()]\n  unique-id-header x-request-id\n  default_backend next\n\
-         backend next\n  server next {upstream} {server}\n",
-        listen = hop.listen,
-        any = any.join(" or "),
-        upstream = hop.upstream,
-    )
 }

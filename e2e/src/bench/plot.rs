@@ -6,12 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use super::report::{connections, figures};
-use super::{Comparison, Sample};
+use super::report::{connections, figures, spread};
+use super::{Comparison, Measured, Sample};
 use crate::process::find;
 
-const COLOURS: [(&str, &str); 5] = [
+const COLOURS: [(&str, &str); 6] = [
     ("ferromesh", "#b7410e"),
+    ("2 workers", "#d98a5f"),
     ("relay", "#8a8a8a"),
     ("envoy", "#4a6fa5"),
     ("nginx", "#5b8c5a"),
@@ -52,32 +53,40 @@ pub fn svg(comparison: &Comparison) -> String {
 }
 
 fn panels(comparison: &Comparison) -> Vec<(&'static str, Vec<Group>)> {
-    let load = |figure: fn(&Sample) -> f64| {
+    let load = |measured: &[Measured], figure: fn(&Sample) -> f64| {
         let group = |c: u32| {
-            let bars = comparison.load.iter().filter_map(|peer| {
-                let (_, samples) = peer.samples.iter().find(|(found, _)| *found == c)?;
-                let (least, middle, most) = figures(samples, figure);
-                Some(Bar { name: peer.name.clone(), least, middle, most })
+            let bars = measured.iter().filter_map(|peer| {
+                let (_, samples) = peer.samples.iter().find(|(found, samples)| *found == c && !samples.is_empty())?;
+                Some(bar(&peer.name, figures(samples, figure)))
             });
-            let title = format!("{c} connection{}", if c == 1 { "" } else { "s" });
-            Group { title, bars: bars.collect() }
+            Group { title: format!("{c} at a time"), bars: bars.collect() }
         };
-        connections(&comparison.load).into_iter().map(group).collect::<Vec<_>>()
+        connections(measured).into_iter().map(group).collect::<Vec<_>>()
     };
-    let one = |name: &str, value: f64| Bar { name: name.to_owned(), least: value, middle: value, most: value };
+    let one = |name: &str, value: f64| bar(name, (value, value, value));
     let memory = vec![
         Group {
             title: "idle, MB".into(),
-            bars: comparison.load.iter().map(|peer| one(&peer.name, peer.idle_rss as f64 / 1e6)).collect(),
+            bars: comparison.http1.iter().map(|peer| one(&peer.name, peer.idle_rss as f64 / 1e6)).collect(),
         },
         Group {
             title: "idle mTLS connection, used, KiB".into(),
             bars: comparison.idle.iter().map(|idle| one(&idle.name, idle.tls_used / 1024.0)).collect(),
         },
     ];
+    let tcp = comparison.tcp.iter();
+    let tcp = tcp.map(|peer| bar(&peer.name, spread(peer.samples.iter().map(|sample| sample.cpu_s_per_gb).collect())));
+    let handshakes = comparison.handshakes.iter().map(|peer| bar(&peer.name, spread(peer.cpu_us.clone())));
+    let connections = vec![
+        Group { title: "new mTLS connection, CPU us of the server".into(), bars: handshakes.collect() },
+        Group { title: "TCP transfer, CPU s of both for a GB".into(), bars: tcp.collect() },
+    ];
     let mut panels = vec![
-        ("CPU of both proxies for a request, microseconds", load(|sample| sample.cpu_us)),
-        ("99th percentile of latency, microseconds", load(|sample| sample.p99_us)),
+        ("HTTP/1.1: CPU of both proxies for a request, us", load(&comparison.http1, |sample| sample.cpu_us)),
+        ("HTTP/1.1: 99th percentile of latency, us", load(&comparison.http1, |sample| sample.p99_us)),
+        ("HTTP/2: CPU of both proxies for a request, us", load(&comparison.http2, |sample| sample.cpu_us)),
+        ("gRPC: CPU of both proxies for a call, us", load(&comparison.grpc, |sample| sample.cpu_us)),
+        ("Connections and bytes", connections),
         ("Memory at rest", memory),
     ];
     if let Some(services) = comparison.scale.first().map(|scale| scale.services) {
@@ -91,7 +100,15 @@ fn panels(comparison: &Comparison) -> Vec<(&'static str, Vec<Group>)> {
         ];
         panels.push(if services == 5000 { ("5000 services with mTLS", groups) } else { ("A big mesh", groups) });
     }
+    for (_, groups) in &mut panels {
+        groups.retain(|group| !group.bars.is_empty());
+    }
+    panels.retain(|(_, groups)| !groups.is_empty());
     panels
+}
+
+fn bar(name: &str, (least, middle, most): (f64, f64, f64)) -> Bar {
+    Bar { name: name.to_owned(), least, middle, most }
 }
 
 /// Each group has a scale of its own: one connection and many are not compared with each other.
@@ -123,7 +140,7 @@ fn panel(svg: &mut String, top: f64, title: &str, groups: &[Group]) {
                     "<line x1=\"{middle}\" x2=\"{middle}\" y1=\"{from:.1}\" y2=\"{to:.1}\" stroke=\"black\"/>"
                 );
             }
-            let digits = usize::from(bar.middle < 20.0);
+            let digits = if bar.middle < 2.0 { 2 } else { usize::from(bar.middle < 20.0) };
             let _ = writeln!(
                 svg,
                 "<text x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\">{:.digits$}</text>",

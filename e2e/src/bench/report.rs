@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::handshake::Handshakes;
+use super::transfer::Transfers;
 use super::{Comparison, Measured, Sample};
 
 /// Least, median and most.
@@ -21,7 +23,8 @@ fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
 
 fn samples<'a>(measured: &'a [Measured], name: &str, connections: u32) -> Option<&'a [Sample]> {
     let peer = measured.iter().find(|peer| peer.name == name)?;
-    Some(&peer.samples.iter().find(|(found, _)| *found == connections)?.1)
+    let (_, samples) = peer.samples.iter().find(|(found, _)| *found == connections)?;
+    (!samples.is_empty()).then_some(samples.as_slice())
 }
 
 /// A figure as a share of another peer's, run by run: what the machine did meanwhile met both.
@@ -36,8 +39,13 @@ pub fn ratio(
     Some(spread(ours.iter().zip(theirs).map(|(a, b)| figure(a) / figure(b)).collect()))
 }
 
+/// `median (least-most)` with so many digits.
+fn with_spread((least, middle, most): (f64, f64, f64), digits: usize) -> String {
+    format!("{middle:.digits$} ({least:.digits$}-{most:.digits$})")
+}
+
 fn shown(ratio: Option<(f64, f64, f64)>) -> String {
-    ratio.map_or("-".into(), |(least, mid, most)| format!("{mid:.2} ({least:.2}-{most:.2})"))
+    ratio.map_or("-".into(), |ratio| with_spread(ratio, 2))
 }
 
 /// Numbers of connections that were measured.
@@ -48,16 +56,60 @@ pub(super) fn connections(measured: &[Measured]) -> Vec<u32> {
 /// All tables, in Markdown.
 pub fn table(comparison: &Comparison) -> String {
     let mut text = String::new();
-    for c in connections(&comparison.load) {
-        load_table(&mut text, &comparison.load, c);
+    let loads = [("HTTP/1.1", &comparison.http1), ("HTTP/2", &comparison.http2), ("Unary gRPC", &comparison.grpc)];
+    for (title, measured) in loads {
+        for c in connections(measured) {
+            let _ = writeln!(text, "\n{title}, {c} request{} at a time\n", if c == 1 { "" } else { "s" });
+            load_table(&mut text, measured, c);
+        }
     }
+    tcp_table(&mut text, &comparison.tcp);
+    handshake_table(&mut text, &comparison.handshakes);
     idle_table(&mut text, comparison);
     scale_table(&mut text, comparison);
     text
 }
 
+fn tcp_table(text: &mut String, all: &[Transfers]) {
+    if all.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\nOne large transfer over TCP, mTLS between\n\n| pair | MB/s | CPU s/GB | of HAProxy's |\n|---|---|---|---|\n",
+    );
+    let cost = |transfers: &Transfers| transfers.samples.iter().map(|sample| sample.cpu_s_per_gb).collect::<Vec<_>>();
+    let theirs = all.iter().find(|peer| peer.name == "haproxy").map(cost);
+    for peer in all {
+        let ours = cost(peer);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            peer.name,
+            with_spread(spread(peer.samples.iter().map(|sample| sample.mb_per_s).collect()), 0),
+            with_spread(spread(ours.clone()), 2),
+            shown(theirs.as_deref().map(|theirs| spread(run_by_run(&ours, theirs)))),
+        );
+    }
+}
+
+fn handshake_table(text: &mut String, all: &[Handshakes]) {
+    if all.is_empty() {
+        return;
+    }
+    text.push_str("\nNew mTLS connections, none resumed\n\n| server | CPU us each | of HAProxy's |\n|---|---|---|\n");
+    let theirs = all.iter().find(|peer| peer.name == "haproxy");
+    for peer in all {
+        let ratio = theirs.map(|theirs| spread(run_by_run(&peer.cpu_us, &theirs.cpu_us)));
+        let cost = with_spread(spread(peer.cpu_us.clone()), 0);
+        let _ = writeln!(text, "| {} | {cost} | {} |", peer.name, shown(ratio));
+    }
+}
+
+fn run_by_run(ours: &[f64], theirs: &[f64]) -> Vec<f64> {
+    ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect()
+}
+
 fn load_table(text: &mut String, measured: &[Measured], c: u32) {
-    let _ = writeln!(text, "\n{c} connection{}\n", if c == 1 { "" } else { "s" });
     text.push_str(
         "| pair | CPU us/request (min-max) | of Envoy's | of the relay's | p50 us | p99 us | p99 of the relay's | requests/s | RSS loaded |\n",
     );
@@ -82,11 +134,14 @@ fn load_table(text: &mut String, measured: &[Measured], c: u32) {
 }
 
 fn idle_table(text: &mut String, comparison: &Comparison) {
+    if comparison.http1.is_empty() {
+        return;
+    }
     text.push_str(
         "\nAt rest: memory of a proxy and of a connection that nobody uses, without and with a request before\n\n",
     );
     text.push_str("| peer | RSS idle | start to ready | plain | plain, used | mTLS | mTLS, used |\n|---|---|---|---|---|---|---|\n");
-    for peer in &comparison.load {
+    for peer in &comparison.http1 {
         let _ = write!(text, "| {} | {:.1} MB | {:.0} ms |", peer.name, peer.idle_rss as f64 / 1e6, peer.start_ms);
         match comparison.idle.iter().find(|idle| idle.name == peer.name) {
             None => text.push_str(" - | - | - | - |\n"),
@@ -134,7 +189,7 @@ mod tests {
         let load = vec![peer("ferromesh", [30.0, 40.0, 90.0]), peer("envoy", [100.0, 80.0, 90.0])];
         assert_eq!(ratio(&load, "ferromesh", "envoy", 32, |sample| sample.cpu_us), Some((0.3, 0.5, 1.0)));
         assert_eq!(ratio(&load, "ferromesh", "relay", 32, |sample| sample.cpu_us), None);
-        let comparison = Comparison { load, ..Default::default() };
+        let comparison = Comparison { http1: load, ..Default::default() };
         let table = table(&comparison);
         assert!(table.contains("40.0 (30.0-90.0) | 0.50 (0.30-1.00) | -"), "{table}");
         assert!(super::super::plot::svg(&comparison).contains("envoy"));

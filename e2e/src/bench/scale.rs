@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::ads::Ads;
-use super::bootstrap::{address, certificate, tls_versions, trust};
+use super::bootstrap::{address, certificate, http2, tls_versions, trust};
 use super::{Plan, peers};
 use crate::process::{Process, envoy, free_port};
 
@@ -39,7 +39,7 @@ const CHANGES: u32 = 100;
 /// # Errors
 /// If a proxy that is here does not become ready.
 pub fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Vec<Scale>> {
-    let ours = (String::from("ferromesh"), Some(plan.proxy.clone()), peers::OUR_ARGUMENTS.to_vec());
+    let ours = (String::from(peers::OURS), Some(plan.proxy.clone()), peers::OUR_ARGUMENTS.to_vec());
     let theirs = (String::from("envoy"), envoy(), peers::ENVOY_ARGUMENTS.to_vec());
     let mut all = Vec::new();
     for (name, program, arguments) in [ours, theirs] {
@@ -100,10 +100,6 @@ fn ready(admin: SocketAddr, deadline: Instant) -> anyhow::Result<()> {
 }
 
 fn bootstrap(folder: &Path, admin: SocketAddr, ads: SocketAddr) -> serde_json::Value {
-    let http2 = json!({
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        "explicit_http_config": { "http2_protocol_options": {} },
-    });
     let source = json!({ "ads": {}, "resource_api_version": "V3" });
     json!({
         "node": { "id": "scale", "cluster": "bench" },
@@ -122,7 +118,7 @@ fn bootstrap(folder: &Path, admin: SocketAddr, ads: SocketAddr) -> serde_json::V
                 "name": "ads",
                 "type": "STATIC",
                 "connect_timeout": "5s",
-                "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2 },
+                "typed_extension_protocol_options": http2(),
                 "load_assignment": { "cluster_name": "ads", "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address(ads) } }] }] },
             }],
             "secrets": [

@@ -1,20 +1,17 @@
 //! `tcp_proxy`: a connection's bytes to a cluster and back.
 
 use std::cell::Cell;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::extensions::filters::network::tcp_proxy::v3 as proto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::connection_info;
+use super::pump::{self, Counts};
 use crate::access_log::AccessLog;
 use crate::cause::Cause;
 use crate::cluster::Wanted;
@@ -33,7 +30,6 @@ use crate::worker::Worker;
 
 /// Envoy's default.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-const BUFFER: usize = 16 * 1024;
 /// The subset in a metadata match.
 const LB_METADATA: &str = "envoy.lb";
 
@@ -192,13 +188,10 @@ impl TcpProxy {
 
     async fn copy(&self, io: Io, upstream: TcpUpstream, counts: &Counts) -> Option<Cause> {
         let _open = upstream.open;
-        let activity = Rc::new(Cell::new(Instant::now()));
-        let mut down = Metered { io, activity: activity.clone(), read: counts.received.clone() };
-        let mut up = Metered { io: upstream.io, activity: activity.clone(), read: counts.sent.clone() };
-        let copy = tokio::io::copy_bidirectional_with_sizes(&mut down, &mut up, BUFFER, BUFFER);
+        counts.moved.set(Instant::now());
         tokio::select! {
-            copied = copy => copied.err().map(|_| Cause::UpstreamTerminationAfterResponse),
-            () = idle(self.idle_timeout, &activity) => {
+            copied = pump::run(io, upstream.io, counts) => copied.err().map(|_| Cause::UpstreamTerminationAfterResponse),
+            () = idle(self.idle_timeout, &counts.moved) => {
                 self.stats.idle_timeout.inc();
                 Some(Cause::TcpIdleTimeout)
             }
@@ -242,12 +235,6 @@ async fn idle(limit: Option<Duration>, activity: &Cell<Instant>) {
     }
 }
 
-#[derive(Default)]
-struct Counts {
-    received: Rc<Cell<u64>>,
-    sent: Rc<Cell<u64>>,
-}
-
 /// Writes the log line when the connection ends, also if its task is aborted.
 struct End<'a> {
     proxy: &'a TcpProxy,
@@ -274,41 +261,5 @@ impl Drop for End<'_> {
             ..connection_info(&self.connection, upstream)
         };
         self.proxy.access_logs.iter().chain(self.listener_logs).for_each(|log| log.log(&info));
-    }
-}
-
-/// Counts what is read and notes when.
-struct Metered {
-    io: Io,
-    activity: Rc<Cell<Instant>>,
-    read: Rc<Cell<u64>>,
-}
-
-impl AsyncRead for Metered {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.read.set(self.read.get() + read as u64);
-            self.activity.set(Instant::now());
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        if matches!(polled, Poll::Ready(Ok(count)) if count > 0) {
-            self.activity.set(Instant::now());
-        }
-        polled
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -438,6 +438,11 @@ impl BodySource for Download {
             Err(error) => Poll::Ready(Some(Err(broken(&error)))),
         }
     }
+
+    fn remaining(&self) -> Option<u64> {
+        // Known with the last bytes, so that the end goes on with them and not in a frame of its own.
+        (self.upload.body.is_none() && self.receive.is_end_stream()).then_some(0)
+    }
 }
 
 fn broken(error: &h2::Error) -> BodyError {

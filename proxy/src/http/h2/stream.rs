@@ -19,6 +19,7 @@ use crate::http::serve::Session;
 use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::text::Text;
 use crate::timer::Timer;
+use crate::worker::Worker;
 
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 
@@ -31,7 +32,8 @@ pub async fn serve(
     cut: Rc<Cell<Option<Cause>>>,
 ) {
     let respond: Respond = Rc::new(RefCell::new(respond));
-    let mut timer = Timer::default();
+    let mut timer = Lent { timer: session.worker.timers.take(), worker: session.worker.clone() };
+    let timer = &mut timer.timer;
     let (parts, receive) = request.into_parts();
     let complete = receive.is_end_stream();
     let meter = Meter::new(complete, Instant::now());
@@ -41,7 +43,7 @@ pub async fn serve(
         Err(cause) => {
             let mut stream = session.stream(exchange::unread_head());
             let reply = LocalReply::new(cause).body(cause.explain());
-            return exchange::refuse(&mut stream, reply, &mut sink, &meter, &mut timer).await;
+            return exchange::refuse(&mut stream, reply, &mut sink, &meter, timer).await;
         }
     };
     let expects = head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -58,7 +60,19 @@ pub async fn serve(
     };
     let mut stream = session.stream(head);
     stream.inform = Some(Rc::new(move |head| inform(&respond, head)));
-    exchange::run(&mut stream, body, &mut sink, &meter, &mut timer).await;
+    exchange::run(&mut stream, body, &mut sink, &meter, timer).await;
+}
+
+/// A timer of the worker's, given back at the end of the stream.
+struct Lent {
+    timer: Timer,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.worker.timers.give(std::mem::take(&mut self.timer));
+    }
 }
 
 fn inform(respond: &Respond, head: ResponseHead) {

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::connection::TlsInfo;
 use crate::connection::{Peer, UpstreamPeer};
 use crate::format::{Info, grpc_status, response_flags};
+use crate::text::Text;
 
 const UNKNOWN: &str = "unknown";
 
@@ -42,10 +43,33 @@ const NAMES: [&str; COUNT] = [
 /// How many labels there are.
 const COUNT: usize = 25;
 
-/// The values of one request or connection.
+/// Room for what tells label sets apart, without an allocation.
+const KEY: usize = 512;
+
+/// What the labels of one request or connection are made of. Texts are made only for a label set that is new.
 pub(super) struct Labels<'a> {
-    values: [Cow<'a, str>; COUNT],
-    tcp: bool,
+    side: Side,
+    source: Workload<'a>,
+    destination: Workload<'a>,
+    source_principal: &'a str,
+    destination_principal: &'a str,
+    service: Service<'a>,
+    protocol: &'static str,
+    /// `None` of a connection.
+    status: Option<u16>,
+    grpc: Option<u32>,
+    flags: Cow<'a, str>,
+    security: &'static str,
+}
+
+/// What is known of the workload on one side.
+#[derive(Clone, Copy)]
+enum Workload<'a> {
+    Unknown,
+    /// By itself.
+    Told(&'a Peer),
+    /// By its endpoint's metadata `istio.workload`.
+    Endpoint(&'a str),
 }
 
 /// Which side reports.
@@ -60,8 +84,8 @@ enum Side {
 /// Envoy's `INBOUND` traffic direction.
 const INBOUND: i32 = 1;
 
-fn known(value: &str) -> Cow<'_, str> {
-    Cow::Borrowed(if value.is_empty() { UNKNOWN } else { value })
+fn known(value: &str) -> &str {
+    if value.is_empty() { UNKNOWN } else { value }
 }
 
 impl<'a> Labels<'a> {
@@ -72,158 +96,201 @@ impl<'a> Labels<'a> {
             (false, _) => Side::Source,
         };
         let downstream = info.state.and_then(|state| state.get::<Peer>()).or(info.connection.peer.as_deref());
-        let upstream = upstream_peer(info);
-        let empty = || Cow::Owned(Peer::default());
-        let borrowed = |peer: Option<&'a Peer>| peer.map_or_else(empty, Cow::Borrowed);
+        let downstream = downstream.map_or(Workload::Unknown, Workload::Told);
         let (source, destination) = match side {
-            Side::Source => (Cow::Borrowed(node), upstream),
-            Side::Destination => (borrowed(downstream), Cow::Borrowed(node)),
-            Side::Gateway => (borrowed(downstream), upstream),
+            Side::Source => (Workload::Told(node), upstream(info)),
+            Side::Destination => (downstream, Workload::Told(node)),
+            Side::Gateway => (downstream, upstream(info)),
         };
         let tls = match side {
             Side::Source => info.upstream.tls.as_deref(),
             _ => info.connection.tls.as_deref(),
         }
         .filter(|tls| tls.mtls);
-        let peer = tls.and_then(peer_principal);
-        let own = tls.and_then(|tls| tls.local_uri_sans.first().map(|san| san.as_str()));
+        let peer = tls.and_then(peer_principal).unwrap_or_default();
+        let own = tls.and_then(|tls| tls.local_uri_sans.first().map(|san| san.as_str())).unwrap_or_default();
         let (source_principal, destination_principal) = if side == Side::Source { (own, peer) } else { (peer, own) };
-        let tcp = info.request.is_none();
-        let service = Service::of(info, host_fallback && !tcp, &destination);
-        let [sw, sns, sapp, sver, scan, srev, scl] = fields(source);
-        let [dw, dns, dapp, dver, dcan, drev, dcl] = fields(destination);
-        let values = [
-            Cow::Borrowed(match side {
-                Side::Source => "source",
-                Side::Destination => "destination",
-                Side::Gateway => "waypoint",
-            }),
+        let is_tcp = info.request.is_none();
+        Self {
+            side,
+            source,
+            destination,
+            source_principal,
+            destination_principal,
+            service: Service::of(info, host_fallback && !is_tcp),
+            protocol: protocol(info),
+            status: (!is_tcp).then(|| info.status.unwrap_or(0)),
+            grpc: grpc_status(info),
+            flags: response_flags(info).unwrap_or(Cow::Borrowed("-")),
+            security: match (side, tls) {
+                (Side::Source, _) => UNKNOWN,
+                (_, Some(_)) => "mutual_tls",
+                (_, None) => "none",
+            },
+        }
+    }
+
+    /// A hash that tells label sets apart; more than one may stand for the same set.
+    pub(super) fn hash(&self) -> u128 {
+        let mut key = smallvec::SmallVec::<[u8; KEY]>::new();
+        self.source.put(&mut key);
+        self.destination.put(&mut key);
+        let Service { host, name, namespace } = self.service;
+        let texts = [
+            self.side.name(),
+            self.source_principal,
+            self.destination_principal,
+            host,
+            name,
+            namespace.unwrap_or("\n"),
+            self.protocol,
+            &self.flags,
+            self.security,
+        ];
+        texts.iter().for_each(|text| put(&mut key, text.as_bytes()));
+        key.extend_from_slice(&self.status.map_or(u32::MAX, u32::from).to_le_bytes());
+        key.extend_from_slice(&self.grpc.unwrap_or(u32::MAX).to_le_bytes());
+        xxh3_128(&key)
+    }
+
+    /// (name, value) of every label.
+    pub(super) fn list(&self) -> Vec<(String, String)> {
+        let is_tcp = self.status.is_none();
+        let http_only = ["response_code", "grpc_response_status"];
+        NAMES
+            .iter()
+            .zip(self.values())
+            .filter(|(name, _)| !(is_tcp && http_only.contains(name)))
+            .map(|(name, value)| ((*name).to_owned(), value))
+            .collect()
+    }
+
+    fn values(&self) -> [String; COUNT] {
+        let [sw, sns, sapp, sver, scan, srev, scl] = self.source.fields();
+        let [dw, dns, dapp, dver, dcan, drev, dcl] = self.destination.fields();
+        let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
+        let Service { host, name, namespace } = self.service;
+        let namespace = namespace.map_or_else(|| dns.clone(), |namespace| known(namespace).to_owned());
+        [
+            self.side.name().to_owned(),
             sw,
             scan,
             srev,
             sns,
-            known(source_principal.unwrap_or_default()),
+            known(self.source_principal).to_owned(),
             sapp,
             sver,
             scl,
             dw,
             dns,
-            known(destination_principal.unwrap_or_default()),
+            known(self.destination_principal).to_owned(),
             dapp,
             dver,
-            service.host,
+            known(host).to_owned(),
             dcan,
             drev,
-            service.name,
-            service.namespace,
+            known(name).to_owned(),
+            namespace,
             dcl,
-            Cow::Borrowed(protocol(info)),
-            Cow::Owned(if tcp { String::new() } else { info.status.unwrap_or(0).to_string() }),
-            grpc(info),
-            response_flags(info).unwrap_or(Cow::Borrowed("-")),
-            Cow::Borrowed(match (side, tls) {
-                (Side::Source, _) => UNKNOWN,
-                (_, Some(_)) => "mutual_tls",
-                (_, None) => "none",
-            }),
-        ];
-        Self { values, tcp }
-    }
-
-    /// A hash that tells label sets apart.
-    pub(super) fn hash(&self) -> u128 {
-        let mut hasher = Xxh3::new();
-        for value in &self.values {
-            hasher.update(value.as_bytes());
-            hasher.update(&[0xff]);
-        }
-        hasher.update(&[u8::from(self.tcp)]);
-        hasher.digest128()
-    }
-
-    /// (name, value) of every label.
-    pub(super) fn list(&self) -> Vec<(String, String)> {
-        let http_only = ["response_code", "grpc_response_status"];
-        NAMES
-            .iter()
-            .zip(&self.values)
-            .filter(|(name, _)| !(self.tcp && http_only.contains(name)))
-            .map(|(name, value)| ((*name).to_owned(), value.to_string()))
-            .collect()
+            self.protocol.to_owned(),
+            number(self.status.map(u32::from)),
+            number(self.grpc),
+            self.flags.to_string(),
+            self.security.to_owned(),
+        ]
     }
 }
 
-fn fields(peer: Cow<'_, Peer>) -> [Cow<'_, str>; 7] {
-    let keep = |borrowed: &Peer| -> [String; 7] {
-        [
-            &borrowed.workload,
-            &borrowed.namespace,
-            &borrowed.app,
-            &borrowed.version,
-            &borrowed.canonical_name,
-            &borrowed.canonical_revision,
-            &borrowed.cluster,
-        ]
-        .map(|text| known(text).into_owned())
-    };
-    match peer {
-        Cow::Borrowed(peer) => [
-            known(&peer.workload),
-            known(&peer.namespace),
-            known(&peer.app),
-            known(&peer.version),
-            known(&peer.canonical_name),
-            known(&peer.canonical_revision),
-            known(&peer.cluster),
-        ],
-        Cow::Owned(peer) => keep(&peer).map(Cow::Owned),
+fn put(key: &mut smallvec::SmallVec<[u8; KEY]>, text: &[u8]) {
+    key.extend_from_slice(text);
+    // In no UTF-8 text, so that it ends one.
+    key.push(0xff);
+}
+
+impl Side {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+            Self::Gateway => "waypoint",
+        }
     }
+}
+
+impl Workload<'_> {
+    fn put(self, key: &mut smallvec::SmallVec<[u8; KEY]>) {
+        match self {
+            Self::Unknown => {}
+            Self::Told(peer) => of_peer(peer).iter().for_each(|text| put(key, text.as_bytes())),
+            Self::Endpoint(workload) => put(key, workload.as_bytes()),
+        }
+        key.push(0xfe);
+    }
+
+    fn fields(self) -> [String; 7] {
+        let fields = |peer: &Peer| of_peer(peer).map(|text| known(text).to_owned());
+        match self {
+            Self::Unknown => fields(&Peer::default()),
+            Self::Told(peer) => fields(peer),
+            Self::Endpoint(workload) => fields(&Peer::from_endpoint(workload)),
+        }
+    }
+}
+
+/// What labels show of a workload.
+fn of_peer(peer: &Peer) -> [&Text; 7] {
+    [
+        &peer.workload,
+        &peer.namespace,
+        &peer.app,
+        &peer.version,
+        &peer.canonical_name,
+        &peer.canonical_revision,
+        &peer.cluster,
+    ]
 }
 
 /// What headers told of the upstream, else what its endpoint's metadata says.
-fn upstream_peer<'a>(info: &'a Info<'a>) -> Cow<'a, Peer> {
+fn upstream<'a>(info: &'a Info<'a>) -> Workload<'a> {
     if let Some(peer) = info.state.and_then(|state| state.get::<UpstreamPeer>()) {
-        return Cow::Borrowed(&peer.0);
+        return Workload::Told(&peer.0);
     }
     let host = info.upstream.host.as_ref();
     let workload = host.and_then(|host| host.metadata.get("istio")?.get("workload")?.as_str());
-    Cow::Owned(workload.map(Peer::from_endpoint).unwrap_or_default())
+    workload.map_or(Workload::Unknown, Workload::Endpoint)
 }
 
 fn peer_principal(tls: &TlsInfo) -> Option<&str> {
     tls.peer_uri_sans.first().map(|san| san.as_str())
 }
 
+#[derive(Clone, Copy)]
 struct Service<'a> {
-    host: Cow<'a, str>,
-    name: Cow<'a, str>,
-    namespace: Cow<'a, str>,
+    host: &'a str,
+    name: &'a str,
+    /// `None`: that of the destination.
+    namespace: Option<&'a str>,
 }
 
 impl<'a> Service<'a> {
     /// From the cluster's metadata `istio.services`, else its name, else the request's authority.
-    fn of(info: &'a Info<'a>, host_fallback: bool, destination: &Peer) -> Self {
+    fn of(info: &'a Info<'a>, host_fallback: bool) -> Self {
         let cluster = info.upstream.cluster.as_ref();
         let service = cluster.and_then(|cluster| cluster.config.metadata.get("istio")?.get("services")?.get(0));
         let field =
             |name: &str| service.and_then(|service| service.get(name)?.as_str()).filter(|text| !text.is_empty());
         if let Some(host) = field("host") {
-            let name = field("name").unwrap_or(host);
-            return Self {
-                host: Cow::Borrowed(host),
-                name: Cow::Borrowed(name),
-                namespace: known(field("namespace").unwrap_or_default()),
-            };
+            let (name, namespace) = (field("name").unwrap_or(host), field("namespace").unwrap_or_default());
+            return Self { host, name, namespace: Some(namespace) };
         }
         let authority = info.request.filter(|_| host_fallback).map(|head| head.authority.as_str()).unwrap_or_default();
-        let namespace = Cow::Owned(known(&destination.namespace).into_owned());
         let name = match info.upstream.cluster_name.as_deref() {
-            Some("PassthroughCluster" | "InboundPassthroughCluster") => Cow::Borrowed("PassthroughCluster"),
-            Some("BlackHoleCluster") => Cow::Borrowed("BlackHoleCluster"),
-            None if info.route.is_some_and(|route| route.name == "block_all") => Cow::Borrowed("BlackHoleCluster"),
-            _ => known(authority),
+            Some("PassthroughCluster" | "InboundPassthroughCluster") => "PassthroughCluster",
+            Some("BlackHoleCluster") => "BlackHoleCluster",
+            None if info.route.is_some_and(|route| route.name == "block_all") => "BlackHoleCluster",
+            _ => authority,
         };
-        Self { host: known(authority), name, namespace }
+        Self { host: authority, name, namespace: None }
     }
 }
 
@@ -232,14 +299,5 @@ fn protocol(info: &Info<'_>) -> &'static str {
         None => "tcp",
         Some(head) if head.is_grpc() => "grpc",
         Some(_) => "http",
-    }
-}
-
-fn grpc<'a>(info: &Info<'_>) -> Cow<'a, str> {
-    match info.request {
-        Some(head) if head.is_grpc() => {
-            grpc_status(info).map_or(Cow::Borrowed(""), |status| Cow::Owned(status.to_string()))
-        }
-        _ => Cow::Borrowed(""),
     }
 }

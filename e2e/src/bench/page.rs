@@ -1,0 +1,51 @@
+//! The page of documentation that holds the figures: what stands between two marks is written anew.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+const BEGIN: &str = "<!-- figures: written by `ferromesh-e2e bench --page` -->\n";
+const END: &str = "<!-- end of figures -->\n";
+
+/// Puts the figures into a page.
+///
+/// # Errors
+/// If the page cannot be read or written, or has no marks.
+pub fn write(page: &Path, figures: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let text = with_figures(&text, figures).with_context(|| format!("{} has no marks for figures", page.display()))?;
+    Ok(std::fs::write(page, text)?)
+}
+
+fn with_figures(text: &str, figures: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{}\n\n{END}{after}", figures.trim_end()))
+}
+
+/// On what was measured: processors, kernel, and what else the machine did.
+pub fn machine() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+    let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{count} x {}, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
+}
+
+/// Tasks that wait for a processor, mean of the last minute.
+pub fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_stands_between_the_marks_changes() {
+        let page = |figures: &str| format!("# Title\n\n{BEGIN}{figures}\n\n{END}\nMore.\n");
+        assert_eq!(with_figures(&page("old"), "\nnew\n\n"), Some(page("\nnew")));
+        assert_eq!(with_figures("no marks", "new"), None);
+    }
+}
