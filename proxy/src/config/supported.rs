@@ -11,6 +11,7 @@ use ferromesh_proto::wire::{Parts, Payload};
 use ferromesh_proto::{Any, json};
 
 use super::ConfigError;
+use super::header_text::{self, Rule};
 
 /// Rows of (full message name, names of its supported fields separated by spaces).
 /// A row `("envoy.x.v3.Y", "*")` supports all fields that this build's descriptors know.
@@ -129,6 +130,16 @@ pub fn is_supported(type_url: &str) -> bool {
     implemented().contains_key(type_url.rsplit('/').next().unwrap_or_default())
 }
 
+/// Whether a field of a message is implemented; for the tests of what is said of fields.
+#[cfg(test)]
+pub fn is_field_supported(message: &str, field: &str) -> bool {
+    match implemented().get(message) {
+        Some(Supported::All) => true,
+        Some(Supported::Named(names)) => names.contains(field),
+        None => false,
+    }
+}
+
 /// Checks that every field that `any` sets, at any depth, is implemented.
 ///
 /// # Errors
@@ -170,6 +181,7 @@ fn check_message(message: Message, bytes: &[u8]) -> Result<(), ConfigError> {
 
 fn check_fields(message: Message, bytes: &[u8], names: Option<&HashSet<&'static str>>) -> Result<(), ConfigError> {
     let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
+    let rules = header_text::rules(message.name());
     let mut seen: HashMap<u32, usize> = HashMap::new();
     for part in Parts::of(bytes) {
         let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
@@ -181,12 +193,24 @@ fn check_fields(message: Message, bytes: &[u8], names: Option<&HashSet<&'static 
             return Err(ConfigError::new(known.name(), "is not implemented"));
         }
         let index = seen.entry(part.number).or_default();
-        if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
-            check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
+        if let Payload::Bytes(payload) = part.payload {
+            let checked = match known.message() {
+                Some(inner) => check_inner(inner, payload, optional),
+                None => check_text(rules, known, payload),
+            };
+            checked.map_err(|error| error.at(segment(known, *index)))?;
         }
         *index += 1;
     }
     Ok(())
+}
+
+fn check_text(rules: &[(&str, Rule)], field: Field, text: &[u8]) -> Result<(), ConfigError> {
+    let rule = rules.iter().find(|(name, _)| *name == field.name());
+    match rule.and_then(|(_, rule)| rule.broken(text)) {
+        Some(wrong) => Err(ConfigError::new("", wrong)),
+        None => Ok(()),
+    }
 }
 
 fn check_inner(inner: Message, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
