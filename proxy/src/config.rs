@@ -8,6 +8,7 @@ use ferromesh_proto::{Any, prost, prost_types};
 
 use crate::text::Text;
 
+mod header_text;
 pub mod supported;
 
 /// Why a resource is refused.

@@ -104,6 +104,15 @@ impl Supported {
         self.check_any(any, false).map_err(|error| error.of_type(&any.type_url))
     }
 
+    /// Whether a field of a message is implemented.
+    pub fn has(&self, message: &str, field: &str) -> bool {
+        match self.0.get(message) {
+            Some(Fields::All) => true,
+            Some(Fields::Named(names)) => names.contains(field),
+            None => false,
+        }
+    }
+
     fn check_any(&self, any: &Any, optional: bool) -> Result<(), ConfigError> {
         let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()));
         let any = match any {
