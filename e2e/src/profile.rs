@@ -182,7 +182,8 @@ mod tests {
     use super::*;
 
     fn counts(ours: f64, without: f64) -> Counts {
-        let pair = |own| [Functions::from([("serve".to_owned(), Cost { own, whole: own, calls: 1.0 })]), Functions::new()];
+        let pair =
+            |own| [Functions::from([("serve".to_owned(), Cost { own, whole: own, calls: 1.0 })]), Functions::new()];
         let instructions = [(OURS, ours), (UNCOUNTED, without), (RELAY, 50.0)];
         Counts {
             instructions: instructions.map(|(name, own)| (name.to_owned(), pair(own))).into(),

@@ -51,7 +51,11 @@ impl RequestHead {
         match self {
             head if breaks(&head.authority) => Some("authority"),
             head if breaks(&head.path) => Some("path"),
-            head if head.upgrade.as_ref().is_some_and(|protocol| protocol.bytes().any(|byte| byte.is_ascii_control())) => {
+            head if head
+                .upgrade
+                .as_ref()
+                .is_some_and(|protocol| protocol.bytes().any(|byte| byte.is_ascii_control())) =>
+            {
                 Some("upgrade")
             }
             _ => None,

@@ -245,8 +245,7 @@ impl Store {
 
     /// Every metric as it is now, in the order of full names.
     pub fn snapshot(&self) -> Vec<(Key, Value)> {
-        let mut all: Vec<_> =
-            self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.value())).collect();
+        let mut all: Vec<_> = self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.value())).collect();
         self.families.lock().snapshot(&mut |key, value| all.push((key, value)));
         all.sort_by(|one, other| one.0.cmp(&other.0));
         all

@@ -143,12 +143,7 @@ impl Peer {
         }))
     }
 
-    fn start_hop(
-        &self,
-        folder: &Path,
-        hop: &Hop,
-        launcher: Option<LauncherOf<'_>>,
-    ) -> anyhow::Result<Option<Process>> {
+    fn start_hop(&self, folder: &Path, hop: &Hop, launcher: Option<LauncherOf<'_>>) -> anyhow::Result<Option<Process>> {
         let side = if hop.is_client { "client" } else { "server" };
         let name = format!("{}-{side}", self.name);
         let Some(mut command) = self.command(folder, hop, side)? else { return Ok(None) };

@@ -67,7 +67,8 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         None => None,
     };
     let (discovery, fixed) = discovery(cluster, plan, context.dns)?;
-    let outlier = cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context.stats, &owner)).transpose();
+    let outlier =
+        cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context.stats, &owner)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
         [] => None,
         [check] => {

@@ -126,7 +126,10 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.cluster.v3.LoadBalancingPolicy", "*"),
     ("envoy.config.cluster.v3.LoadBalancingPolicy.Policy", "*"),
     ("envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin", "locality_lb_config slow_start_config"),
-    ("envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest", "choice_count locality_lb_config slow_start_config"),
+    (
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+        "choice_count locality_lb_config slow_start_config",
+    ),
     ("envoy.extensions.load_balancing_policies.common.v3.SlowStartConfig", "*"),
     ("envoy.extensions.load_balancing_policies.random.v3.Random", "locality_lb_config"),
     (

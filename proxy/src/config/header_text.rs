@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use super::ConfigError;
 use super::supported::Table;
 
 /// What a text must be; the expressions are protoc-gen-validate's.
@@ -50,13 +51,13 @@ const NAMES: Table = &[
     ("envoy.config.bootstrap.v3.CustomInlineHeader", "inline_header_name"),
 ];
 
-const STRICT_NAMES: Table = &[("envoy.config.core.v3.UpstreamHttpProtocolOptions", "override_auto_sni_header")];
+const STRICT_NAMES: Table = &[
+    ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "override_auto_sni_header"),
+    ("envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig", "header_name"),
+];
 
 const VALUES: Table = &[
-    (
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "server_name via",
-    ),
+    ("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", "server_name via"),
     ("envoy.config.route.v3.VirtualHost", "domains"),
     ("envoy.config.route.v3.WeightedCluster.ClusterWeight", "host_rewrite_literal"),
     ("envoy.config.route.v3.RouteAction", "prefix_rewrite host_rewrite_literal"),
@@ -97,6 +98,15 @@ pub(super) fn rules(message: &str) -> &'static [(&'static str, Rule)] {
         rules
     });
     rules.get(message).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Checks a field's text by the rules of its message.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub(super) fn check(rules: &[(&str, Rule)], field: &str, text: &[u8]) -> Result<(), ConfigError> {
+    let broken = rules.iter().filter(|(known, _)| *known == field).find_map(|(_, rule)| rule.broken(text));
+    broken.map_or(Ok(()), |reason| Err(ConfigError::new("", reason)))
 }
 
 impl Rule {

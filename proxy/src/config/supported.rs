@@ -1,7 +1,8 @@
 //! Which fields of which messages are implemented, and the check of encoded resources against that.
 //!
 //! prost drops unknown fields silently, so the check runs over the wire form: every tag that is set must be in a
-//! room's table. A message that no table lists is not implemented at all.
+//! room's table. A message that no table lists is not implemented at all. Texts that become part of a message's head are
+//! checked on the way.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,7 @@ use ferromesh_proto::fields::{self, Field, Message};
 use ferromesh_proto::wire::{Parts, Payload};
 use ferromesh_proto::{Any, json};
 
-use super::ConfigError;
+use super::{ConfigError, header_text};
 
 /// Rows of (full message name, names of its supported fields separated by spaces).
 /// A row `("envoy.x.v3.Y", "*")` supports all fields that this build's descriptors know.
@@ -151,6 +152,7 @@ impl Supported {
         names: Option<&HashSet<&'static str>>,
     ) -> Result<(), ConfigError> {
         let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
+        let texts = header_text::rules(message.name());
         let mut seen: HashMap<u32, usize> = HashMap::new();
         for part in Parts::of(bytes) {
             let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
@@ -162,8 +164,12 @@ impl Supported {
                 return Err(ConfigError::new(known.name(), "is not implemented"));
             }
             let index = seen.entry(part.number).or_default();
-            if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
-                self.check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
+            if let Payload::Bytes(payload) = part.payload {
+                let checked = match known.message() {
+                    Some(inner) => self.check_inner(inner, payload, optional),
+                    None => header_text::check(texts, known.name(), payload),
+                };
+                checked.map_err(|error| error.at(segment(known, *index)))?;
             }
             *index += 1;
         }

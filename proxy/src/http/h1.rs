@@ -17,8 +17,8 @@ use crate::codec::h1::write::{self, ResponseOn};
 use crate::codec::h1::{Refusal, Settings};
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::{IDLE_GRACE, Session};
-use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::http::stream::Stream;
+use crate::message::{LocalReply, RequestHead, ResponseHead};
 use crate::timer::Timer;
 
 /// While a request is served, so much of what its client sends ahead is read.

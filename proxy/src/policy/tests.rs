@@ -22,7 +22,9 @@ fn principal(id: &str) -> Rules {
 fn allowed(rules: &Rules, connection: &Connection) -> bool {
     let mut request = head("h", "/admin/x?y=1");
     request.headers.insert("role", HeaderValue::from_static("dev"));
-    rules.decide(&Input { request: Some(&request), path: Some(request.path_only()), ..Input::of_connection(connection) }).allowed
+    rules
+        .decide(&Input { request: Some(&request), path: Some(request.path_only()), ..Input::of_connection(connection) })
+        .allowed
 }
 
 #[test]

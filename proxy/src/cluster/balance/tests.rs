@@ -136,7 +136,8 @@ async fn share_of_a_new_host(policy: &str, millis: u64) -> f64 {
         let weights = vec![1; places as usize];
         json::from_yaml(&format!("{{cluster_name: c, endpoints: [{}]}}", endpoints(0, &weights))).unwrap()
     };
-    let cluster = cluster(&format!("{{name: c, type: EDS, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}, {policy}}}"));
+    let cluster =
+        cluster(&format!("{{name: c, type: EDS, eds_cluster_config: {{eds_config: {{ads: {{}}}}}}, {policy}}}"));
     cluster.update_endpoints(&eds(1)).unwrap();
     tokio::time::advance(Duration::from_secs(60)).await;
     cluster.update_endpoints(&eds(2)).unwrap();
@@ -173,7 +174,8 @@ async fn a_new_host_gets_its_share_little_by_little() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_recovers_starts_slowly_again() {
-    let cluster = with("round_robin_lb_config: {slow_start_config: {slow_start_window: 10s}}", &[endpoints(0, &[1, 1])]);
+    let cluster =
+        with("round_robin_lb_config: {slow_start_config: {slow_start_window: 10s}}", &[endpoints(0, &[1, 1])]);
     tokio::time::advance(Duration::from_secs(60)).await;
     let host = cluster.hosts.load().hosts[1].clone();
     host.health.set(Unhealthy::ActiveCheck, true);

@@ -166,7 +166,11 @@ fn slow_start_of(cluster: &proto::Cluster) -> Result<Option<SlowStart>, ConfigEr
 }
 
 /// Of the numbers of a message; a window of 0 is none.
-fn slow_start(window: Option<Duration>, aggression: Option<f64>, least: Option<f64>) -> Result<Option<SlowStart>, ConfigError> {
+fn slow_start(
+    window: Option<Duration>,
+    aggression: Option<f64>,
+    least: Option<f64>,
+) -> Result<Option<SlowStart>, ConfigError> {
     let Some(window) = window.filter(|window| !window.is_zero()) else { return Ok(None) };
     let (aggression, least) = (aggression.unwrap_or(1.0), least.unwrap_or(10.0) / 100.0);
     if !(aggression > 0.0 && aggression.is_finite()) {

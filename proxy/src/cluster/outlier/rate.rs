@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferromesh_proto::envoy::config::cluster::v3 as cluster;
 
-use crate::cluster::Host;
 use super::OutlierStats;
+use crate::cluster::Host;
 use crate::stats::Count;
 
 /// Requests of one interval.
@@ -96,13 +96,7 @@ impl Rates {
     }
 
     /// Ends the interval: `eject` is asked for each host that a rule finds, and says whether it was ejected.
-    pub(super) fn sweep(
-        &self,
-        hosts: &[Arc<Host>],
-        split: bool,
-        stats: &OutlierStats,
-        eject: impl Fn(&Host) -> bool,
-    ) {
+    pub(super) fn sweep(&self, hosts: &[Arc<Host>], split: bool, stats: &OutlierStats, eject: impl Fn(&Host) -> bool) {
         for local in [false, true] {
             let mut counted = Vec::new();
             for host in hosts {
@@ -119,13 +113,7 @@ impl Rates {
         }
     }
 
-    fn judge(
-        &self,
-        counted: &[(&Host, f64, u32)],
-        local: bool,
-        stats: &OutlierStats,
-        eject: &dyn Fn(&Host) -> bool,
-    ) {
+    fn judge(&self, counted: &[(&Host, f64, u32)], local: bool, stats: &OutlierStats, eject: &dyn Fn(&Host) -> bool) {
         let place = usize::from(local);
         let found = |host: &Host, [detected, enforced]: [&Count; 2], enforcing: u32| {
             detected.inc();

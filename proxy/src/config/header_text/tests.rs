@@ -42,7 +42,8 @@ enum Open {
 
 /// Walks one file: enough of the grammar to know which message a field stands in.
 fn marked(source: &str, found: &mut Marked) {
-    let text: String = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
+    let text: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ");
     let (mut open, mut names, mut statement) = (Vec::new(), Vec::new(), String::new());
     for character in text.chars() {
         let in_option = open.last() == Some(&Open::Option);
@@ -99,7 +100,11 @@ fn note(statement: &str, names: &[String], found: &mut Marked) {
 fn every_field_that_envoys_protos_mark_as_a_headers_text_is_checked_by_the_same_rule() {
     let mut found = Marked::new();
     each_proto(&protos(), &mut |source| marked(source, &mut found));
-    assert!(found.len() > 90, "only {} marked fields are found: is the protos' text read as it should be?", found.len());
+    assert!(
+        found.len() > 90,
+        "only {} marked fields are found: is the protos' text read as it should be?",
+        found.len()
+    );
     let implemented = |message: &str, field: &str| supported::is_field_supported(message, field);
     let missing: Vec<_> = found
         .iter()

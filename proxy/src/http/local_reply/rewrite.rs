@@ -13,9 +13,9 @@ use crate::access_log::Filter;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, data_source, required};
 use crate::format::{Info, Substitution};
+use crate::http::stream::Stream;
 use crate::message::ResponseHead;
 use crate::route::header_rules::Mutations;
-use crate::http::stream::Stream;
 use crate::text::Text;
 
 /// Fields of these messages that are implemented.
