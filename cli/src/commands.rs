@@ -2,6 +2,7 @@
 
 use crate::Exit;
 use crate::args::{Cli, Command};
+use crate::failure::Failure;
 
 pub mod analyze;
 pub mod config;
@@ -9,27 +10,6 @@ pub mod get;
 pub mod inject;
 pub mod up;
 pub mod version;
-
-/// Why a command could not do its work, and the exit code for it.
-#[derive(Debug)]
-pub struct Failure {
-    /// What happened.
-    pub error: anyhow::Error,
-    /// The exit code.
-    pub exit: Exit,
-}
-
-impl Failure {
-    /// The input cannot be used.
-    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { error: error.into(), exit: Exit::Usage }
-    }
-
-    /// The mesh could not be started or reached.
-    pub fn unreachable(error: impl Into<anyhow::Error>) -> Self {
-        Self { error: error.into(), exit: Exit::Unreachable }
-    }
-}
 
 /// A namespace that cannot be one is a slip of the keyboard, not an empty result.
 fn check_namespace(namespace: Option<&str>) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::Exit;
 use crate::args::Demo;
-use crate::commands::Failure;
+use crate::failure::Failure;
 use crate::output::{self, Colour};
 use crate::up::workloads::{Behind, Entry, Workloads};
 use crate::up::{Mesh, MeshOptions};

@@ -13,6 +13,7 @@ pub mod client;
 pub mod commands;
 pub mod demo;
 pub mod echo;
+pub mod failure;
 pub mod output;
 pub mod up;
 

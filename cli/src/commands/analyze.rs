@@ -9,9 +9,9 @@ use ferromesh_controller::source::{Folder, FolderOptions, Source};
 use ferromesh_controller::translate::Translator;
 use serde_json::json;
 
-use super::Failure;
 use crate::Exit;
 use crate::args::Analyze;
+use crate::failure::Failure;
 use crate::output::{self, Colour};
 
 /// Shows what is wrong; fails if anything is an error.

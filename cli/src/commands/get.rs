@@ -3,9 +3,9 @@
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 
-use super::Failure;
 use crate::args::{Get, Output};
 use crate::client::Ask;
+use crate::failure::Failure;
 use crate::up::state::MeshState;
 use crate::{Exit, output};
 

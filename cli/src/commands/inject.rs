@@ -8,8 +8,8 @@ use ferromesh_injector::workload::Outcome;
 use ferromesh_injector::{Mesh, manifest, values};
 use serde_json::Value;
 
-use super::Failure;
 use crate::args::Inject;
+use crate::failure::Failure;
 use crate::{Exit, output};
 
 /// Largest input (Kubernetes takes objects of 1.5 MB; a file may have many).

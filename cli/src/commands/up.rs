@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ferromesh_core::runtime::signals::Signals;
 
-use super::Failure;
 use crate::args::Up;
+use crate::failure::Failure;
 use crate::up::state::{self, MeshState, Written};
 use crate::up::workloads::Workloads;
 use crate::up::{Mesh, MeshOptions};

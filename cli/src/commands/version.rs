@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::Failure;
 use crate::args::Version;
+use crate::failure::Failure;
 use crate::{Exit, output};
 
 /// Shows the versions of what is in this binary.

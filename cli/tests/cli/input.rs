@@ -109,6 +109,8 @@ fn a_pipe_among_the_files_is_passed_over_not_waited_for() {
     let pipe = folder.path().join("pipe.yaml");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
     assert!(made.success());
+    std::fs::write(folder.path().join("good.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")
+        .expect("a file");
     let (code, stdout, _) = run(&runtime(), &["analyze", "-f", folder.path().to_str().expect("UTF-8")], "");
     assert_eq!(code, Some(0), "{stdout}");
 }

@@ -94,7 +94,8 @@ pub fn difference(more: &Functions, fewer: &Functions, by: f64) -> Functions {
 
 /// Instructions of all functions together.
 pub fn total(functions: &Functions) -> f64 {
-    functions.values().map(|cost| cost.own).sum()
+    // Not `sum`, which gives -0 for nothing.
+    functions.values().map(|cost| cost.own).fold(0.0, |sum, own| sum + own)
 }
 
 /// Calls that give memory: mimalloc's entries, and the C library's where that is the allocator.
@@ -110,7 +111,8 @@ pub fn allocations(functions: &Functions) -> f64 {
         "calloc",
         "realloc",
     ];
-    functions.iter().filter(|(name, _)| ENTRIES.contains(&name.as_str())).map(|(_, cost)| cost.calls).sum()
+    let calls = functions.iter().filter(|(name, _)| ENTRIES.contains(&name.as_str())).map(|(_, cost)| cost.calls);
+    calls.fold(0.0, |sum, calls| sum + calls)
 }
 
 #[cfg(test)]
