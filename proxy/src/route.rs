@@ -339,6 +339,7 @@ pub struct RateLimit {
 }
 
 pub mod decode;
+pub mod destinations;
 pub mod hash;
 pub mod header_rules;
 pub mod matcher;

@@ -7,6 +7,8 @@ use std::process::Command;
 
 #[path = "refusals/heads.rs"]
 mod heads;
+#[path = "refusals/whole.rs"]
+mod whole;
 
 /// A bootstrap, and what is said of it.
 pub struct Case {
@@ -161,4 +163,9 @@ fn check(cases: &[Case]) {
 #[test]
 fn texts_that_would_break_a_messages_head_are_refused_as_by_envoy() {
     check(&heads::cases());
+}
+
+#[test]
+fn parts_of_a_bootstrap_that_do_not_fit_together_are_refused() {
+    check(&whole::cases());
 }

@@ -155,7 +155,9 @@ mod tests {
 
     #[test]
     fn what_is_no_level_is_refused_and_envoys_words_are_taken() {
-        for level in ["info", "OFF", "warning", "info,ferromesh_proxy=debug", "critical,a::b=trace", "a[span{x=1}]=info"] {
+        for level in
+            ["info", "OFF", "warning", "info,ferromesh_proxy=debug", "critical,a::b=trace", "a[span{x=1}]=info"]
+        {
             assert!(parse_level(level).is_ok(), "{level}");
         }
         assert_eq!(parse_level("warning,a=critical").unwrap().to_string(), "a=error,warn");

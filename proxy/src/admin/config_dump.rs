@@ -99,7 +99,8 @@ mod tests {
     use super::*;
 
     fn dump() -> Value {
-        let cluster = json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "echo", "type": "EDS"});
+        let cluster =
+            json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": "echo", "type": "EDS"});
         json!({ "configs": [
             {"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump",
              "bootstrap": {"node": {"id": "t", "cluster": "c"}}, "last_updated": "now"},

@@ -186,7 +186,7 @@ impl Supported {
     }
 }
 
-fn segment(field: Field, index: usize) -> String {
+pub(super) fn segment(field: Field, index: usize) -> String {
     if field.is_list() { format!("{}[{index}]", field.name()) } else { field.name().to_owned() }
 }
 

@@ -101,7 +101,13 @@ impl Dump {
         }
         configs.push(self.clusters(names));
         if eds {
-            configs.push(self.plain("EndpointsConfigDump", Kind::Endpoint, "endpoint_configs", "endpoint_config", names));
+            configs.push(self.plain(
+                "EndpointsConfigDump",
+                Kind::Endpoint,
+                "endpoint_configs",
+                "endpoint_config",
+                names,
+            ));
         }
         configs.push(self.listeners(names));
         configs.push(self.plain("RoutesConfigDump", Kind::Route, "route_configs", "route_config", names));
