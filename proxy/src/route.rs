@@ -154,6 +154,8 @@ pub struct Forward {
     pub append_x_forwarded_host: bool,
     /// Retries.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// Redirects of the upstream that are followed here.
+    pub internal_redirect: Option<internal_redirect::InternalRedirect>,
     /// Hash policies in order.
     pub hash: Vec<HashPolicy>,
     /// Mirrors.
@@ -342,6 +344,7 @@ pub mod decode;
 pub mod destinations;
 pub mod hash;
 pub mod header_rules;
+pub mod internal_redirect;
 pub mod matcher;
 pub mod rate_limit;
 pub mod rewrite;

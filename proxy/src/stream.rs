@@ -48,6 +48,11 @@ impl FilterState {
         self.0.push((id, Rc::new(value)));
     }
 
+    /// Forgets the values of all other types.
+    pub fn keep(&mut self, types: &[TypeId]) {
+        self.0.retain(|(found, _)| types.contains(found));
+    }
+
     /// The value of this type.
     pub fn get<T: 'static>(&self) -> Option<&T> {
         let id = TypeId::of::<T>();

@@ -25,9 +25,13 @@ mod http1;
 mod http2;
 #[path = "protocols/listeners.rs"]
 mod listeners;
+#[path = "protocols/redirects.rs"]
+mod redirects;
 #[path = "protocols/tcp.rs"]
 mod tcp;
 #[path = "protocols/timeouts.rs"]
 mod timeouts;
+#[path = "protocols/upstream_tls.rs"]
+mod upstream_tls;
 #[path = "protocols/websocket.rs"]
 mod websocket;

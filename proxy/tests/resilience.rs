@@ -19,6 +19,8 @@ mod plane;
 mod process;
 #[path = "support/proxies.rs"]
 mod proxies;
+#[path = "support/wire.rs"]
+mod wire;
 
 #[path = "resilience/balance.rs"]
 mod balance;
@@ -30,6 +32,8 @@ mod changes;
 mod dns;
 #[path = "resilience/drains.rs"]
 mod drains;
+#[path = "resilience/failover.rs"]
+mod failover;
 #[path = "resilience/gauges.rs"]
 mod gauges;
 #[path = "resilience/health.rs"]
@@ -42,5 +46,9 @@ mod original_dst;
 mod outliers;
 #[path = "resilience/overload.rs"]
 mod overload;
+#[path = "resilience/pools.rs"]
+mod pools;
 #[path = "resilience/restarts.rs"]
 mod restarts;
+#[path = "resilience/subsets.rs"]
+mod subsets;

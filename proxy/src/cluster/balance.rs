@@ -130,11 +130,13 @@ pub struct Dice {
     pub group: u64,
     /// For the host.
     pub host: u64,
+    /// How many hosts this pick has passed over.
+    pub passed: usize,
 }
 
 impl Dice {
-    fn throw() -> Self {
-        Self { group: fastrand::u64(..), host: fastrand::u64(..) }
+    fn throw(passed: usize) -> Self {
+        Self { group: fastrand::u64(..), host: fastrand::u64(..), passed }
     }
 }
 
@@ -153,12 +155,12 @@ impl Balancer {
 
     /// Picks a host of `hosts`, and again if it was tried before, as often as the context allows.
     pub fn pick(&self, hosts: &HostSet, context: &LbContext<'_>) -> Option<Arc<Host>> {
-        let mut picked = hosts.choose(&self.policy, context, Dice::throw())?;
-        for _ in 0..context.reselect {
+        let mut picked = hosts.choose(&self.policy, context, Dice::throw(0))?;
+        for passed in 0..context.reselect as usize {
             if !is_unwanted(picked, context) {
                 break;
             }
-            picked = hosts.choose(&self.policy, context, Dice::throw())?;
+            picked = hosts.choose(&self.policy, context, Dice::throw(passed + 1))?;
         }
         Some(picked.clone())
     }

@@ -5,7 +5,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferromesh_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 
+use crate::config::ConfigError;
 use crate::stats::{Family, Level, Value};
+
+mod budget;
+
+use budget::Budget;
 
 /// One bounded resource.
 #[derive(Debug)]
@@ -90,35 +95,56 @@ pub struct Breakers {
     pub requests: Arc<Resource>,
     /// Retries in flight.
     pub retries: Arc<Resource>,
-    /// Retry budget: (percent of active requests, least retries always allowed), instead of `retries`.
-    pub retry_budget: Option<(f64, u32)>,
+    /// Takes the place of the limit of `retries`.
+    budget: Option<Budget>,
 }
 
 impl Breakers {
     /// Decodes thresholds; what is not set is Envoy's default.
-    pub(super) fn decode(config: &Thresholds) -> Self {
+    ///
+    /// # Errors
+    /// If a number of the retry budget is out of its range.
+    pub(super) fn decode(config: &Thresholds) -> Result<Self, ConfigError> {
         let resource =
             |max: Option<u32>, default| Arc::new(Resource::shown(max.unwrap_or(default), config.track_remaining));
-        let budget = config.retry_budget.as_ref().map(|budget| {
-            let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
-            (percent, budget.min_retry_concurrency.unwrap_or(3))
-        });
-        Self {
+        let budget = config.retry_budget.as_ref().map(Budget::decode).transpose()?;
+        Ok(Self {
             connections: resource(config.max_connections, 1024),
             pending: resource(config.max_pending_requests, 1024),
             requests: resource(config.max_requests, 1024),
-            // A budget takes the place of `max_retries`; the permits then only count.
-            retries: resource(if budget.is_some() { Some(u32::MAX) } else { config.max_retries }, 3),
-            retry_budget: budget,
+            retries: match budget {
+                // The permits then only count; how many are left depends on the requests.
+                Some(_) => Arc::new(Resource::new(u32::MAX)),
+                None => resource(config.max_retries, 3),
+            },
+            budget,
+        })
+    }
+
+    /// Takes the right to one request; `None` if the limit is reached.
+    pub fn take_request(&self) -> Option<Permit> {
+        let permit = self.requests.take()?;
+        self.note_request();
+        Some(permit)
+    }
+
+    /// Takes the right to one request although the limit may be reached.
+    pub fn take_request_always(&self) -> Permit {
+        self.note_request();
+        self.requests.take_always()
+    }
+
+    fn note_request(&self) {
+        if let Some(budget) = &self.budget {
+            budget.note();
         }
     }
 
     /// Takes the right to one retry; `None` if the limit or budget is used up.
     pub fn take_retry(&self) -> Option<Permit> {
-        if let Some((percent, least)) = self.retry_budget {
-            let active = f64::from(self.requests.used()) + f64::from(self.pending.used());
-            let allowed = (active * percent / 100.0) as u32;
-            if self.retries.used() >= allowed.max(least) {
+        if let Some(budget) = &self.budget {
+            let active = u64::from(self.requests.used()) + u64::from(self.pending.used());
+            if u64::from(self.retries.used()) >= budget.allowed(active) {
                 return None;
             }
         }

@@ -83,7 +83,7 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         return Err(ConfigError::new("lb_policy", "CLUSTER_PROVIDED and type ORIGINAL_DST go only together"));
     }
     let made = Cluster {
-        breakers: breakers(cluster.circuit_breakers.as_ref(), context.stats, &owner),
+        breakers: breakers(cluster.circuit_breakers.as_ref(), context.stats, &owner).at("circuit_breakers")?,
         hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
         stats: context.stats.family::<ClusterStats>(&owner, ""),
         balancer: Balancer::new(policy),
@@ -283,16 +283,21 @@ fn original_dst(cluster: &proto::Cluster) -> Result<OriginalDst, ConfigError> {
 }
 
 /// Breakers of the default and the high priority.
-fn breakers(config: Option<&proto::CircuitBreakers>, stats: &Store, owner: &Owner) -> [Arc<Breakers>; 2] {
+fn breakers(
+    config: Option<&proto::CircuitBreakers>,
+    stats: &Store,
+    owner: &Owner,
+) -> Result<[Arc<Breakers>; 2], ConfigError> {
     let thresholds = config.map(|config| config.thresholds.as_slice()).unwrap_or_default();
-    let of = |priority: core::RoutingPriority, part| {
-        let own = thresholds.iter().find(|found| found.priority == priority as i32).copied();
-        let made = Arc::new(Breakers::decode(&own.unwrap_or_default()));
+    let of = |priority: core::RoutingPriority, part| -> Result<Arc<Breakers>, ConfigError> {
+        let place = thresholds.iter().position(|found| found.priority == priority as i32);
+        let own = place.and_then(|place| thresholds.get(place)).copied().unwrap_or_default();
+        let made = Arc::new(Breakers::decode(&own).at(format!("thresholds[{}]", place.unwrap_or_default()))?);
         stats.show(owner, part, &made);
-        made
+        Ok(made)
     };
-    [
-        of(core::RoutingPriority::Default, "circuit_breakers.default."),
-        of(core::RoutingPriority::High, "circuit_breakers.high."),
-    ]
+    Ok([
+        of(core::RoutingPriority::Default, "circuit_breakers.default.")?,
+        of(core::RoutingPriority::High, "circuit_breakers.high.")?,
+    ])
 }

@@ -73,6 +73,8 @@ crate::family! {
         counter upstream_rq_retry_limit_exceeded;
         counter upstream_rq_cancelled;
         counter upstream_rq_maintenance_mode;
+        counter upstream_internal_redirect_succeeded_total;
+        counter upstream_internal_redirect_failed_total;
         gauge membership_total;
         gauge membership_healthy;
         gauge membership_degraded;

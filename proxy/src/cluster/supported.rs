@@ -8,7 +8,7 @@ use crate::config::supported::Table;
 /// for is always so), `zone_aware_lb_config` (Envoy needs a
 /// local cluster for it, which Istio does not configure), `update_merge_window` (updates are merged by the host set),
 /// `udp_max_queries`, `max_udp_channel_duration` and `reinit_channel_on_timeout` (each question has its own socket),
-/// HTTP/2 frame limits (the HTTP/2 library has its own, stricter ones), `budget_interval` (the budget is always momentary).
+/// HTTP/2 frame limits (the HTTP/2 library has its own, stricter ones), `reuse_connection` for TCP checks (each has its own).
 pub const SUPPORTED: Table = &[
     (
         "envoy.config.cluster.v3.Cluster",

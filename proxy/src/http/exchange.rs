@@ -336,18 +336,30 @@ fn take<S: Sink>(
 }
 
 fn finish(stream: &mut Stream, meter: &Meter, passed: usize) {
+    stream.inform = None;
+    complete(stream, meter, passed);
+    stream.manager.clone().stats.end(stream);
+    respond::log(stream);
+}
+
+/// The end of a request that begins anew where it was redirected to.
+pub(super) fn finish_pass(stream: &mut Stream, meter: &Meter, passed: usize) {
+    stream.details = "internal_redirect".into();
+    complete(stream, meter, passed);
+    stream.manager.clone().stats.end_pass(stream);
+    respond::log(stream);
+}
+
+fn complete(stream: &mut Stream, meter: &Meter, passed: usize) {
     stream.bytes_received = meter.received.get();
     stream.duration = Some(stream.start.elapsed());
     stream.request_duration = meter.complete.get().map(|at| at.saturating_duration_since(stream.start));
-    stream.inform = None;
     let manager = stream.manager.clone();
     for entry in manager.filters.iter().take(passed) {
         if entry.applies(stream) {
             entry.filter.on_complete(stream);
         }
     }
-    manager.stats.end(stream);
-    respond::log(stream);
 }
 
 /// The head that stands for a request that could not be read, in logs.

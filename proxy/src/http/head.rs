@@ -164,7 +164,7 @@ fn normalize_host(manager: &HttpConnectionManager, local_port: u16, head: &mut R
     }
 }
 
-fn normalize_path(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
+pub(super) fn normalize_path(manager: &HttpConnectionManager, head: &mut RequestHead) -> Result<(), Box<LocalReply>> {
     if head.method == Method::CONNECT && head.path.is_empty() {
         return Ok(());
     }

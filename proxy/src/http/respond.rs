@@ -1,17 +1,21 @@
 //! From a request to its response: head rules, route, filters in their order, action, filters back.
 
+use std::any::TypeId;
 use std::cell::Cell;
 use std::rc::Rc;
 
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 
-use super::exchange::Meter;
+use super::exchange::{self, Meter};
 use super::filters::Flow;
-use super::{LocalReply, Response, grpc_timeout, head, local_reply, router};
+use super::router::{self, Forwarded};
+use super::{LocalReply, Response, grpc_timeout, head, local_reply};
 use crate::body::Body;
 use crate::cause::Cause;
+use crate::connection::Peer;
 use crate::http::stream::Stream;
+use crate::route::internal_redirect::Followed;
 use crate::route::rewrite::redirect_location;
 use crate::route::{Action, SelectedRoute};
 
@@ -21,7 +25,25 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
     if let Err(refused) = head::request(stream) {
         return reply(stream, *refused, 0);
     }
-    stream.route = select_route(stream);
+    loop {
+        match pass(stream, body, meter, passed).await {
+            Forwarded::Answer(response) => return response,
+            Forwarded::Redirected(redirected) => {
+                stream.status = Some(redirected.answer.status.as_u16());
+                stream.response = Some(redirected.answer);
+                exchange::finish_pass(stream, meter, passed.replace(0));
+                // What the head says of the client's proxy was taken off it in the first pass.
+                stream.begin_again(&[TypeId::of::<Followed>(), TypeId::of::<Peer>()]);
+                stream.manager.stats.begin();
+                body = redirected.body;
+            }
+        }
+    }
+}
+
+/// The way of a request through filters to its action and back; a request that is redirected here takes it again.
+async fn pass(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, passed: &Cell<usize>) -> Forwarded {
+    stream.route = stream.select_route();
     select_cluster(stream);
     set_limits(stream, meter);
     let filters = stream.manager.filters.clone();
@@ -34,14 +56,17 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
         loop {
             match flow {
                 Flow::Next => break,
-                Flow::Respond(answer) => return reply(stream, *answer, passed.get()),
+                Flow::Respond(answer) => return Forwarded::Answer(reply(stream, *answer, passed.get())),
                 Flow::Wait(wait) => flow = wait.await,
             }
         }
     }
-    let mut response = act(stream, body).await;
+    let mut response = match act(stream, body).await {
+        Forwarded::Answer(response) => response,
+        redirected => return redirected,
+    };
     back(stream, &mut response, passed.get());
-    response
+    Forwarded::Answer(response)
 }
 
 /// Turns an answer of our own into a response, through the filters that the request has passed.
@@ -67,6 +92,8 @@ fn back(stream: &mut Stream, response: &mut Response, passed: usize) {
 
 /// The route's own limits go before the manager's.
 fn set_limits(stream: &mut Stream, meter: &Meter) {
+    meter.idle.set(stream.manager.stream_idle_timeout);
+    meter.duration.set(stream.manager.max_stream_duration);
     let Some(route) = stream.route.clone() else { return };
     if let Action::Forward(forward) = &route.route().action {
         if let Some(idle) = forward.idle_timeout {
@@ -85,10 +112,6 @@ fn set_limits(stream: &mut Stream, meter: &Meter) {
     }
 }
 
-fn select_route(stream: &Stream) -> Option<SelectedRoute> {
-    stream.manager.routes.load()?.route(&stream.match_input(fastrand::u64(..)))
-}
-
 /// Notes the cluster of the route: filters and logs see it, whoever answers.
 fn select_cluster(stream: &mut Stream) {
     stream.upstream.cluster_name = stream.route.as_ref().and_then(|route| route.cluster_name(&stream.request));
@@ -96,17 +119,20 @@ fn select_cluster(stream: &mut Stream) {
     stream.upstream.cluster = name.and_then(|name| stream.worker.context.clusters.get(name));
 }
 
-async fn act(stream: &mut Stream, body: Body) -> Response {
+async fn act(stream: &mut Stream, body: Body) -> Forwarded {
     let Some(route) = stream.route.clone() else {
-        return local_reply::response(stream, LocalReply::new(Cause::RouteNotFound));
+        return Forwarded::Answer(local_reply::response(stream, LocalReply::new(Cause::RouteNotFound)));
     };
+    if matches!(route.route().action, Action::Forward(_)) && is_upgrade_allowed(stream, &route) {
+        return router::forward(stream, body).await;
+    }
+    Forwarded::Answer(answer_here(stream, &route))
+}
+
+/// The answer of a route that does not forward.
+fn answer_here(stream: &mut Stream, route: &SelectedRoute) -> Response {
     match &route.route().action {
-        Action::Forward(_) => {
-            if stream.request.upgrade.is_some() && !is_upgrade_allowed(stream, &route) {
-                return local_reply::response(stream, LocalReply::new(Cause::UpgradeFailed));
-            }
-            router::forward(stream, body).await
-        }
+        Action::Forward(_) => local_reply::response(stream, LocalReply::new(Cause::UpgradeFailed)),
         Action::Direct { status, body } => {
             let mut answer = LocalReply::new(Cause::DirectResponse).body(body.clone());
             answer.status = Some(*status);

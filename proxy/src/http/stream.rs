@@ -111,6 +111,31 @@ impl Stream {
         }
     }
 
+    /// The route that the request matches now.
+    pub fn select_route(&self) -> Option<SelectedRoute> {
+        self.manager.routes.load()?.route(&self.match_input(fastrand::u64(..)))
+    }
+
+    /// The request begins anew, where it was redirected to: what was known of it is over, but for `kept` values.
+    pub fn begin_again(&mut self, kept: &[std::any::TypeId]) {
+        self.route = None;
+        self.start = Instant::now();
+        self.start_time = SystemTime::now();
+        self.upstream = Upstream::default();
+        self.causes.clear();
+        self.details = Cow::Borrowed("via_upstream");
+        self.termination_details = None;
+        self.status = None;
+        self.is_answered_here = false;
+        self.response = None;
+        self.trailers = None;
+        self.duration = None;
+        self.request_duration = None;
+        self.response_duration = None;
+        self.state.keep(kept);
+        self.metadata.clear();
+    }
+
     /// What route matches read of it; `random` decides fractions and weights.
     pub fn match_input(&self, random: u64) -> MatchInput<'_> {
         MatchInput {

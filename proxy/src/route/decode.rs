@@ -20,6 +20,7 @@ use crate::matcher::{metadata, re2};
 use crate::text::Text;
 
 mod action;
+mod internal_redirect;
 pub mod retry;
 
 /// Fields of this room's messages that are implemented.
@@ -64,8 +65,13 @@ pub const SUPPORTED: Table = &[
         "cluster cluster_header weighted_clusters cluster_not_found_response_code metadata_match prefix_rewrite \
          regex_rewrite host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex \
          append_x_forwarded_host timeout idle_timeout retry_policy request_mirror_policies priority rate_limits \
-         include_vh_rate_limits hash_policy max_grpc_timeout grpc_timeout_offset upgrade_configs max_stream_duration",
+         include_vh_rate_limits hash_policy max_grpc_timeout grpc_timeout_offset upgrade_configs max_stream_duration \
+         internal_redirect_policy",
     ),
+    ("envoy.config.route.v3.InternalRedirectPolicy", "*"),
+    ("envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig", "*"),
+    ("envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig", "*"),
+    ("envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig", "*"),
     ("envoy.config.route.v3.RouteAction.MaxStreamDuration", "*"),
     ("envoy.config.route.v3.RouteAction.UpgradeConfig", "upgrade_type enabled connect_config"),
     ("envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig", ""),

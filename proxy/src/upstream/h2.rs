@@ -89,7 +89,7 @@ impl Multiplexed {
 
     /// Whether a further request may go on it.
     pub(super) fn has_room(&self) -> bool {
-        if self.closing.get() || (self.max_requests > 0 && self.served.get() >= self.max_requests) {
+        if self.closing.get() {
             return false;
         }
         let mut sender = self.sender.borrow_mut();
@@ -119,6 +119,14 @@ impl Slot {
     pub(super) fn new(connection: Rc<Multiplexed>) -> Self {
         connection.active.set(connection.active.get() + 1);
         connection.served.set(connection.served.get().saturating_add(1));
+        if connection.max_requests > 0 && connection.served.get() >= connection.max_requests {
+            // It ends with the last of its requests.
+            connection.close();
+            if let Some(pool) = connection.facts.pool() {
+                pool.cluster.stats.upstream_cx_max_requests.inc();
+                pool.forget(&connection);
+            }
+        }
         Self(connection)
     }
 

@@ -26,7 +26,7 @@ pub struct Active {
 impl Active {
     /// Counts a request; fails if the cluster's `max_requests` is reached.
     pub(super) fn begin(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Result<Self, UpstreamError> {
-        let Some(permit) = cluster.breakers[usize::from(high_priority)].requests.take() else {
+        let Some(permit) = cluster.breakers[usize::from(high_priority)].take_request() else {
             cluster.stats.upstream_rq_pending_overflow.inc();
             return Err(UpstreamError::early(Cause::MaxRequests, "max_requests is reached"));
         };
@@ -35,7 +35,7 @@ impl Active {
 
     /// Counts a request although `max_requests` may be reached.
     pub(super) fn always(cluster: &Arc<Cluster>, host: &Arc<Host>, high_priority: bool) -> Self {
-        Self::counted(cluster, host, cluster.breakers[usize::from(high_priority)].requests.take_always())
+        Self::counted(cluster, host, cluster.breakers[usize::from(high_priority)].take_request_always())
     }
 
     fn counted(cluster: &Arc<Cluster>, host: &Arc<Host>, permit: Permit) -> Self {

@@ -167,8 +167,9 @@ impl Pool {
             // Those that wait go first.
             return None;
         }
-        if let Some(connection) = self.shared.borrow().iter().find(|connection| connection.has_room()) {
-            return Some(Lease::Http2(Slot::new(connection.clone())));
+        let shared = self.shared.borrow().iter().find(|connection| connection.has_room()).cloned();
+        if let Some(connection) = shared {
+            return Some(Lease::Http2(Slot::new(connection)));
         }
         if self.wanted.exclusive {
             return None;
@@ -351,7 +352,11 @@ impl Pool {
         let unwanted: Vec<Rc<Multiplexed>> = {
             let shared = self.shared.borrow();
             let close = |connection: &&Rc<Multiplexed>| {
-                self.is_unwanted(&connection.facts, now) || connection.idle_since().is_some_and(too_long)
+                let rested = connection.idle_since().is_some_and(too_long);
+                if rested {
+                    self.cluster.stats.upstream_cx_idle_timeout.inc();
+                }
+                rested || self.is_unwanted(&connection.facts, now)
             };
             shared.iter().filter(close).cloned().collect()
         };

@@ -98,6 +98,10 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     cluster(&mut text, "empty", "", &[]);
     let none = "circuit_breakers: {thresholds: [{max_requests: 0, max_pending_requests: 0, max_connections: 0}]}, ";
     cluster(&mut text, "full", none, &[endpoint(ports.of("echo"), "echo")]);
+    for (name, budget) in crate::groups::followed::BUDGETS {
+        let breakers = format!("circuit_breakers: {{thresholds: [{{retry_budget: {{{budget}}}}}]}}, ");
+        cluster(&mut text, name, &breakers, &echo);
+    }
     let all: Vec<String> = SERVERS.iter().map(|name| endpoint(ports.of(name), name)).collect();
     cluster(&mut text, "ring", "lb_policy: RING_HASH, ", &all);
     levels(&mut text, "levels", &all);

@@ -78,6 +78,9 @@ const READ: &str = "the rest of the head could be read, and is logged";
 /// Envoy answers when the head has come and closes, since the body is still to be read; here the body was in the same
 /// bytes and is read, so that the connection stays good.
 const WHOLE: &str = "a request whose whole body has come is answered without closing the connection";
+/// Envoy's lines name the route that a redirect leads to, also where it is not followed.
+const WHOSE: &str = "a line of the log names the route and the cluster that gave the answer of the line";
+
 const fn known(case: &'static str, what: &'static str, reason: &'static str) -> Difference {
     Difference { case, what: What::Fact(what), reason }
 }
@@ -151,5 +154,10 @@ pub const DIFFERENCES: &[Difference] = &[
     known("under reject/*", "log path", READ),
     explained("slash */only", SENTENCE),
     everything("slash * merge/root", "a path of nothing but slashes is merged to one as others are; Envoy keeps two"),
+    known("followed/*", "log route", WHOSE),
+    known("followed/*", "log cluster", WHOSE),
+    known("followed/*", "log received", "the request's body came once, and is counted once"),
+    known("followed/*", "log scheme", "Envoy doubles the scheme of a request whose redirect it does not follow in the end"),
+    everything("followed/dots", "the path is normalized before its route is looked for, so that predicates judge the route that is taken"),
     known("redirects/direct with request body", "answer header connection", WHOLE),
 ];

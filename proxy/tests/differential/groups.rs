@@ -6,6 +6,8 @@ mod answers;
 mod edge;
 #[path = "groups/filters.rs"]
 mod filters;
+#[path = "groups/followed.rs"]
+pub mod followed;
 #[path = "groups/heads.rs"]
 mod heads;
 #[path = "groups/matching.rs"]
@@ -38,6 +40,8 @@ pub struct Case {
     pub bytes: Vec<u8>,
     /// Whether a copy may arrive upstream after the answer.
     pub is_mirrored: bool,
+    /// Lines of the access log, one for each time that the request goes through the filters.
+    pub lines: usize,
 }
 
 impl Group {
@@ -82,14 +86,20 @@ impl Group {
             text += &format!("{header}\r\n");
         }
         text += &format!("\r\n{body}");
-        self.cases.push(Case { name, bytes: text.into_bytes(), is_mirrored: false });
+        self.cases.push(Case { name, bytes: text.into_bytes(), is_mirrored: false, lines: 1 });
         self
     }
 
     /// Bytes as they are; `$CASE` stands for the case's header line.
     fn raw(mut self, name: &'static str, text: &str) -> Self {
         let text = text.replace("$CASE", &format!("x-case: {}/{name}", self.name));
-        self.cases.push(Case { name, bytes: text.into_bytes(), is_mirrored: false });
+        self.cases.push(Case { name, bytes: text.into_bytes(), is_mirrored: false, lines: 1 });
+        self
+    }
+
+    /// The last case is redirected so often, within the proxy.
+    fn followed(mut self, redirects: usize) -> Self {
+        self.cases.last_mut().expect("a case is there").lines = 1 + redirects;
         self
     }
 
@@ -110,6 +120,7 @@ pub fn all() -> Vec<Group> {
         replies::groups(),
         heads::groups(),
         runtime::groups(),
+        followed::groups(),
     ];
     all.into_iter().flatten().collect()
 }

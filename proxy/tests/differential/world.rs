@@ -202,7 +202,7 @@ fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
 
 /// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
 fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
-    let wanted: usize = groups.iter().map(|group| group.cases.len()).sum();
+    let wanted: usize = groups.iter().flat_map(|group| &group.cases).map(|case| case.lines).sum();
     let until = Instant::now() + Duration::from_millis(1500);
     let read = || -> Vec<(&'static str, String)> {
         let file = |group: &Group| std::fs::read_to_string(folder.join(group.name)).unwrap_or_default();

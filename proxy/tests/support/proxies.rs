@@ -15,11 +15,15 @@ pub struct Setup<'a> {
     pub route: &'a str,
     /// Fields of the connection manager.
     pub manager: &'a str,
+    /// Another cluster without its name, which is `m`; none if empty.
+    pub other: &'a str,
 }
 
 impl Setup<'_> {
     pub fn bootstrap(&self) -> String {
-        let Self { cluster, route, manager } = self;
+        let Self { cluster, route, manager, other } = self;
+        let other =
+            if other.is_empty() { String::new() } else { format!("  - {{name: m, connect_timeout: 5s, {other}}}") };
         format!(
             r#"
 node: {{id: test, cluster: test}}
@@ -37,6 +41,7 @@ static_resources:
           http_filters: [{{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]}}
   clusters:
   - {{name: c, connect_timeout: 5s, {cluster}}}
+{other}
 "#
         )
     }

@@ -52,7 +52,7 @@ impl Members {
             Kind::Random => self.draw(dice.host),
             Kind::RingHash { .. } | Kind::Maglev { .. } => {
                 let table = self.hashed.get_or_init(|| hashing::Table::new(&self.hosts, policy));
-                table.find(context.hash.unwrap_or(dice.host), context.previous.len())
+                table.find(context.hash.unwrap_or(dice.host), dice.passed)
             }
         };
         self.hosts.get(index)

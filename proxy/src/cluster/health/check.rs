@@ -7,9 +7,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferromesh_proto::envoy::config::core::v3 as core;
-use ferromesh_proto::envoy::config::endpoint::v3 as endpoint;
-
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
@@ -17,13 +14,15 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::Unhealthy;
 use crate::cluster::{Cluster, Host, HostAddress};
-use crate::config::{At, ConfigError, duration, required};
 use crate::stats::{Counter, Gauge, Scope};
 use crate::text::Text;
 
+mod decode;
 mod probe;
+mod state;
 
-use probe::Failure;
+use probe::{Asker, Failure};
+use state::State;
 
 /// An active health check of a cluster.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub struct HealthCheck {
     healthy_edge_interval: Option<Duration>,
     port: Option<u16>,
     log_failures: bool,
+    /// HTTP and gRPC questions go on one connection, as long as it lasts.
+    reuse_connection: bool,
     checker: Checker,
     stats: CheckStats,
     /// Least and greatest time between questions.
@@ -129,51 +130,7 @@ pub struct HostCheck {
     pub disabled: bool,
 }
 
-impl HostCheck {
-    pub(in crate::cluster) fn decode(config: &endpoint::endpoint::HealthCheckConfig) -> Result<Self, ConfigError> {
-        Ok(Self {
-            port: port(config.port_value).at("port_value")?,
-            hostname: config.hostname.as_str().into(),
-            disabled: config.disable_active_health_check,
-        })
-    }
-}
-
-fn port(value: u32) -> Result<Option<u16>, ConfigError> {
-    let port = u16::try_from(value).map_err(|_| ConfigError::new("", "must be at most 65535"))?;
-    Ok((port != 0).then_some(port))
-}
-
 impl HealthCheck {
-    pub(in crate::cluster) fn decode(config: &core::HealthCheck, scope: &Scope) -> Result<Self, ConfigError> {
-        let positive = |value, field| {
-            required(duration(value, field)?, field).and_then(|value| {
-                (!value.is_zero()).then_some(value).ok_or_else(|| ConfigError::new(field, "must not be zero"))
-            })
-        };
-        let interval = positive(config.interval, "interval")?;
-        Ok(Self {
-            timeout: positive(config.timeout, "timeout")?,
-            interval,
-            initial_jitter: duration(config.initial_jitter, "initial_jitter")?.unwrap_or_default(),
-            interval_jitter: duration(config.interval_jitter, "interval_jitter")?.unwrap_or_default(),
-            jitter_percent: config.interval_jitter_percent.min(100),
-            unhealthy_threshold: required(config.unhealthy_threshold, "unhealthy_threshold")?.max(1),
-            healthy_threshold: required(config.healthy_threshold, "healthy_threshold")?.max(1),
-            no_traffic_interval: duration(config.no_traffic_interval, "no_traffic_interval")?
-                .unwrap_or(Duration::from_secs(60)),
-            no_traffic_healthy_interval: duration(config.no_traffic_healthy_interval, "no_traffic_healthy_interval")?,
-            unhealthy_interval: duration(config.unhealthy_interval, "unhealthy_interval")?,
-            unhealthy_edge_interval: duration(config.unhealthy_edge_interval, "unhealthy_edge_interval")?,
-            healthy_edge_interval: duration(config.healthy_edge_interval, "healthy_edge_interval")?,
-            port: port(config.alt_port.unwrap_or_default()).at("alt_port")?,
-            log_failures: config.always_log_health_check_failures,
-            checker: checker(required(config.health_checker.as_ref(), "health_checker")?)?,
-            stats: CheckStats::new(scope),
-            bounds: (Duration::ZERO, Duration::MAX),
-        })
-    }
-
     /// With the least and the greatest time between questions.
     pub(in crate::cluster) fn within(self, bounds: (Duration, Duration)) -> Self {
         Self { bounds, ..self }
@@ -200,129 +157,6 @@ impl HealthCheck {
             (HostAddress::Tcp(address), Some(port)) => HostAddress::Tcp(SocketAddr::new(address.ip(), port)),
             (address, _) => address.clone(),
         }
-    }
-}
-
-fn checker(config: &core::health_check::HealthChecker) -> Result<Checker, ConfigError> {
-    use core::health_check::HealthChecker;
-    match config {
-        HealthChecker::HttpHealthCheck(config) => http_checker(config).at("http_health_check"),
-        HealthChecker::TcpHealthCheck(config) => {
-            let receive = config.receive.iter().map(payload).collect::<Result<_, _>>();
-            let send = config.send.as_ref().map(payload).transpose();
-            Ok(Checker::Tcp {
-                send: send.at("tcp_health_check.send")?.unwrap_or_default(),
-                receive: receive.at("tcp_health_check.receive")?,
-            })
-        }
-        HealthChecker::GrpcHealthCheck(config) => {
-            Ok(Checker::Grpc { service: config.service_name.clone(), authority: config.authority.clone() })
-        }
-        HealthChecker::CustomHealthCheck(_) => Err(ConfigError::new("custom_health_check", "is not implemented")),
-    }
-}
-
-fn http_checker(config: &core::health_check::HttpHealthCheck) -> Result<Checker, ConfigError> {
-    let method = match core::RequestMethod::try_from(config.method) {
-        Ok(core::RequestMethod::MethodUnspecified) | Err(_) => http::Method::GET,
-        Ok(method) => http::Method::from_bytes(method.as_str_name().as_bytes())
-            .map_err(|_| ConfigError::new("method", "is no HTTP method"))?,
-    };
-    let expected = match config.expected_statuses.as_slice() {
-        [] => Ok(std::iter::once(200..201).collect()),
-        ranges => ranges
-            .iter()
-            .map(|range| {
-                let bound = |value| {
-                    u16::try_from(value).map_err(|_| ConfigError::new("expected_statuses", "must be 100 to 600"))
-                };
-                Ok(bound(range.start)?..bound(range.end)?)
-            })
-            .collect(),
-    };
-    let mut headers = http::HeaderMap::new();
-    for header in config.request_headers_to_add.iter().filter_map(|option| option.header.as_ref()) {
-        let name = http::HeaderName::from_bytes(header.key.as_bytes());
-        let value = http::HeaderValue::from_str(&header.value);
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(ConfigError::new("request_headers_to_add", format!("{:?} is no valid header", header.key)));
-        };
-        headers.append(name, value);
-    }
-    if http::uri::PathAndQuery::try_from(config.path.as_str()).is_err() || !config.path.starts_with('/') {
-        return Err(ConfigError::new("path", "must be a path that starts with /"));
-    }
-    Ok(Checker::Http {
-        host: config.host.clone(),
-        path: config.path.clone(),
-        method,
-        headers,
-        expected: expected?,
-        http2: config.codec_client_type == ferromesh_proto::envoy::r#type::v3::CodecClientType::Http2 as i32,
-    })
-}
-
-fn payload(payload: &core::health_check::Payload) -> Result<Bytes, ConfigError> {
-    match &payload.payload {
-        None => Ok(Bytes::new()),
-        Some(core::health_check::payload::Payload::Binary(bytes)) => Ok(bytes.clone()),
-        Some(core::health_check::payload::Payload::Text(hex)) => hex
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| {
-                std::str::from_utf8(pair)
-                    .ok()
-                    .filter(|pair| pair.len() == 2)
-                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            })
-            .collect::<Option<Vec<u8>>>()
-            .map(Bytes::from)
-            .ok_or_else(|| ConfigError::new("text", "must be hexadecimal")),
-    }
-}
-
-/// A host's answers so far.
-#[derive(Debug, Default)]
-struct State {
-    healthy: bool,
-    /// Answers in a row that disagree with `healthy`.
-    against: u32,
-    /// The first answer decides alone.
-    first: bool,
-}
-
-impl State {
-    fn new() -> Self {
-        Self { first: true, ..Self::default() }
-    }
-
-    fn edge(&self) -> bool {
-        self.against > 0
-    }
-
-    /// Counts an answer; the new state if it changes. An answer that says that the host is not well counts at once;
-    /// `unhealthy_threshold` is for hosts that do not answer (Envoy's HealthCheck message).
-    fn count(&mut self, result: &Result<(), Failure>, check: &HealthCheck) -> Option<bool> {
-        let good = result.is_ok();
-        let says_so = result.as_ref().is_err_and(|failure| !failure.network);
-        let first = std::mem::take(&mut self.first);
-        if good == self.healthy && !first {
-            self.against = 0;
-            return None;
-        }
-        self.against += 1;
-        let threshold = match (first, good) {
-            (true, _) => 1,
-            (false, false) if says_so => 1,
-            (false, true) => check.healthy_threshold,
-            (false, false) => check.unhealthy_threshold,
-        };
-        if self.against < threshold {
-            return None;
-        }
-        self.against = 0;
-        self.healthy = good;
-        Some(good)
     }
 }
 
@@ -377,15 +211,14 @@ fn shown(cluster: &Cluster) {
 
 async fn watch(cluster: Weak<Cluster>, current: Current) {
     let mut state = State::new();
-    let mut requests = 0;
+    let (mut asker, mut requests) = (Asker::default(), 0);
     let initial = cluster.upgrade().and_then(|cluster| Some(cluster.health_check.as_ref()?.initial_jitter));
     tokio::time::sleep(initial.unwrap_or_default().mul_f64(fastrand::f64())).await;
     loop {
         let Some(owner) = cluster.upgrade() else { return };
         let Some(check) = &owner.health_check else { return };
         let host = current.lock().clone();
-        let asked = probe::ask(&owner, check, &host);
-        let result = match tokio::time::timeout(check.timeout, asked).await {
+        let result = match tokio::time::timeout(check.timeout, asker.ask(&owner, check, &host)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::network(format!("no answer within {:?}", check.timeout))),
         };
@@ -416,51 +249,5 @@ async fn watch(cluster: Weak<Cluster>, current: Current) {
         let pause = check.pause(&state, traffic);
         drop(owner);
         tokio::time::sleep(pause).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check() -> HealthCheck {
-        let config = core::HealthCheck {
-            timeout: Some(Duration::from_secs(1).try_into().unwrap()),
-            interval: Some(Duration::from_secs(10).try_into().unwrap()),
-            unhealthy_threshold: Some(3),
-            healthy_threshold: Some(2),
-            health_checker: Some(core::health_check::HealthChecker::TcpHealthCheck(Default::default())),
-            ..Default::default()
-        };
-        HealthCheck::decode(&config, &Arc::<crate::stats::Store>::default().root()).unwrap()
-    }
-
-    fn answer(good: bool) -> Result<(), Failure> {
-        if good { Ok(()) } else { Err(Failure::network("refused")) }
-    }
-
-    #[test]
-    fn the_first_answer_decides_alone_and_later_ones_by_thresholds() {
-        let (check, mut state) = (check(), State::new());
-        assert_eq!(state.count(&answer(true), &check), Some(true));
-        assert_eq!(state.count(&answer(false), &check), None);
-        assert_eq!(state.count(&answer(false), &check), None);
-        assert_eq!(state.count(&answer(true), &check), None, "a good answer starts the count anew");
-        assert_eq!([false; 3].map(|good| state.count(&answer(good), &check)), [None, None, Some(false)]);
-        assert_eq!([true; 2].map(|good| state.count(&answer(good), &check)), [None, Some(true)]);
-    }
-
-    #[test]
-    fn a_host_that_says_that_it_is_not_well_is_believed_at_once() {
-        let (check, mut state) = (check(), State::new());
-        assert_eq!(state.count(&Ok(()), &check), Some(true));
-        assert_eq!(state.count(&Err(Failure::said("status 503")), &check), Some(false));
-    }
-
-    #[test]
-    fn hosts_without_traffic_are_asked_less_often() {
-        let (check, state) = (check(), State::new());
-        assert_eq!(check.pause(&state, false), Duration::from_secs(60));
-        assert_eq!(check.pause(&state, true), Duration::from_secs(10));
     }
 }

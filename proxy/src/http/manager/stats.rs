@@ -2,6 +2,7 @@
 
 use crate::codec::h2::guard::Flood;
 use crate::http::stream::Stream;
+use crate::route::internal_redirect::Refusal;
 use crate::stats::{Counter, Gauge, Scope};
 
 /// Handles, made once.
@@ -19,6 +20,7 @@ pub struct Stats {
     floods: [Counter; 3],
     bytes: [Counter; 2],
     time: crate::stats::Histogram,
+    redirects: [Counter; 5],
 }
 
 /// Counts a connection as long as it lives.
@@ -52,6 +54,8 @@ impl Stats {
             ],
             bytes: [scope.counter("downstream_cx_rx_bytes_total"), scope.counter("downstream_cx_tx_bytes_total")],
             time: scope.histogram("downstream_rq_time"),
+            redirects: ["bad_location", "unsafe_scheme", "too_many_redirects", "no_route", "predicate"]
+                .map(|why| scope.counter(&format!("passthrough_internal_redirect_{why}"))),
         }
     }
 
@@ -89,12 +93,29 @@ impl Stats {
         self.active.inc();
     }
 
+    /// A redirect was not followed.
+    pub fn redirect_refused(&self, refusal: Refusal) {
+        let [location, scheme, many, route, predicate] = &self.redirects;
+        match refusal {
+            Refusal::BadLocation => location.inc(),
+            Refusal::UnsafeScheme => scheme.inc(),
+            Refusal::TooMany => many.inc(),
+            Refusal::NoRoute => route.inc(),
+            Refusal::Predicate => predicate.inc(),
+        }
+    }
+
     /// A request is over.
     pub fn end(&self, stream: &Stream) {
-        self.active.dec();
         let [received, sent] = &self.bytes;
         received.add(stream.bytes_received);
         sent.add(stream.bytes_sent);
+        self.end_pass(stream);
+    }
+
+    /// A request is over, or begins anew where it was redirected to.
+    pub fn end_pass(&self, stream: &Stream) {
+        self.active.dec();
         match stream.status {
             Some(status) => {
                 self.completed.inc();

@@ -43,6 +43,8 @@ enum Kind {
 
 struct Kept {
     source: Body,
+    /// The client told the length before.
+    has_length: bool,
     frames: VecDeque<Frame>,
     /// Frames that were let go of; the place of `frames[0]`.
     gone: usize,
@@ -61,6 +63,7 @@ impl Replay {
             Body::Full(bytes) => (Kind::Full(bytes), true),
             source => {
                 let kept = Kept {
+                    has_length: source.remaining().is_some(),
                     source,
                     frames: VecDeque::new(),
                     gone: 0,
@@ -174,6 +177,10 @@ impl BodySource for Try {
 
     fn remaining(&self) -> Option<u64> {
         let kept = self.kept.borrow();
+        if !kept.has_length {
+            // It may be known by now, but every try is sent alike.
+            return None;
+        }
         let frames = kept.frames.iter().skip(self.next.saturating_sub(kept.gone));
         let held: u64 = frames.map(|frame| if let Frame::Data(data) = frame { data.len() as u64 } else { 0 }).sum();
         Some(kept.source.remaining()? + held)

@@ -31,6 +31,7 @@ pub(super) fn is_told(connection: &Connection, head: &ResponseHead) -> bool {
 /// one byte of an answer.
 pub(super) fn is_to_tell(connection: &Connection, method: &Method, error: &UpstreamError) -> bool {
     let unanswered = matches!(error.cause, Cause::UpstreamConnectionTermination | Cause::UpstreamRemoteReset);
-    let harmless = super::is_transport(error.cause) || (unanswered && (error.before_request || is_idempotent(method)));
+    let harmless =
+        super::failure::is_transport(error.cause) || (unanswered && (error.before_request || is_idempotent(method)));
     connection.direction == INBOUND && connection.tls.is_some() && harmless
 }

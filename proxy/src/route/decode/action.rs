@@ -7,7 +7,7 @@ use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::route::v3 as route;
 use http::StatusCode;
 
-use super::{Scope, decode_substitution, header_name, retry};
+use super::{Scope, decode_substitution, header_name, internal_redirect, retry};
 use crate::config::{At, ConfigError, duration, required};
 use crate::matcher::{metadata, runtime_per_million};
 use crate::route::{
@@ -36,8 +36,15 @@ impl Scope<'_> {
         let grpc_timeout = grpc_timeout(&message)?;
         let stream = message.max_stream_duration.unwrap_or_default();
         let timeout = duration(message.timeout, "timeout")?.unwrap_or(DEFAULT_TIMEOUT);
+        let mut cluster = self.cluster(required(message.cluster_specifier, "cluster_specifier")?)?;
+        let metadata_match = metadata_match(message.metadata_match);
+        if let (ClusterSpecifier::Weighted(shares), Some(whole)) = (&mut cluster, &metadata_match) {
+            shares
+                .iter_mut()
+                .for_each(|share| share.metadata_match = Some(merged(whole, share.metadata_match.as_ref())));
+        }
         Ok(Forward {
-            cluster: self.cluster(required(message.cluster_specifier, "cluster_specifier")?)?,
+            cluster,
             cluster_not_found,
             timeout: (!timeout.is_zero() && !has_newer).then_some(timeout),
             idle_timeout: duration(message.idle_timeout, "idle_timeout")?,
@@ -50,6 +57,12 @@ impl Scope<'_> {
                 .retry_policy
                 .map(|policy| retry::decode(policy).at("retry_policy").map(Arc::new))
                 .transpose()?,
+            internal_redirect: message
+                .internal_redirect_policy
+                .as_ref()
+                .map(internal_redirect::decode)
+                .transpose()
+                .at("internal_redirect_policy")?,
             hash: message
                 .hash_policy
                 .into_iter()
@@ -57,7 +70,7 @@ impl Scope<'_> {
                 .map(|(index, policy)| hash_policy(policy).at(format!("hash_policy[{index}]")))
                 .collect::<Result<_, _>>()?,
             mirrors: self.mirrors(message.request_mirror_policies)?,
-            metadata_match: metadata_match(message.metadata_match),
+            metadata_match,
             high_priority: message.priority == core::RoutingPriority::High as i32,
             rate_limits: RateLimit::decode_list(&message.rate_limits, "rate_limits")?,
             include_vh_rate_limits: message.include_vh_rate_limits.unwrap_or(false),
@@ -141,7 +154,17 @@ fn grpc_timeout(message: &route::RouteAction) -> Result<Option<GrpcTimeout>, Con
     Ok(make(max, duration(message.grpc_timeout_offset, "grpc_timeout_offset")?, false))
 }
 
-fn metadata_match(message: Option<core::Metadata>) -> Option<Arc<serde_json::Map<String, serde_json::Value>>> {
+type Subset = Arc<serde_json::Map<String, serde_json::Value>>;
+
+/// What a share asks for stands in place of what the whole route does, key by key.
+fn merged(whole: &Subset, share: Option<&Subset>) -> Subset {
+    let Some(share) = share else { return whole.clone() };
+    let mut all = serde_json::Map::clone(whole);
+    all.extend(share.iter().map(|(key, value)| (key.clone(), value.clone())));
+    Arc::new(all)
+}
+
+fn metadata_match(message: Option<core::Metadata>) -> Option<Subset> {
     let subset = message?.filter_metadata.remove(LB_METADATA)?;
     Some(Arc::new(metadata::struct_to_json(subset)))
 }

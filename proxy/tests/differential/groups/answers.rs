@@ -180,11 +180,14 @@ fn retries() -> Group {
         route("/try", "retry_on: 5xx, per_try_timeout: 0.2s"),
         "{match: {path: /refused}, route: {cluster: refused, retry_policy: {retry_on: connect-failure, num_retries: 2, retry_back_off: {base_interval: 0.005s}}}}".to_owned(),
         "{match: {path: /none}, route: {cluster: echo}}".to_owned(),
+        "{match: {path: /hashed}, route: {cluster: ring, hash_policy: [{header: {header_name: x-user}}], retry_policy: {retry_on: 5xx, num_retries: 2, retry_back_off: {base_interval: 0.001s}}}}".to_owned(),
         route("/headers", "retry_on: retriable-headers, retriable_headers: [{name: x-again, present_match: true}]"),
         route("/requests", "retry_on: 5xx, retriable_request_headers: [{name: x-may, present_match: true}]"),
         route("/limited", "retry_on: envoy-ratelimited, rate_limited_retry_back_off: {reset_headers: [{name: retry-after}, {name: x-reset, format: UNIX_TIMESTAMP}], max_interval: 0.5s}"),
         route("/grpc", "retry_on: 'cancelled,unavailable'"),
         format!("{{match: {{path: /levels}}, route: {{cluster: levels, retry_policy: {{retry_on: 5xx, num_retries: 3, retry_back_off: {{base_interval: 0.001s}}, retry_priority: {{name: p, typed_config: {{'@type': {RETRY}.priority.previous_priorities.v3.PreviousPrioritiesConfig, update_frequency: 1}}}}}}}}}}"),
+        format!("{{match: {{path: /previous}}, route: {{cluster: ring, hash_policy: [{{header: {{header_name: x-user}}}}], retry_policy: {{retry_on: 5xx, num_retries: 2, retry_back_off: {{base_interval: 0.001s}}, host_selection_retry_max_attempts: 30, retry_host_predicate: [{{name: o, typed_config: {{'@type': {RETRY}.host.previous_hosts.v3.PreviousHostsPredicate}}}}]}}}}}}"),
+        format!("{{match: {{path: /previous-maglev}}, route: {{cluster: maglev, hash_policy: [{{header: {{header_name: x-user}}}}], retry_policy: {{retry_on: 5xx, num_retries: 2, retry_back_off: {{base_interval: 0.001s}}, host_selection_retry_max_attempts: 30, retry_host_predicate: [{{name: o, typed_config: {{'@type': {RETRY}.host.previous_hosts.v3.PreviousHostsPredicate}}}}]}}}}}}"),
         format!("{{match: {{path: /omit}}, route: {{cluster: ring, hash_policy: [{{header: {{header_name: x-user}}}}], retry_policy: {{retry_on: 5xx, num_retries: 2, retry_back_off: {{base_interval: 0.001s}}, host_selection_retry_max_attempts: 30, retry_host_predicate: [{{name: o, typed_config: {{'@type': {RETRY}.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate}}}}]}}}}}}"),
     ];
     let group = Group::new("retries").routes(&routes.join(", "));
@@ -213,6 +216,10 @@ fn retries() -> Group {
         ("grpc other", "/grpc", &["content-type: application/grpc", "x-do: header=grpc-status:13"]),
         ("levels", "/levels", &["x-do: status=500"]),
         ("omit", "/omit", &["x-user: anna", "x-do: status=500 times=1"]),
+        ("previous", "/previous", &["x-user: anna", "x-do: status=500"]),
+        ("previous by maglev", "/previous-maglev", &["x-user: anna", "x-do: status=500"]),
+        ("same host again", "/hashed", &["x-user: anna", "x-do: status=500"]),
+        ("previous of another", "/previous", &["x-user: bert", "x-do: status=500"]),
         ("by header", "/none", &["x-envoy-retry-on: 5xx", "x-envoy-max-retries: 3", "x-do: status=500 times=3"]),
     ];
     let group = cases.iter().fold(group, |group, (name, path, headers)| group.get(name, path, headers));

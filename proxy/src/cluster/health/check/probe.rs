@@ -2,12 +2,12 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Checker, HealthCheck};
-use crate::cluster::{Cluster, Host};
-use crate::cluster::{Wanted, dial};
+use crate::cluster::{Cluster, Host, HostAddress, Wanted, dial};
 use crate::io::Io;
 
 /// Answers larger than this are not read on.
@@ -38,33 +38,58 @@ impl From<String> for Failure {
     }
 }
 
-/// Asks once; the error says why the answer is bad.
-pub(super) async fn ask(cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<(), Failure> {
-    let http2 = matches!(check.checker, Checker::Grpc { .. } | Checker::Http { http2: true, .. });
-    let alpn: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
-    let alpn = (!matches!(check.checker, Checker::Tcp { .. })).then(|| alpn.iter().map(|name| name.to_vec()).collect());
-    let wanted = Wanted { http2, alpn, ..Wanted::default() };
-    let dialled = dial::connect(&cluster.config, host, &check.address(host), &wanted).await;
-    let io = dialled.map_err(|error| error.detail)?.io;
-    let named = |own: &str| match (&host.check, own) {
-        (Some(check), _) if !check.hostname.is_empty() => check.hostname.to_string(),
-        (_, "") => cluster.config.name.to_string(),
-        (_, own) => own.to_owned(),
-    };
-    match &check.checker {
-        Checker::Tcp { send, receive } => Ok(tcp(io, send, receive).await?),
-        Checker::Http { host, path, method, headers, expected, http2 } => {
-            let mut request = request(method, path, &named(host), *http2)?;
-            request.headers_mut().extend(headers.clone());
-            let response = exchange(io, request, *http2).await?;
-            let status = response.0.as_u16();
-            match expected.iter().any(|range| range.contains(&status)) {
-                true => Ok(()),
-                false => Err(Failure::said(format!("status {status}"))),
+/// Asks a host one time after the other.
+#[derive(Default)]
+pub(super) struct Asker {
+    /// The connection of the last question.
+    kept: Option<Kept>,
+}
+
+impl Asker {
+    /// Asks once; the error says why the answer is bad. Whoever does not wait for the end gives the connection up.
+    pub(super) async fn ask(&mut self, cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<(), Failure> {
+        let named = |own: &str| match (&host.check, own) {
+            (Some(check), _) if !check.hostname.is_empty() => check.hostname.to_string(),
+            (_, "") => cluster.config.name.to_string(),
+            (_, own) => own.to_owned(),
+        };
+        let (http2, request) = match &check.checker {
+            Checker::Tcp { send, receive } => {
+                let io = dial(cluster, check, host, None).await?;
+                return Ok(tcp(io, send, receive).await?);
             }
+            Checker::Http { host, path, method, headers, http2, .. } => {
+                let mut request = request(method, path, &named(host), *http2)?;
+                request.headers_mut().extend(headers.clone());
+                (*http2, request)
+            }
+            Checker::Grpc { service, authority } => (true, grpc_request(service, &named(authority))?),
+        };
+        let address = check.address(host);
+        let mut connection = match self.kept.take().filter(|kept| kept.is_good_for(&address)) {
+            Some(kept) => kept,
+            None => Kept::new(dial(cluster, check, host, Some(http2)).await?, address, http2).await?,
+        };
+        let answer = connection.exchange(request).await?;
+        self.kept = check.reuse_connection.then_some(connection);
+        match &check.checker {
+            Checker::Http { expected, .. } => {
+                let status = answer.0.as_u16();
+                let is_good = expected.iter().any(|range| range.contains(&status));
+                if is_good { Ok(()) } else { Err(Failure::said(format!("status {status}"))) }
+            }
+            _ => grpc_serves(answer),
         }
-        Checker::Grpc { service, authority } => grpc(io, service, &named(authority)).await,
     }
+}
+
+/// A connection to a host's checked address; `http2` is `None` where HTTP is not spoken.
+async fn dial(cluster: &Cluster, check: &HealthCheck, host: &Host, http2: Option<bool>) -> Result<Io, String> {
+    let alpn = http2.map(|http2| if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() });
+    let wanted =
+        Wanted { http2: http2 == Some(true), alpn: alpn.map(|name| [name].into_iter().collect()), ..Wanted::default() };
+    let dialled = dial::connect(&cluster.config, host, &check.address(host), &wanted).await;
+    Ok(dialled.map_err(|error| error.detail)?.io)
 }
 
 async fn tcp(mut io: Io, send: &Bytes, receive: &[Bytes]) -> Result<(), String> {
@@ -101,29 +126,55 @@ fn request(method: &http::Method, path: &str, host: &str, http2: bool) -> Result
 
 type Answer = (http::StatusCode, http::HeaderMap, Bytes);
 
-async fn exchange(io: Io, request: http::Request<Full<Bytes>>, http2: bool) -> Result<Answer, String> {
-    let io = TokioIo::new(io);
-    let text = |error: hyper::Error| error.to_string();
-    let (response, driver) = if http2 {
-        let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(text)?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        (sender.send_request(request).await, driver)
-    } else {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(text)?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        (sender.send_request(request).await, driver)
-    };
-    let _stop = Stop(driver.abort_handle());
-    let (head, body) = response.map_err(text)?.into_parts();
-    let body = http_body_util::Limited::new(body, LONGEST_ANSWER).collect().await;
-    let body = body.map_err(|error| error.to_string())?;
-    let mut headers = head.headers;
-    headers.extend(body.trailers().cloned().unwrap_or_default());
-    Ok((head.status, headers, body.to_bytes()))
+/// A connection that may serve further questions.
+struct Kept {
+    sender: Sender,
+    address: HostAddress,
+    _driver: Stop,
 }
 
-/// Ends the connection's task when the question is over or timed out.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Kept {
+    async fn new(io: Io, address: HostAddress, http2: bool) -> Result<Self, String> {
+        let io = TokioIo::new(io);
+        let text = |error: hyper::Error| error.to_string();
+        let (sender, driver) = if http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(text)?;
+            (Sender::Http2(sender), tokio::spawn(async move { drop(connection.await) }))
+        } else {
+            let (sender, connection) = http1::handshake(io).await.map_err(text)?;
+            (Sender::Http1(sender), tokio::spawn(async move { drop(connection.await) }))
+        };
+        Ok(Self { sender, address, _driver: Stop(driver.abort_handle()) })
+    }
+
+    fn is_good_for(&self, address: &HostAddress) -> bool {
+        let is_ready = match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        };
+        is_ready && self.address == *address
+    }
+
+    async fn exchange(&mut self, request: http::Request<Full<Bytes>>) -> Result<Answer, String> {
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => sender.send_request(request).await,
+            Sender::Http2(sender) => sender.send_request(request).await,
+        };
+        let (head, body) = response.map_err(|error| error.to_string())?.into_parts();
+        let body = http_body_util::Limited::new(body, LONGEST_ANSWER).collect().await;
+        let body = body.map_err(|error| error.to_string())?;
+        let mut headers = head.headers;
+        headers.extend(body.trailers().cloned().unwrap_or_default());
+        Ok((head.status, headers, body.to_bytes()))
+    }
+}
+
+/// Ends the connection's task with the connection, or when a question is timed out.
 struct Stop(tokio::task::AbortHandle);
 
 impl Drop for Stop {
@@ -132,8 +183,8 @@ impl Drop for Stop {
     }
 }
 
-/// `grpc.health.v1.Health/Check`: field 1 of the request is the service, field 1 of the answer the status, 1 is serving.
-async fn grpc(io: Io, service: &str, authority: &str) -> Result<(), Failure> {
+/// `grpc.health.v1.Health/Check`: field 1 of the request is the service.
+fn grpc_request(service: &str, authority: &str) -> Result<http::Request<Full<Bytes>>, String> {
     let mut message = BytesMut::new();
     if !service.is_empty() {
         ferromesh_proto::prost::encoding::string::encode(1, &service.to_owned(), &mut message);
@@ -146,7 +197,11 @@ async fn grpc(io: Io, service: &str, authority: &str) -> Result<(), Failure> {
     request.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert("te", http::HeaderValue::from_static("trailers"));
     *request.body_mut() = Full::new(body.freeze());
-    let (_, headers, mut answer) = exchange(io, request, true).await?;
+    Ok(request)
+}
+
+/// Field 1 of the answer is the status, 1 is serving.
+fn grpc_serves((_, headers, mut answer): Answer) -> Result<(), Failure> {
     match headers.get("grpc-status").map(http::HeaderValue::as_bytes) {
         Some(b"0") => {}
         status => return Err(Failure::said(format!("gRPC status {:?}", status.map(String::from_utf8_lossy)))),
