@@ -60,6 +60,9 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
     if cluster.name.is_empty() {
         return Err(ConfigError::new("name", "must be set"));
     }
+    if cluster.wait_for_warm_on_init == Some(false) {
+        return Err(ConfigError::new("wait_for_warm_on_init", "false is not implemented"));
+    }
     let config = config(cluster, context)?;
     let owner = Owner { kind: "cluster", value: config.stat_name.clone(), tag: "envoy_cluster_name" };
     let plan = match &cluster.load_assignment {

@@ -31,7 +31,7 @@ fn destinations() -> Vec<Case> {
         Parts { clusters: "- {name: echo, type: STATIC, load_assignment: {cluster_name: echo}}", ..Parts::default() }
             .refused("two of a name", &["static_resources.clusters[1].name", "\"echo\" is the name of an earlier one"]),
         Parts { bootstrap: "cluster_manager: {local_cluster_name: nope}", ..Parts::default() }
-            .refused("own cluster", &["cluster_manager.local_cluster_name", "nope"]),
+            .refused("own cluster", &["cluster_manager.local_cluster_name: is not implemented"]),
     ]
 }
 

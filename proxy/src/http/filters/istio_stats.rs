@@ -23,7 +23,7 @@ use labels::Labels;
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[(
     "stats.PluginConfig",
-    "disable_host_header_fallback tcp_reporting_duration reporter rotation_interval graceful_deletion_interval",
+    "disable_host_header_fallback tcp_reporting_duration reporter",
 )];
 
 /// Full name of the configuration.
