@@ -2,16 +2,17 @@
 //! the same message, its code (`IST…`); otherwise ours (`FM…`).
 
 pub mod envoy_filter;
+pub mod gateways;
 pub mod mesh;
+mod rejections;
 pub mod routes;
 pub mod security;
 pub mod services;
 #[cfg(test)]
 mod tests;
-pub mod workloads;
 
 use crate::envoyfilter::Facts;
-use crate::index::{ObjectRef, Severity, View, labels};
+use crate::index::{ObjectRef, Severity, View, labels, rules, workloads};
 use ferromesh_api::annotations;
 use std::fmt;
 
@@ -56,6 +57,8 @@ pub const NOT_SUPPORTED: &str = "FM0008";
 pub const BAD_LISTENER: &str = "FM0009";
 /// A patch that could not be applied.
 pub const PATCH_FAILED: &str = "FM0010";
+/// A proxy rejected what it was sent.
+pub const REJECTED: &str = "FM0011";
 /// Istio: a referenced object is not there.
 pub const NOT_FOUND: &str = "IST0101";
 /// Istio: an object does not follow its schema.
@@ -70,14 +73,29 @@ pub fn analyze(view: &View, facts: &Facts) -> Vec<Finding> {
     let workloads = workloads::all(view);
     let mut findings = Vec::new();
     envoy_filter::analyze(view, facts, &workloads, &mut findings);
+    schema(view, &mut findings);
     routes::analyze(view, &mut findings);
     services::analyze(view, &mut findings);
     security::analyze(view, &workloads, &mut findings);
     mesh::analyze(view, &mut findings);
+    rejections::analyze(view, facts, &mut findings);
     findings.retain(|finding| !suppressed(view, finding));
     findings.sort();
     findings.dedup();
     findings
+}
+
+/// Objects that break a rule of their own API.
+fn schema(view: &View, findings: &mut Vec<Finding>) {
+    for (object, broken) in rules::broken_in(view) {
+        findings.extend(broken.into_iter().map(|message| Finding {
+            severity: Severity::Error,
+            code: INVALID,
+            object: object.clone(),
+            message,
+            remedy: "An API server with Gateway API's current CRDs refuses the object".to_owned(),
+        }));
+    }
 }
 
 /// Istio's annotation on an object names the codes that are not reported for it, `*` all.

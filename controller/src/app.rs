@@ -1,30 +1,30 @@
 //! Puts the rooms together: sources flow into the index, each new view to translation, and its resources to the xDS port.
 
 pub mod compile;
+mod river;
 pub mod translated;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferromesh_api::Time;
 use ferromesh_api::istio::MeshConfig;
 use ferromesh_core::runtime::drain;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 pub use crate::admin::Published;
 use crate::admin::{self, Admin};
 use crate::analyze::{Finding, analyze};
-use crate::index::{Event, Index, Problem, Severity, View};
+use crate::index::{Event, Index, Problem, View};
 use crate::metrics::Metrics;
-use crate::serve::debounce::{Batch, Debounce};
+use crate::serve::debounce::Debounce;
 use crate::serve::hub::ProxySync;
 use crate::serve::{Address, Hub, Server, ServerConfig, ServerError, ServerTls};
 use crate::source::Source;
-use crate::status::{self, Facts, Statuses};
+use crate::status::Statuses;
 pub use compile::Compile;
+use river::River;
 pub use translated::Translated;
 
 /// Events that may wait between sources and index.
@@ -52,6 +52,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// MeshConfig where no ConfigMap says otherwise.
     pub mesh: MeshConfig,
+    /// GatewayClass `istio` is a real Istio's.
+    pub leaves_istio: bool,
 }
 
 impl Config {
@@ -67,6 +69,7 @@ impl Config {
             debounce: Debounce::default(),
             server: ServerConfig::default(),
             mesh: MeshConfig::default(),
+            leaves_istio: false,
         }
     }
 }
@@ -114,7 +117,7 @@ impl Controller {
         let parts = (hub.clone(), metrics.clone(), watch.clone());
         let plaintext = config.allow_plaintext_loopback;
         let server = Server::start(config.xds_listen, config.tls, plaintext, config.server, parts).await?;
-        let index = Index::new(config.mesh);
+        let index = Index::new(config.mesh).leaving_istio(config.leaves_istio);
         let first = Published {
             view: Arc::new(index.view().clone()),
             synced: false,
@@ -218,80 +221,5 @@ async fn run_source(source: Box<dyn Source>, events: mpsc::Sender<Event>) {
     let name = source.name();
     if let Err(error) = source.run(events).await {
         tracing::error!(source = name, %error, "a source has ended: what it reported stays as it is");
-    }
-}
-
-/// Logs the problems that are new, and how many of the old ones are gone.
-fn report(before: &[Problem], now: &[Problem]) {
-    for problem in now.iter().filter(|problem| !before.contains(problem)) {
-        let (file, line) = (problem.file.display(), problem.line);
-        match problem.severity {
-            Severity::Error => tracing::error!(%file, line, "{}", problem.message),
-            Severity::Warning => tracing::warn!(%file, line, "{}", problem.message),
-            Severity::Info => tracing::info!(%file, line, "{}", problem.message),
-        }
-    }
-    let mended = before.iter().filter(|problem| !now.contains(problem)).count();
-    if mended > 0 {
-        tracing::info!(mended, left = now.len(), "files were mended");
-    }
-}
-
-/// The one task that owns the index.
-struct River {
-    index: Index,
-    compile: Arc<dyn Compile>,
-    hub: Hub,
-    metrics: Metrics,
-    views: watch::Sender<Published>,
-    debounce: Debounce,
-    /// Sources that have not reported all yet.
-    unsynced: usize,
-}
-
-impl River {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        if self.unsynced == 0 {
-            self.take(Batch { events: Vec::new(), since: Instant::now() });
-        }
-        while let Some(batch) = self.debounce.next(&mut events).await {
-            self.take(batch);
-        }
-        // Sources have ended; views stay readable and served while the controller lives.
-        std::future::pending::<()>().await;
-    }
-
-    fn take(&mut self, batch: Batch<Event>) {
-        let count = batch.events.len();
-        let _span = tracing::info_span!("view", events = count).entered();
-        let changes = self.index.apply(batch.events);
-        self.unsynced = self.unsynced.saturating_sub(changes.synced);
-        let view = Arc::new(self.index.view().clone());
-        report(&self.views.borrow().view.problems, &view.problems);
-        self.metrics.view(count, view.services.len());
-        let mut changes_status = !changes.is_empty();
-        let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);
-        changes_status |= synced && first;
-        let mut generation = self.hub.generation();
-        if synced && (first || !changes.is_empty()) {
-            let affected = self.compile.affected(changes);
-            generation = self.hub.publish(self.compile.snapshot(Arc::clone(&view)), affected, batch.since);
-            tracing::debug!(generation, events = count, "a new view");
-        }
-        let (mut statuses, mut facts) = {
-            let previous = self.views.borrow();
-            (Arc::clone(&previous.statuses), Arc::clone(&previous.facts))
-        };
-        if changes_status {
-            // Before all is there, patches find nothing: that would be said of them for a moment only.
-            facts = if synced { Arc::new(self.compile.facts(&view)) } else { Arc::default() };
-            self.metrics.patches(&facts);
-            statuses = self.statuses(&view, &facts, &statuses);
-        }
-        self.views.send_replace(Published { view, synced, generation, statuses, facts });
-    }
-
-    fn statuses(&self, view: &View, facts: &Facts, previous: &Statuses) -> Arc<Statuses> {
-        Arc::new(status::compute(view, facts, &Time(jiff::Timestamp::now()), previous))
     }
 }

@@ -11,6 +11,7 @@ use crate::app::Config;
 use crate::gateways::render::Settings;
 use crate::identity;
 use crate::index::view::SYSTEM_NAMESPACE;
+use crate::istio_class::IstioClass;
 use crate::serve::{Address, ServerTls};
 use crate::source::{Folder, FolderOptions, SecretScope};
 
@@ -36,6 +37,9 @@ pub struct Args {
     /// Where Secrets of Gateways may be read: namespaces with commas between them, or *.
     #[arg(long, default_value = "", value_name = "NAMESPACES")]
     pub gateway_secret_namespaces: String,
+    /// Whether Gateways of GatewayClass istio are looked after.
+    #[arg(long, value_enum, default_value = "auto", requires = "kubernetes", value_name = "WHEN")]
+    pub istio_gateway_class: IstioClass,
     /// Image of the proxies that Gateways run on; none: Gateways are given nothing.
     #[arg(long, env = "PROXY_IMAGE", requires = "kubernetes")]
     pub proxy_image: Option<String>,

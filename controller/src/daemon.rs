@@ -69,12 +69,14 @@ struct Started {
 
 async fn start(args: &Args) -> anyhow::Result<Started> {
     let mut config = args.config()?;
+    config.mesh.trust_domain.clone_from(&args.trust_domain);
     if let Some(folder) = args.folder()? {
         config.sources.push(Box::new(folder));
     }
     let mut cluster = None;
     if args.kubernetes {
         let found = Cluster::connect(args.kubeconfig.as_deref()).await?;
+        config.leaves_istio = args.istio_gateway_class.leaves(&found).await?;
         let source = Kubernetes::new(found.clone(), args.secrets());
         cluster = Some((found, source.observed()));
         config.sources.push(Box::new(source));

@@ -19,7 +19,7 @@ mod splice;
 pub use facts::{Facts, PatchOutcome};
 pub use matching::Proxy;
 pub use outcome::{Outcome, PatchReport, Run, Stage};
-pub use patch::{ApplyTo, CompiledFilter, Context, Operation, Patch, PatchSet};
+pub use patch::{ApplyTo, CompiledFilter, Context, Operation, Patch, PatchSet, broken};
 
 #[cfg(test)]
 mod tests;

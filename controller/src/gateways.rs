@@ -26,7 +26,7 @@ use crate::index::{Key, View, attachment};
 use render::{Made, Settings};
 
 /// The name under which fields are owned.
-const MANAGER: &str = "ferromesh-gateways";
+pub(crate) const MANAGER: &str = "ferromesh-gateways";
 /// How long changes are gathered.
 const GATHER: Duration = Duration::from_millis(200);
 /// How often everything is looked at again: parameters may have changed, and what was made, too.
@@ -128,7 +128,7 @@ impl Deployer {
     async fn classes(&self, view: &View) -> bool {
         let mut done = true;
         for (name, controller) in [("ferromesh", FERROMESH_CONTROLLER), ("istio", ISTIO_CONTROLLER)] {
-            if view.gateway_classes.named("", name).is_some() {
+            if view.gateway_classes.named("", name).is_some() || !view.controllers().contains(&controller) {
                 continue;
             }
             let body = json!({

@@ -2,6 +2,7 @@
 //! value that one task owns, a view is a snapshot that anybody may keep.
 
 pub mod attachment;
+pub mod client_certificates;
 pub mod envoy_filters;
 pub mod key;
 pub mod kinds;
@@ -11,15 +12,19 @@ pub mod mesh;
 pub mod peer_authentication;
 pub mod pods;
 pub mod references;
+pub mod rejection;
+pub mod rules;
 pub mod services;
 pub mod table;
 pub mod view;
+pub mod workloads;
 
 #[cfg(test)]
 mod tests;
 
 pub use key::{Key, ObjectRef};
 pub use kinds::{Kind, Object, Stored};
+pub use rejection::Rejection;
 pub use table::Table;
 pub use view::View;
 
@@ -130,6 +135,12 @@ impl Index {
         let defaults = Arc::new(defaults);
         let view = View { mesh: defaults.clone(), ..View::default() };
         Self { view, defaults, problems: BTreeMap::new(), mesh_problem: None }
+    }
+
+    /// Says whether GatewayClass `istio` is left to a real Istio.
+    pub fn leaving_istio(mut self, leaves: bool) -> Self {
+        self.view.leaves_istio = leaves;
+        self
     }
 
     /// The newest view.

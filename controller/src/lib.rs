@@ -15,6 +15,7 @@ pub mod envoyfilter;
 pub mod gateways;
 pub mod identity;
 pub mod index;
+pub mod istio_class;
 pub mod kind;
 pub mod metrics;
 pub mod serve;

@@ -48,7 +48,7 @@ fn by_name<T: serde::Serialize, S: serde::Serializer>(
 pub fn compute(view: &View, facts: &Facts, now: &Time, previous: &Statuses) -> Statuses {
     let mut statuses = Statuses::default();
     for (key, class) in view.gateway_classes.iter() {
-        if gateway::is_ours(class) {
+        if gateway::is_ours(view, class) {
             let old = previous.gateway_classes.get(key).map(|status| status.conditions.as_slice());
             statuses.gateway_classes.insert(key.clone(), gateway::class_status(class, now, old.unwrap_or_default()));
         }
@@ -56,7 +56,10 @@ pub fn compute(view: &View, facts: &Facts, now: &Time, previous: &Statuses) -> S
     let attached = route::attached_counts(view);
     for (key, object) in view.gateways.iter() {
         if crate::index::attachment::our_controller(view, object).is_some() {
-            let status = gateway::gateway_status(view, key, object, &attached, now, previous.gateways.get(key));
+            let rejections: Vec<_> =
+                facts.rejections.iter().filter(|one| one.gateway().as_ref() == Some(key)).collect();
+            let known = gateway::Known { attached: &attached, rejections: &rejections };
+            let status = gateway::gateway_status(view, key, object, &known, now, previous.gateways.get(key));
             statuses.gateways.insert(key.clone(), status);
         }
     }
@@ -69,8 +72,7 @@ pub fn compute(view: &View, facts: &Facts, now: &Time, previous: &Statuses) -> S
         statuses.grpc_routes.insert(key.clone(), status);
     }
     for (key, object) in view.envoy_filters.iter() {
-        let outcomes = facts.patches.get(key).map(Vec::as_slice);
-        let status = envoy_filter::status(view, key, object, outcomes, now, previous.envoy_filters.get(key));
+        let status = envoy_filter::status(view, key, object, facts, now, previous.envoy_filters.get(key));
         statuses.envoy_filters.insert(key.clone(), status);
     }
     statuses

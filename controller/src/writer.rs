@@ -43,7 +43,7 @@ pub async fn keep(
         changes.borrow_and_update();
         let leads = *leading.borrow_and_update();
         let published = views.borrow_and_update().clone();
-        let failed = leads && published.synced && !write(&cluster, &observed, &published.statuses).await;
+        let failed = leads && published.synced && !write(&cluster, &observed, &published).await;
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
             changed = changes.changed() => if changed.is_err() { return },
@@ -55,11 +55,11 @@ pub async fn keep(
 }
 
 /// Writes what differs. False if something could not be written.
-async fn write(cluster: &Cluster, observed: &Observed, statuses: &Statuses) -> bool {
-    let wanted = wanted(statuses);
+async fn write(cluster: &Cluster, observed: &Observed, published: &Published) -> bool {
+    let (wanted, controllers) = (wanted(&published.statuses), published.view.controllers());
     let patches = wanted.into_iter().filter_map(|(reference, status)| {
         let seen = observed.get(&reference)?;
-        let patch = patch::patch(reference.kind, &status, &seen)?;
+        let patch = patch::patch(reference.kind, &status, &seen, controllers)?;
         Some((reference, patch, seen))
     });
     let writes = stream::iter(patches).map(|(reference, patch, seen)| async move {

@@ -28,6 +28,24 @@ fn standard_input_is_analyzed() {
 }
 
 #[test]
+fn what_an_api_server_would_refuse_fails_the_analysis_with_its_line_and_field() {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n";
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n";
+    let cases = [
+        ("spec: {rules: [{timeouts: {request: 1s, backendRequest: 2s}}]}", "spec.rules[0].timeouts.backendRequest"),
+        ("spec: {hostnames: [\"a b\"], rules: [{}]}", "spec.hostnames[0]"),
+        ("spec: {rules: [{name: a}, {name: a}]}", "spec.rules: name"),
+    ];
+    for (spec, path) in cases {
+        let input = format!("{namespace}{route}{spec}\n");
+        let (code, stdout, _) = run(&runtime(), &["analyze", "-f", "-"], &input);
+        assert_eq!(code, Some(1), "{stdout}");
+        let one_line = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains(&format!("(standard input):5: HTTPRoute \"r\": {path}")), "{stdout}");
+    }
+}
+
+#[test]
 fn wrong_input_is_exit_code_2_and_a_missing_mesh_is_3() {
     let cases: &[(&[&str], i32, &str)] = &[
         (&["upp"], 2, "similar subcommand exists: 'up'"),

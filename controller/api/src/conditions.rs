@@ -15,6 +15,7 @@ pub mod types {
     /// The installed version of the CRDs is one that we know.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
     /// Our own (EnvoyFilter): every patch found something to patch.
+    /// An EnvoyFilter has `Programmed`, too: false if a proxy rejects what it patches.
     pub const PATCHES_MATCHED: &str = "PatchesMatched";
 }
 
@@ -60,6 +61,14 @@ pub mod reasons {
     pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
     /// A certificate reference is wrong.
     pub const INVALID_CERTIFICATE_REF: &str = "InvalidCertificateRef";
+    /// A reference to roots for clients' certificates is wrong.
+    pub const INVALID_CA_CERTIFICATE_REF: &str = "InvalidCACertificateRef";
+    /// Roots for clients' certificates in an object of a kind that is not supported.
+    pub const INVALID_CA_CERTIFICATE_KIND: &str = "InvalidCACertificateKind";
+    /// No root at all by which clients' certificates could be checked.
+    pub const NO_VALID_CA_CERTIFICATE: &str = "NoValidCACertificate";
+    /// The reference to the certificate for backends is wrong.
+    pub const INVALID_CLIENT_CERTIFICATE_REF: &str = "InvalidClientCertificateRef";
     /// Route kinds that the protocol cannot carry.
     pub const INVALID_ROUTE_KINDS: &str = "InvalidRouteKinds";
     /// A reference into another namespace without a ReferenceGrant.

@@ -8,6 +8,7 @@ pub mod grpc_route;
 pub mod http_route;
 pub mod parent;
 pub mod reference_grant;
+pub mod rules;
 
 pub use backend::{BackendObjectReference, BackendRef, SecretObjectReference};
 pub use gateway::{Gateway, Listener};

@@ -123,4 +123,26 @@ mod tests {
         assert_eq!(ask(("example.com", "v1", "Odd"), &json!({}))["allowed"], true);
         assert!(answer(&json!({}), &View::default(), |_, _| Facts::default()).is_err());
     }
+
+    #[test]
+    fn what_breaks_a_rule_of_gateway_api_is_refused_by_name_whatever_crds_are_installed() {
+        let gateway_api = |kind| ("gateway.networking.k8s.io", "v1", kind);
+        let slow = json!({"rules": [{"timeouts": {"request": "1s", "backendRequest": "2s"}}]});
+        let cases = [
+            ("HTTPRoute", slow, "spec.rules[0].timeouts.backendRequest"),
+            ("HTTPRoute", json!({"hostnames": ["a b"], "rules": [{}]}), "spec.hostnames[0]"),
+            ("GRPCRoute", json!({"rules": [{"name": "a"}, {"name": "a"}]}), "spec.rules: name"),
+            ("Gateway", json!({"gatewayClassName": "a", "listeners": []}), "spec.listeners"),
+            ("ReferenceGrant", json!({"from": [], "to": [{"group": "", "kind": "Secret"}]}), "spec.from"),
+            ("GatewayClass", json!({"controllerName": "odd"}), "spec.controllerName"),
+        ];
+        for (kind, spec, path) in cases {
+            let response = ask(gateway_api(kind), &json!({"metadata": {"name": "x"}, "spec": spec}));
+            assert_eq!(response["allowed"], false, "{kind} {spec}: {response}");
+            let message = response["status"]["message"].as_str().unwrap();
+            assert!(message.contains(path), "{message}");
+        }
+        let good = json!({"metadata": {"name": "x"}, "spec": {"rules": [{}]}});
+        assert_eq!(ask(gateway_api("HTTPRoute"), &good)["allowed"], true);
+    }
 }

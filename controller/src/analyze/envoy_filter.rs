@@ -1,11 +1,11 @@
 //! EnvoyFilters that cannot have an effect: selected by labels that only gateways have but patching sidecars (or the other
 //! way round), selecting nothing, or written wrongly.
 
-use super::workloads::{self, Workload};
-use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, PATCH_FAILED, PATCHES_NOTHING};
-use crate::envoyfilter::{Facts, PatchOutcome};
-use crate::index::envoy_filters::invalid_patches;
+use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, NOT_FOUND, NOT_SUPPORTED, PATCH_FAILED, PATCHES_NOTHING};
+use crate::envoyfilter::{Facts, PatchOutcome, broken};
+use crate::index::workloads::{self, Workload};
 use crate::index::{Key, Kind, ObjectRef, Severity, View, envoy_filters};
+use ferromesh_api::gateway_api::GROUP;
 use ferromesh_api::istio::EnvoyFilter;
 use ferromesh_api::istio::envoy_filter::PatchContext;
 use ferromesh_api::labels as keys;
@@ -14,25 +14,59 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) fn analyze(view: &View, facts: &Facts, workloads: &[Workload], findings: &mut Vec<Finding>) {
     for (key, filter) in view.envoy_filters.iter() {
         let object = ObjectRef { kind: Kind::EnvoyFilter, key: key.clone() };
-        let invalid = invalid_patches(filter);
-        let readable = invalid.is_empty();
-        for what in invalid {
+        let broken = broken(filter);
+        for (index, why) in &broken {
             findings.push(Finding {
                 severity: Severity::Error,
-                code: INVALID,
+                // A value may be of a later Envoy's messages: that is no reason not to let the object in.
+                code: if why.starts_with("patch.value") { PATCH_FAILED } else { INVALID },
                 object: object.clone(),
-                message: what,
-                remedy: "Write one of the words of Istio's EnvoyFilter reference".to_owned(),
+                message: format!("configPatches[{index}]: {why}"),
+                remedy: "Mend it by Istio's EnvoyFilter reference; without it resources stay as they are".to_owned(),
             });
         }
-        let useless = useless(view, workloads, key, filter, &object);
-        if useless.is_none() && readable {
+        let targets = targets(view, key, filter, &object);
+        let useless = if targets.is_empty() { useless(view, workloads, key, filter, &object) } else { None };
+        if useless.is_none() && targets.is_empty() {
             let outcomes = facts.patches.get(key).into_iter().flatten().enumerate();
-            findings.extend(outcomes.filter_map(|(index, outcome)| in_vain(&object, index, outcome)));
+            let usable = outcomes.filter(|(index, _)| !broken.contains_key(index));
+            findings.extend(usable.filter_map(|(index, outcome)| in_vain(&object, index, outcome)));
         }
+        findings.extend(targets);
         findings.extend(useless);
         both_roots(view, key, &object, findings);
     }
+}
+
+/// Targets that are not there, or of a kind that is not supported.
+fn targets(view: &View, key: &Key, filter: &EnvoyFilter, object: &ObjectRef) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (index, target) in filter.spec.target_refs.iter().enumerate() {
+        let (kind, name) = (target.kind.as_str(), target.name.as_str());
+        let (code, what, remedy) = match (target.group.as_str(), kind) {
+            (GROUP, "Gateway") if view.gateways.named(&key.namespace, name).is_some() => continue,
+            (GROUP, "GatewayClass") if view.gateway_classes.named("", name).is_some() => continue,
+            (GROUP, "Gateway") => {
+                let what = format!("there is no Gateway {}/{name}", key.namespace);
+                (NOT_FOUND, what, "Name a Gateway of the EnvoyFilter's own namespace")
+            }
+            (GROUP, "GatewayClass") => {
+                (NOT_FOUND, format!("there is no GatewayClass {name:?}"), "Name a GatewayClass that is there")
+            }
+            (group, _) => {
+                let what = format!("a {kind} of group {group:?} is not supported; Gateway and GatewayClass are");
+                (NOT_SUPPORTED, what, "Select workloads by workloadSelector.labels")
+            }
+        };
+        found.push(Finding {
+            severity: Severity::Error,
+            code,
+            object: object.clone(),
+            message: format!("targetRefs[{index}]: {what}, so nothing is patched for it"),
+            remedy: remedy.to_owned(),
+        });
+    }
+    found
 }
 
 /// What translation says of a patch that failed or found nothing.
@@ -142,7 +176,11 @@ fn useless(
         severity: Severity::Warning,
         code: NO_WORKLOAD,
         object: object.clone(),
-        message: format!("the selector ({labels}) selects no workload"),
+        message: if filter.spec.target_refs.is_empty() {
+            format!("the selector ({labels}) selects no workload")
+        } else {
+            "no workload serves what targetRefs name".to_owned()
+        },
         remedy: remedy(view, workloads, key, false),
     })
 }

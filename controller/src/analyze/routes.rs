@@ -1,9 +1,8 @@
-//! Routes and Gateways: backends and parents that are not there, references that nobody granted, rules that are not
-//! supported, listeners that cannot be used.
+//! Routes: backends and parents that are not there, references that nobody granted, rules that are not supported.
 
-use super::{BAD_LISTENER, Finding, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED};
-use crate::index::attachment::{self, Bound, Parent, our_controller};
-use crate::index::{Kind, ObjectRef, Severity, View, listeners, references};
+use super::{Finding, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED, gateways};
+use crate::index::attachment::{self, Bound, Parent};
+use crate::index::{ObjectRef, Severity, View, references};
 use crate::translate::{grpc_route, http_route};
 use ferromesh_api::conditions::reasons;
 use ferromesh_api::gateway_api::BackendObjectReference;
@@ -14,27 +13,32 @@ pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
         parents(view, &bound, &object, findings);
         match &bound {
             Bound::Http(_, http) => {
+                default_gateways(&object, http.spec.use_default_gateways.as_deref(), findings);
                 backends(view, &object, references::http_backends(http), findings);
                 unsupported(&object, http.spec.rules.iter().map(http_route::unsupported), findings);
             }
             Bound::Grpc(_, grpc) => {
+                default_gateways(&object, grpc.spec.use_default_gateways.as_deref(), findings);
                 backends(view, &object, references::grpc_backends(grpc), findings);
                 unsupported(&object, grpc.spec.rules.iter().map(grpc_route::unsupported), findings);
             }
         }
     }
-    for (key, gateway) in view.gateways.iter().filter(|(_, gateway)| our_controller(view, gateway).is_some()) {
-        for state in listeners::states(view, key, gateway) {
-            for (reason, what) in [&state.unaccepted, &state.conflict, &state.unresolved].into_iter().flatten() {
-                findings.push(Finding {
-                    severity: Severity::Error,
-                    code: BAD_LISTENER,
-                    object: ObjectRef { kind: Kind::Gateway, key: key.clone() },
-                    message: format!("listener {:?}: {reason}: {what}", state.name),
-                    remedy: "See status.listeners of the Gateway".to_owned(),
-                });
-            }
-        }
+    for (key, gateway) in view.gateways.iter() {
+        gateways::analyze(view, key, gateway, findings);
+    }
+}
+
+/// Default Gateways are an experiment of Gateway API that is not taken part in.
+fn default_gateways(object: &ObjectRef, scope: Option<&str>, findings: &mut Vec<Finding>) {
+    if scope.is_some_and(|scope| scope != "None") {
+        findings.push(Finding {
+            severity: Severity::Error,
+            code: NOT_SUPPORTED,
+            object: object.clone(),
+            message: "spec.useDefaultGateways is not supported: a route attaches where its parentRefs say".to_owned(),
+            remedy: "Name the Gateways in parentRefs".to_owned(),
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! PeerAuthentications: STRICT where callers have no proxy, selectors of nothing, words that are not known.
 
-use super::workloads::Workload;
 use super::{BOTH_ROOTS, Finding, INVALID, NO_WORKLOAD, STRICT_UNMESHED};
+use crate::index::workloads::Workload;
 use crate::index::{Kind, ObjectRef, Severity, View};
 use ferromesh_api::istio::peer_authentication::MtlsMode;
 

@@ -2,6 +2,7 @@
 
 use super::{Finding, PORT_NAME, SERVER_FIRST};
 use crate::index::{Kind, ObjectRef, Severity, View};
+use crate::translate::protocol::Protocol;
 use k8s_openapi::api::core::v1::ServicePort;
 
 /// The protocols that the first part of a port's name can say (Istio's protocol selection).
@@ -28,7 +29,8 @@ pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
             continue;
         }
         for port in spec.into_iter().flat_map(|spec| spec.ports.iter().flatten()) {
-            if tells(port) {
+            // What a well-known number says is not detected either (3306: MySQL).
+            if tells(port) || Protocol::of(port) != Protocol::Auto {
                 continue;
             }
             let name = port.name.as_deref().unwrap_or_default();

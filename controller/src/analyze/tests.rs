@@ -87,6 +87,71 @@ fn an_envoy_filter_is_judged_by_selector_and_context() {
 }
 
 #[test]
+fn faults_of_an_envoy_filter_are_found_before_any_pod_runs() {
+    let with = |spec: &str| {
+        format!(
+            "{MESH}---\napiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: f}}\nspec: {spec}\n"
+        )
+    };
+    let patches = |patch: &str| with(&format!("{{configPatches: [{patch}]}}"));
+    let cases = [
+        (patches("{applyTo: CLUSTER, patch: {operation: MERGE, value: {connect_timeout: 1s}}}"), "", ""),
+        (
+            patches("{applyTo: CLUSTER, patch: {operation: MERGE, value: {conect_timeout: 1s}}}"),
+            "FM0010",
+            "conect_timeout",
+        ),
+        (
+            patches("{applyTo: CLUSTER, match: {proxy: {proxyVersion: '('}}, patch: {operation: REMOVE}}"),
+            "IST0106",
+            "match.proxy.proxyVersion",
+        ),
+        (
+            patches("{applyTo: CLUSTER, match: {cluster: {service: none}}, patch: {operation: REMOVE}}"),
+            "FM0001",
+            "match.cluster",
+        ),
+        (
+            patches(
+                "{applyTo: HTTP_ROUTE, match: {routeConfiguration: {vhost: {route: {action: ODD}}}}, patch: {operation: REMOVE}}",
+            ),
+            "IST0106",
+            "ODD",
+        ),
+        (patches("{applyTo: ROUTE_CONFIGURATION, patch: {operation: REMOVE}}"), "IST0106", "REMOVE is not possible"),
+        (
+            with(
+                "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}], configPatches: [{applyTo: CLUSTER, match: {context: GATEWAY}, patch: {operation: MERGE, value: {connect_timeout: 1s}}}]}",
+            ),
+            "",
+            "",
+        ),
+        (
+            with("{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: none}], configPatches: []}"),
+            "IST0101",
+            "there is no Gateway demo/none",
+        ),
+        (
+            with(
+                "{targetRefs: [{group: gateway.networking.k8s.io, kind: GatewayClass, name: none}], configPatches: []}",
+            ),
+            "IST0101",
+            "there is no GatewayClass \"none\"",
+        ),
+        (with("{targetRefs: [{group: '', kind: Service, name: myapp}], configPatches: []}"), "FM0008", "a Service"),
+    ];
+    for (yaml, code, says) in cases {
+        let found = findings(&yaml);
+        let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
+        if code.is_empty() {
+            assert!(found.is_empty(), "{yaml}: {shown:?}");
+        } else {
+            assert!(found.len() == 1 && found[0].code == code && found[0].message.contains(says), "{says}: {shown:?}");
+        }
+    }
+}
+
+#[test]
 fn routes_are_judged_by_parents_backends_and_filters() {
     let far = "---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: m}\nspec: {ports: [{port: 80}]}\n";
     let parent = "parentRefs: [{name: g}]";
@@ -106,9 +171,51 @@ fn routes_are_judged_by_parents_backends_and_filters() {
 }
 
 #[test]
+fn a_gateway_is_judged_by_its_class_its_fields_and_its_listeners() {
+    let gateway = |class: &str, listener: &str, more: &str| {
+        format!(
+            "{MESH}---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: h}}\nspec: {{gatewayClassName: {class}, listeners: [{{name: x, {listener}}}]{more}}}\n"
+        )
+    };
+    let http = "port: 80, protocol: HTTP";
+    let cases = [
+        (gateway("istio", http, ""), "", ""),
+        (gateway("none", http, ""), "IST0101", "there is no GatewayClass \"none\""),
+        (gateway("istio", "port: 53, protocol: UDP", ""), "FM0009", "UnsupportedProtocol"),
+        (
+            gateway("istio", "port: 443, protocol: HTTPS, tls: {certificateRefs: [{name: none}]}", ""),
+            "FM0009",
+            "InvalidCertificateRef",
+        ),
+        (gateway("istio", http, ", addresses: [{type: a.b/odd, value: x}]"), "FM0008", "UnsupportedAddress"),
+        (
+            gateway("istio", http, ", tls: {backend: {clientCertificateRef: {name: c}}}"),
+            "FM0008",
+            "spec.tls.backend.clientCertificateRef",
+        ),
+        (gateway("istio", http, ", allowedListeners: {namespaces: {from: All}}"), "FM0008", "spec.allowedListeners"),
+        (gateway("istio", http, ", defaultScope: All"), "FM0008", "spec.defaultScope"),
+        (route("{useDefaultGateways: All, parentRefs: [{name: g}]}"), "FM0008", "spec.useDefaultGateways"),
+    ];
+    for (yaml, code, says) in cases {
+        let found = findings(&yaml);
+        let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
+        if code.is_empty() {
+            assert!(found.is_empty(), "{yaml}: {shown:?}");
+        } else {
+            assert!(found.len() == 1 && found[0].code == code && found[0].message.contains(says), "{says}: {shown:?}");
+        }
+    }
+}
+
+#[test]
 fn ports_of_services_are_judged_by_their_protocol() {
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 11] = [
         ("{name: http-web, port: 1}", &[]),
+        ("{name: db, port: 3306}", &[]),
+        ("{port: 27017}", &[]),
+        ("{name: db, port: 3307}", &["IST0118"]),
+        ("{name: db, port: 3307, protocol: UDP}", &[]),
         ("{name: GRPC, port: 1}", &[]),
         ("{port: 8080}", &[]),
         ("{name: web, port: 8080}", &["IST0118"]),
@@ -150,6 +257,29 @@ fn a_mesh_config_field_that_nothing_obeys_is_named() {
     let found: Vec<_> = findings(yaml).into_iter().map(|finding| finding.message).collect();
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].contains("fooBar") && found[1].contains("meshMTLS"), "{found:?}");
+}
+
+#[test]
+fn what_mesh_config_asks_for_in_vain_is_named_field_by_field() {
+    let map = |mesh: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\ndata: {{mesh: '{mesh}'}}\n"
+        )
+    };
+    for (mesh, fields) in [
+        ("{enableTracing: true}", &["enableTracing"][..]),
+        ("{enableTracing: false, accessLogFile: /dev/stdout, defaultServiceExportTo: [\".\"]}", &[]),
+        ("{defaultConfig: {proxyHeaders: {server: {disabled: true}}}}", &["defaultConfig.proxyHeaders"]),
+        ("{defaultConfig: {gatewayTopology: {proxyProtocol: {}}}}", &["defaultConfig.gatewayTopology.proxyProtocol"]),
+        ("{defaultConfig: {gatewayTopology: {forwardClientCertDetails: SANITIZE, numTrustedProxies: 1}}}", &[]),
+        ("{defaultHttpRetryPolicy: {attempts: 1, backoff: 1s}}", &["defaultHttpRetryPolicy.backoff"]),
+        ("{outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}}", &["outboundTrafficPolicy.mode"]),
+        ("{tcpKeepalive: {time: 10s}}", &["tcpKeepalive"]),
+    ] {
+        let found: Vec<_> = findings(&map(mesh)).into_iter().map(|finding| finding.message).collect();
+        assert_eq!(found.len(), fields.len(), "{mesh} {found:?}");
+        assert!(found.iter().zip(fields).all(|(found, field)| found.contains(field)), "{mesh} {found:?}");
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! What became of each patch, over all workloads.
+//! What became of each patch, over all workloads, and what proxies say of what they are sent.
 
 use std::collections::BTreeMap;
 
 use super::{Outcome, PatchReport};
-use crate::index::Key;
+use crate::index::{Key, Rejection};
 
 /// What became of one patch of an EnvoyFilter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +27,13 @@ impl PatchOutcome {
     }
 }
 
-/// What the view does not show: what translation found out.
+/// What the view does not show: what translation found out, and what proxies answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The outcome of each patch, by EnvoyFilter, in order. A filter that no proxy has is not in it.
     pub patches: BTreeMap<Key, Vec<PatchOutcome>>,
+    /// What proxies rejected, in order.
+    pub rejections: Vec<Rejection>,
 }
 
 impl Facts {

@@ -242,6 +242,12 @@ impl RouteConfigurationMatch {
             && (wanted.domain_name.is_empty() || host.domains.contains(&wanted.domain_name))
     }
 
+    /// The word for what a route does, if it is none that is known.
+    pub fn odd_action(&self) -> Option<&str> {
+        let action = self.route()?.action.as_str();
+        (!matches!(action, "" | "ANY" | "ROUTE" | "REDIRECT" | "DIRECT_RESPONSE")).then_some(action)
+    }
+
     /// The route that is named, if any.
     pub fn route(&self) -> Option<&RouteMatch> {
         self.vhost.as_ref()?.route.as_ref()

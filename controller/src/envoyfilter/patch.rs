@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferromesh_api::istio::EnvoyFilter;
 use ferromesh_proto::Any;
 use ferromesh_proto::json::{self, JsonError};
 use prost::{Message, Name};
@@ -206,6 +207,18 @@ impl CompiledFilter {
     }
 }
 
+/// Why patches of an EnvoyFilter cannot be used on any proxy, by index.
+pub fn broken(filter: &EnvoyFilter) -> BTreeMap<usize, String> {
+    let spec = serde_json::to_value(&filter.spec).map_err(|error| error.to_string());
+    match spec.and_then(|spec| CompiledFilter::new("", "", &spec)) {
+        Ok(compiled) => {
+            let patches = compiled.patches.into_iter();
+            patches.filter_map(|patch| Some((patch.index, patch.broken?))).collect()
+        }
+        Err(why) => BTreeMap::from([(0, why)]),
+    }
+}
+
 /// The patches that select one proxy, in the order in which they run.
 #[derive(Clone, Debug, Default)]
 pub struct PatchSet {
@@ -257,6 +270,9 @@ fn compile(index: usize, raw: RawPatch) -> Patch {
     });
     if matching.waypoint.is_some() || context == Context::Waypoint {
         fail("waypoint proxies are not supported".to_owned());
+    }
+    if let Some(word) = matching.route_configuration.as_ref().and_then(RouteConfigurationMatch::odd_action) {
+        fail(format!("match.routeConfiguration.vhost.route.action {word:?} is not known"));
     }
     let word = body.filter_class.as_deref().unwrap_or("UNSPECIFIED");
     let filter_class = FilterClass::parse(word).unwrap_or_else(|| {

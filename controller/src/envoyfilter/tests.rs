@@ -1,3 +1,5 @@
+mod words;
+
 use super::matching::PatchListener;
 use super::*;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;

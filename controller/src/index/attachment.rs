@@ -3,7 +3,7 @@
 
 use super::listeners::{self, ListenerState};
 use super::{Key, Kind, ObjectRef, View};
-use ferromesh_api::conditions::{self, reasons};
+use ferromesh_api::conditions::reasons;
 use ferromesh_api::gateway_api::gateway::{FromNamespaces, Listener};
 use ferromesh_api::gateway_api::{Gateway, GrpcRoute, HttpRoute, ParentReference};
 use ferromesh_api::{ObjectMeta, Time};
@@ -69,6 +69,8 @@ pub enum Refusal {
     NotAllowedByListeners(String),
     /// No listener has a hostname in common with it.
     NoMatchingListenerHostname(String),
+    /// Something in it that no proxy would take.
+    UnsupportedValue(String),
 }
 
 impl Refusal {
@@ -78,6 +80,7 @@ impl Refusal {
             Self::NoMatchingParent(_) => reasons::NO_MATCHING_PARENT,
             Self::NotAllowedByListeners(_) => reasons::NOT_ALLOWED_BY_LISTENERS,
             Self::NoMatchingListenerHostname(_) => reasons::NO_MATCHING_LISTENER_HOSTNAME,
+            Self::UnsupportedValue(_) => reasons::UNSUPPORTED_VALUE,
         }
     }
 
@@ -85,7 +88,7 @@ impl Refusal {
     pub fn message(&self) -> &str {
         match self {
             Self::NoMatchingParent(text) | Self::NotAllowedByListeners(text) => text,
-            Self::NoMatchingListenerHostname(text) => text,
+            Self::NoMatchingListenerHostname(text) | Self::UnsupportedValue(text) => text,
         }
     }
 }
@@ -131,7 +134,7 @@ pub enum Parent {
 pub fn our_controller<'a>(view: &'a View, gateway: &Gateway) -> Option<&'a str> {
     let class = view.gateway_classes.named("", &gateway.spec.gateway_class_name)?;
     let controller = class.spec.controller_name.as_str();
-    [conditions::ISTIO_CONTROLLER, conditions::FERROMESH_CONTROLLER].contains(&controller).then_some(controller)
+    view.controllers().contains(&controller).then_some(controller)
 }
 
 /// What each parentRef of a route means, in order.
@@ -143,7 +146,7 @@ pub fn parents(view: &View, route: &Route<'_>) -> Vec<Parent> {
 pub fn parent(view: &View, route: &Route<'_>, reference: &ParentReference) -> Parent {
     let namespace = reference.namespace_or(&route.key.namespace);
     if reference.is_service() {
-        return service_parent(view, reference, namespace);
+        return service_parent(view, route, reference, namespace);
     }
     if !reference.is_gateway() {
         let why = format!("a {} {:?} is not a parent that we know", reference.kind(), reference.group());
@@ -163,7 +166,7 @@ pub fn parent(view: &View, route: &Route<'_>, reference: &ParentReference) -> Pa
     Parent::Gateway { gateway: key, controller: controller.to_owned(), outcome }
 }
 
-fn service_parent(view: &View, reference: &ParentReference, namespace: &str) -> Parent {
+fn service_parent(view: &View, route: &Route<'_>, reference: &ParentReference, namespace: &str) -> Parent {
     let key = Key::new(namespace, reference.name.as_str());
     let outcome = match view.services.get(&key) {
         None => Err(Refusal::NoMatchingParent(format!("there is no Service {key}"))),
@@ -171,7 +174,7 @@ fn service_parent(view: &View, reference: &ParentReference, namespace: &str) -> 
             Some(port) if super::services::port(service, port).is_none() => {
                 Err(Refusal::NoMatchingParent(format!("Service {key} has no port {port}")))
             }
-            _ => Ok(()),
+            _ => bad_hostname(route).map_or(Ok(()), Err),
         },
     };
     Parent::Service { service: key, port: reference.port, outcome }
@@ -184,6 +187,9 @@ fn attach(
     key: &Key,
     gateway: &Gateway,
 ) -> Result<Vec<Attached>, Refusal> {
+    if let Some(refusal) = bad_hostname(route) {
+        return Err(refusal);
+    }
     let states = listeners::states(view, key, gateway);
     let meant: Vec<_> =
         gateway.spec.listeners.iter().zip(&states).filter(|(listener, _)| means(reference, listener)).collect();
@@ -214,6 +220,12 @@ fn attach(
         )));
     }
     Ok(attached)
+}
+
+/// A hostname that is none: a proxy would reject every route of the port for it.
+fn bad_hostname(route: &Route<'_>) -> Option<Refusal> {
+    let bad = route.hostnames.iter().find(|name| !listeners::is_hostname(name))?;
+    Some(Refusal::UnsupportedValue(format!("spec.hostnames: {bad:?} is not a hostname, nor *. before one")))
 }
 
 fn means(reference: &ParentReference, listener: &Listener) -> bool {

@@ -1,9 +1,10 @@
 //! Which EnvoyFilters a workload has, in the order in which Istio applies them.
 
-use super::{Key, View, labels};
+use super::{Key, Rejection, View, labels};
+use crate::kind;
 use ferromesh_api::gateway_api::GROUP;
 use ferromesh_api::istio::EnvoyFilter;
-use ferromesh_api::istio::envoy_filter::{ApplyTo, ConfigPatch, PatchContext, PatchOperation};
+use ferromesh_api::istio::envoy_filter::ApplyTo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,6 +50,21 @@ fn applies(key: &Key, filter: &EnvoyFilter, namespace: &str, workload: &BTreeMap
     })
 }
 
+/// Whether a proxy may have rejected something for an EnvoyFilter: it selects the proxy, and patches such resources.
+pub fn may_cause(view: &View, key: &Key, filter: &EnvoyFilter, rejection: &Rejection) -> bool {
+    let patches = filter.spec.config_patches.iter().any(|patch| match patch.apply_to {
+        ApplyTo::Cluster => rejection.kind == kind::Kind::Cluster,
+        ApplyTo::ExtensionConfig => rejection.kind == kind::Kind::ExtensionConfig,
+        // Inbound routes stand in listeners.
+        ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
+            matches!(rejection.kind, kind::Kind::Route | kind::Kind::Listener)
+        }
+        _ => rejection.kind == kind::Kind::Listener,
+    });
+    let selecting = || view.envoy_filters_for(&rejection.namespace, &rejection.labels);
+    patches && selecting().iter().any(|(other, _)| *other == key)
+}
+
 /// The labels that an EnvoyFilter asks for, if any.
 pub fn wanted_labels(filter: &EnvoyFilter) -> Option<&BTreeMap<String, String>> {
     filter.spec.workload_selector.as_ref().map(|selector| &selector.labels).filter(|labels| !labels.is_empty())
@@ -60,28 +76,4 @@ pub fn is_gateway(pod: &ferromesh_api::ObjectMeta) -> bool {
     labels.contains_key(ferromesh_api::labels::GATEWAY_NAME)
         || labels.get(ferromesh_api::labels::ISTIO).is_some_and(|word| word.ends_with("gateway"))
         || labels::annotation(pod, "inject.istio.io/templates").is_some_and(|templates| templates.contains("gateway"))
-}
-
-/// What cannot be read in the patches, by index.
-pub fn invalid_patches(filter: &EnvoyFilter) -> Vec<String> {
-    let patches = filter.spec.config_patches.iter().enumerate();
-    patches.filter_map(|(index, patch)| invalid(patch).map(|what| format!("configPatches[{index}]: {what}"))).collect()
-}
-
-fn invalid(patch: &ConfigPatch) -> Option<String> {
-    match &patch.apply_to {
-        ApplyTo::Invalid => return Some("applyTo must be written".to_owned()),
-        ApplyTo::Unknown(word) => return Some(format!("applyTo {word} is not known")),
-        _ => {}
-    }
-    if let PatchContext::Unknown(word) = patch.context() {
-        return Some(format!("match.context {word} is not known"));
-    }
-    match &patch.patch.operation {
-        PatchOperation::Invalid => Some("patch.operation must be written".to_owned()),
-        PatchOperation::Unknown(word) => Some(format!("patch.operation {word} is not known")),
-        PatchOperation::Remove => None,
-        other if patch.patch.value.is_null() => Some(format!("patch.value must be written for {other}")),
-        _ => None,
-    }
 }

@@ -2,10 +2,10 @@
 //! (Gateway API v1, Listener conditions).
 
 use super::references::End;
-use super::{Key, Kind, View};
+use super::{Key, Kind, View, client_certificates};
 use ferromesh_api::conditions::reasons;
-use ferromesh_api::gateway_api::gateway::{Listener, Protocol, TlsMode};
-use ferromesh_api::gateway_api::{GROUP, Gateway, SecretObjectReference};
+use ferromesh_api::gateway_api::gateway::{FromNamespaces, GatewayAddress, Listener, Protocol, TlsMode};
+use ferromesh_api::gateway_api::{GROUP, Gateway, SecretObjectReference, rules};
 use k8s_openapi::api::core::v1::Secret;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -26,6 +26,8 @@ pub struct ListenerState {
     pub conflict: Option<Fault>,
     /// Why references do not resolve.
     pub unresolved: Option<Fault>,
+    /// The Gateway as a whole is refused, and all of its listeners with it.
+    pub withheld: bool,
 }
 
 impl ListenerState {
@@ -33,25 +35,86 @@ impl ListenerState {
     /// not there does.
     pub fn usable(&self) -> bool {
         let unresolved = self.unresolved.as_ref().is_some_and(|(reason, _)| *reason != reasons::INVALID_ROUTE_KINDS);
-        self.unaccepted.is_none() && self.conflict.is_none() && !unresolved
+        self.unaccepted.is_none() && self.conflict.is_none() && !unresolved && !self.withheld
     }
 }
 
 /// The state of every listener, in order.
 pub fn states(view: &View, key: &Key, gateway: &Gateway) -> Vec<ListenerState> {
-    let all = &gateway.spec.listeners;
-    all.iter().enumerate().map(|(index, listener)| state(view, key, all, index, listener)).collect()
+    let withheld = refusal(gateway).is_some();
+    (0..gateway.spec.listeners.len()).filter_map(|index| state(view, key, gateway, index, withheld)).collect()
 }
 
-fn state(view: &View, key: &Key, all: &[Listener], index: usize, listener: &Listener) -> ListenerState {
+fn state(view: &View, key: &Key, gateway: &Gateway, index: usize, withheld: bool) -> Option<ListenerState> {
+    let listener = gateway.spec.listeners.get(index)?;
     let (kinds, wrong_kinds) = kinds(listener);
-    let unaccepted = unaccepted(listener);
+    let clients = client_certificates::check(view, key, gateway, listener);
+    let unaccepted = unaccepted(listener).or(clients.unaccepted);
     let kinds = if unaccepted.is_some() { Vec::new() } else { kinds };
-    let unresolved = certificates(view, key, listener).or(wrong_kinds);
-    ListenerState { name: listener.name.clone(), kinds, unaccepted, conflict: conflict(all, index), unresolved }
+    let unresolved = certificates(view, key, listener).or(clients.unresolved).or(wrong_kinds);
+    let conflict = conflict(&gateway.spec.listeners, index);
+    Some(ListenerState { name: listener.name.clone(), kinds, unaccepted, conflict, unresolved, withheld })
+}
+
+/// Why a Gateway is not accepted as a whole. None of its listeners is served then.
+pub fn refusal(gateway: &Gateway) -> Option<Fault> {
+    let spec = &gateway.spec;
+    let known = |address: &&GatewayAddress| matches!(address.type_.as_deref(), None | Some("IPAddress" | "Hostname"));
+    if let Some(address) = spec.addresses.iter().find(|address| !known(address)) {
+        let type_ = address.type_.as_deref().unwrap_or_default();
+        let what = format!("spec.addresses: type {type_} is not supported; IPAddress and Hostname are");
+        return Some((reasons::UNSUPPORTED_ADDRESS, what));
+    }
+    let parameters = spec.infrastructure.as_ref().and_then(|infrastructure| infrastructure.parameters_ref.as_ref());
+    if let Some(other) = parameters.filter(|found| (found.group.as_str(), found.kind.as_str()) != ("", "ConfigMap")) {
+        let what = format!(
+            "spec.infrastructure.parametersRef: a {} {:?} is not supported; a ConfigMap is",
+            other.kind, other.group
+        );
+        return Some((reasons::INVALID_PARAMETERS, what));
+    }
+    client_certificate(gateway).map(|_| {
+        let what = "spec.tls.backend.clientCertificateRef is not supported: no certificate would be shown to backends; \
+                    leave it out";
+        (reasons::INVALID, what.to_owned())
+    })
+}
+
+/// The certificate that backends are to be shown.
+pub fn client_certificate(gateway: &Gateway) -> Option<&SecretObjectReference> {
+    gateway.spec.tls.as_ref()?.backend.as_ref()?.client_certificate_ref.as_ref()
+}
+
+/// Fields of a Gateway that are not supported and take nothing away from what is served, by path.
+pub fn passed_over(gateway: &Gateway) -> Vec<String> {
+    let mut found = Vec::new();
+    let from = |value: &serde_json::Value| value.pointer("/namespaces/from").cloned();
+    let allowed = gateway.spec.allowed_listeners.as_ref();
+    if allowed.and_then(from).is_some_and(|from| from != "None") {
+        found.push("spec.allowedListeners: ListenerSets are not supported, so none is attached".to_owned());
+    }
+    if gateway.spec.default_scope.as_deref().is_some_and(|scope| scope != "None") {
+        found.push("spec.defaultScope: routes attach to a Gateway only if they name it in parentRefs".to_owned());
+    }
+    found
+}
+
+/// Whether a text can be a hostname of a listener or route: a name of DNS, one with `*.` before it, or `*`.
+pub fn is_hostname(text: &str) -> bool {
+    text == "*" || rules::text::is_hostname(&text.to_ascii_lowercase())
 }
 
 fn unaccepted(listener: &Listener) -> Option<Fault> {
+    if let Some(name) = listener.hostname.as_deref().filter(|name| !name.is_empty() && !is_hostname(name)) {
+        return Some((reasons::UNSUPPORTED_VALUE, format!("hostname {name:?} is not a hostname, nor *. before one")));
+    }
+    if listener.port == 0 {
+        return Some((reasons::PORT_UNAVAILABLE, "0 is not a port".to_owned()));
+    }
+    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    if let Some(FromNamespaces::Unknown(word)) = namespaces.and_then(|namespaces| namespaces.from.as_ref()) {
+        return Some((reasons::UNSUPPORTED_VALUE, format!("allowedRoutes.namespaces.from {word:?} is not known")));
+    }
     let mode = listener.tls.as_ref().map(|tls| tls.mode());
     match (&listener.protocol, mode) {
         (Protocol::Http, _) | (Protocol::Https, None | Some(TlsMode::Terminate)) => None,

@@ -2,6 +2,8 @@
 
 use super::{Problem, Severity, View};
 use ferromesh_api::istio::MeshConfig;
+use ferromesh_api::istio::mesh_config::rules;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ pub fn from_config_maps(view: &View, defaults: &Arc<MeshConfig>) -> Result<Arc<M
     for namespace in [super::view::SYSTEM_NAMESPACE, DEFAULT_ROOT] {
         let Some(map) = view.config_maps.named(namespace, NAME) else { continue };
         let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
-        return match parse(text) {
+        return match parse(text, &defaults.trust_domain) {
             Ok(mesh) => Ok(Arc::new(mesh)),
             Err((line, what)) => Err(Problem {
                 severity: Severity::Error,
@@ -30,13 +32,27 @@ pub fn from_config_maps(view: &View, defaults: &Arc<MeshConfig>) -> Result<Arc<M
     Ok(defaults.clone())
 }
 
-/// Reads MeshConfig from YAML. What is wrong comes with its line.
-pub fn parse(text: &str) -> Result<MeshConfig, (u64, String)> {
-    if text.trim().is_empty() {
-        return Ok(MeshConfig::default());
-    }
-    serde_saphyr::from_str(text).map_err(|error| {
+/// Reads MeshConfig from YAML; `trust_domain` is the one in which the mesh's CA signs. What is wrong comes with its line.
+pub fn parse(text: &str, trust_domain: &str) -> Result<MeshConfig, (u64, String)> {
+    let unread = |error: serde_saphyr::Error| {
         let line = error.location().map_or(0, |location| location.line());
         (line, error.without_snippet().to_string())
-    })
+    };
+    let written = if text.trim().is_empty() { Value::Null } else { serde_saphyr::from_str(text).map_err(unread)? };
+    let mut mesh: MeshConfig =
+        if written.is_null() { MeshConfig::default() } else { serde_saphyr::from_str(text).map_err(unread)? };
+    if written.get("trustDomain").is_none() {
+        trust_domain.clone_into(&mut mesh.trust_domain);
+    }
+    let mut wrong = rules::wrong(&mesh);
+    if wrong.is_empty() && mesh.trust_domain != trust_domain {
+        let what = format!(
+            "trustDomain {:?} is not the one in which the mesh's CA signs, {trust_domain:?}: no identity would be believed",
+            mesh.trust_domain
+        );
+        wrong.push(rules::Wrong { word: mesh.trust_domain.clone(), what });
+    }
+    let Some(first) = wrong.first() else { return Ok(mesh) };
+    let line = text.lines().position(|line| line.contains(&first.word)).map_or(0, |index| index as u64 + 1);
+    Err((line, wrong.iter().map(|wrong| wrong.what.as_str()).collect::<Vec<_>>().join("; ")))
 }

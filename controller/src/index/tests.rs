@@ -87,11 +87,30 @@ fn a_bad_mesh_config_is_a_problem_and_the_last_good_one_stays() {
     assert!(index.apply([map("accessLogFile: /dev/stdout\nfoo: 1\n")]).mesh);
     assert_eq!(index.view().mesh.access_log_file, "/dev/stdout");
     assert!(index.view().mesh.other.contains_key("foo"));
-    assert!(index.apply([map("trustDomain: a\nconnectTimeout: soon\n")]).problems);
+    assert!(index.apply([map("accessLogFile: /dev/null\nconnectTimeout: soon\n")]).problems);
     assert_eq!(index.view().mesh.access_log_file, "/dev/stdout");
     assert_eq!(index.view().problems[0].line, 2, "{}", index.view().problems[0]);
     index.apply([map("accessLogFile: /dev/stderr")]);
     assert!(index.view().problems.is_empty());
+    for (wrong, says) in [
+        ("outboundTrafficPolicy: {mode: REGISTRY_ONLYY}", "REGISTRY_ONLYY"),
+        ("trustDomain: other.example", "\"cluster.local\""),
+        ("accessLogFormat: \"%NOPE%\"", "%NOPE%"),
+    ] {
+        let changes = index.apply([map(&format!("accessLogFile: /dev/null\n{wrong}\n"))]);
+        assert!(changes.problems && !changes.mesh, "{wrong}");
+        assert_eq!(index.view().mesh.access_log_file, "/dev/stderr", "{wrong}");
+        let problem = &index.view().problems[0];
+        assert!(problem.line == 2 && problem.message.contains(says), "{wrong}: {problem}");
+    }
+}
+
+#[test]
+fn the_trust_domain_is_the_one_in_which_the_ca_signs_unless_the_same_is_written() {
+    let mesh = |text: &str| super::mesh::parse(text, "mesh.example").map(|mesh| mesh.trust_domain);
+    assert_eq!(mesh("accessLogFile: /dev/stdout").as_deref(), Ok("mesh.example"));
+    assert_eq!(mesh("trustDomain: mesh.example").as_deref(), Ok("mesh.example"));
+    assert!(mesh("accessLogFile: a\ntrustDomain: cluster.local").is_err_and(|(line, _)| line == 2));
 }
 
 #[test]

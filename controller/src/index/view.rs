@@ -1,6 +1,7 @@
 //! The snapshot: a table for each kind, and the two lookups that would be slow without an index.
 
 use super::{Key, Object, Problem, Stored, Table};
+use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
 use ferromesh_api::gateway_api::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use ferromesh_api::istio::{EnvoyFilter, MeshConfig, PeerAuthentication};
 use ferromesh_api::labels;
@@ -47,6 +48,8 @@ pub struct View {
     pub envoy_filters: Table<EnvoyFilter>,
     /// PeerAuthentications.
     pub peer_authentications: Table<PeerAuthentication>,
+    /// GatewayClass `istio` is a real Istio's: nothing of it is looked after.
+    pub leaves_istio: bool,
     /// What sources could not take up.
     pub problems: Arc<Vec<Problem>>,
     pub(super) slices_by_service: Arc<BTreeMap<Key, BTreeSet<Key>>>,
@@ -69,6 +72,12 @@ impl View {
         let mut view = self.clone();
         view.put(object);
         view
+    }
+
+    /// The `controllerName`s of the GatewayClasses that are looked after: ours comes last.
+    pub fn controllers(&self) -> &'static [&'static str] {
+        static BOTH: [&str; 2] = [ISTIO_CONTROLLER, FERROMESH_CONTROLLER];
+        if self.leaves_istio { BOTH.get(1..).unwrap_or_default() } else { &BOTH }
     }
 
     /// The namespaces whose policies are for the whole mesh, the stronger one first: ours, then Istio's.

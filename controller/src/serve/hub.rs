@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::client::ClientError;
-use super::session::{Protocol, Session, TypeSync, Wanted};
+use super::session::{Nack, Protocol, Session, TypeSync, Wanted};
 use super::{Client, Kind, Kinds, ResourceSet};
 
 /// Steps that are remembered for streams that are busy; who is further behind looks at every type.
@@ -111,17 +111,35 @@ impl ProxySync {
     }
 }
 
+/// A response that a proxy rejected and that no better one has followed yet.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// The proxy.
+    pub client: Client,
+    /// The type.
+    pub kind: Kind,
+    /// What it answered.
+    pub nack: Nack,
+}
+
 /// Publishes views and keeps the list of streams; clones share it.
 #[derive(Clone)]
 pub struct Hub {
     world: watch::Sender<Option<Arc<World>>>,
     connections: Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>,
     last_connection: Arc<AtomicU64>,
+    /// Counts answers by which the list of rejected responses may have changed.
+    rejections: watch::Sender<u64>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { world: watch::Sender::new(None), connections: Arc::default(), last_connection: Arc::default() }
+        Self {
+            world: watch::Sender::new(None),
+            connections: Arc::default(),
+            last_connection: Arc::default(),
+            rejections: watch::Sender::new(0),
+        }
     }
 }
 
@@ -155,6 +173,26 @@ impl Hub {
     pub fn sync(&self) -> Vec<ProxySync> {
         let connections: Vec<_> = self.connections.lock().iter().map(|(id, c)| (*id, Arc::clone(c))).collect();
         connections.into_iter().map(|(id, connection)| connection.sync(id)).collect()
+    }
+
+    /// What is rejected now, in the order in which the proxies connected.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let connections: Vec<_> = self.connections.lock().values().cloned().collect();
+        let one = |connection: &Arc<Connection>| {
+            let nacks = connection.session.lock().nacks();
+            nacks.into_iter().map(|(kind, nack)| Rejected { client: connection.client.clone(), kind, nack }).collect()
+        };
+        connections.iter().flat_map(|connection| -> Vec<Rejected> { one(connection) }).collect()
+    }
+
+    /// Tells whenever [`Self::rejected`] may say something else.
+    pub fn rejections(&self) -> watch::Receiver<u64> {
+        self.rejections.subscribe()
+    }
+
+    /// An answer came by which the list of rejected responses may have changed.
+    pub(super) fn answered(&self) {
+        self.rejections.send_modify(|count| *count += 1);
     }
 
     /// How many streams are open.
@@ -241,5 +279,8 @@ pub(super) struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.hub.connections.lock().remove(&self.id);
+        if !self.connection.session.lock().nacks().is_empty() {
+            self.hub.answered();
+        }
     }
 }

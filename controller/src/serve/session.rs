@@ -264,6 +264,16 @@ impl Session {
         !self.settling && !self.is_waiting() && self.next().is_none()
     }
 
+    /// What the client rejected of `kind`, if nothing better has come since.
+    pub fn nack(&self, kind: Kind) -> Option<&Nack> {
+        self.watches[kind.index()].nack()
+    }
+
+    /// The same of every type.
+    pub fn nacks(&self) -> Vec<(Kind, Nack)> {
+        self.watches.iter().filter_map(|watch| Some((watch.kind, watch.nack()?.clone()))).collect()
+    }
+
     /// Sent, acknowledged and rejected versions by type, for the types that the client asked for.
     pub fn sync(&self) -> Vec<TypeSync> {
         self.watches.iter().filter_map(Watch::sync).collect()

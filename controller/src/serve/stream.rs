@@ -161,7 +161,15 @@ impl<W: Wire> Running<W> {
             }
         };
         let kind = request.kind;
-        let answer = self.connection.session.lock().on_request(request);
+        let (answer, rejected) = {
+            let mut session = self.connection.session.lock();
+            let before = session.nack(kind).is_some();
+            let answer = session.on_request(request);
+            (answer, before || session.nack(kind).is_some())
+        };
+        if rejected {
+            self.shared.hub.answered();
+        }
         let answer = answer.map_err(|error| Status::resource_exhausted(error.to_string()))?;
         if let Answer::Nack(nack) = answer {
             self.shared.metrics.rejected(kind);

@@ -102,6 +102,14 @@ impl Kubernetes {
                 Kind::ConfigMap => {
                     let roots = [SYSTEM_NAMESPACE, mesh::DEFAULT_ROOT];
                     all.extend(roots.map(|root| (kind, every.clone().in_namespace(root).called(mesh::NAME))));
+                    // Roots by which gateways know their clients lie where Gateways' Secrets do.
+                    match &self.secrets {
+                        SecretScope::All => all.push((kind, every)),
+                        SecretScope::Namespaces(names) => {
+                            all.extend(names.iter().map(|name| (kind, every.clone().in_namespace(name))));
+                        }
+                        SecretScope::None => {}
+                    }
                 }
                 Kind::Secret => match &self.secrets {
                     SecretScope::All => all.push((kind, every.fields(SECRETS))),

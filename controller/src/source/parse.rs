@@ -1,7 +1,7 @@
 //! The text of a YAML or JSON file in, typed objects and problems with line numbers out.
 
 use crate::index::kinds::Reader;
-use crate::index::{Kind, Object, Severity};
+use crate::index::{Kind, Object, Severity, rules};
 use ferromesh_api::documents::split;
 use ferromesh_api::unknown::unknown_fields;
 use serde::de::DeserializeOwned;
@@ -146,6 +146,11 @@ fn one(parsed: &mut Parsed, unhandled: &mut BTreeSet<String>, value: &Value, tex
     }
     match Object::read(kind, text) {
         Ok(object) => {
+            let broken = rules::broken(&object);
+            if !broken.is_empty() {
+                let message = format!("{kind} {name:?}: {}", broken.join("; "));
+                return parsed.trouble(Severity::Error, first, message);
+            }
             let understood = object.to_json().unwrap_or_default();
             let unknown = unknown_fields(value, &understood);
             if !unknown.is_empty() {

@@ -168,3 +168,30 @@ async fn memory_sends_what_it_has_and_what_it_is_told() {
     drop(handle);
     task.await.expect("no panic").expect("no error");
 }
+
+#[test]
+fn an_object_that_breaks_a_rule_of_gateway_api_is_refused_as_an_api_server_does_and_the_last_good_one_goes_on() {
+    let route = |method: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: a}}\n---\n# a comment\napiVersion: gateway.networking.k8s.io/v1\n\
+             kind: HTTPRoute\nmetadata: {{name: r}}\nspec: {{rules: [{{matches: [{{method: {method}}}]}}]}}\n"
+        )
+    };
+    let mut files = Files::default();
+    let path = Path::new("a.yaml");
+    files.update(path, "demo", &route("GET"));
+    let applied = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Apply(_))).count();
+    assert_eq!(applied(&files.settle()), 2);
+    files.update(path, "demo", &route("\"F O\""));
+    let events = files.settle();
+    assert_eq!(applied(&events), 0, "{events:?}");
+    assert!(!events.iter().any(|event| matches!(event, Event::Delete(_))), "{events:?}");
+    let problems: Vec<_> = events
+        .iter()
+        .filter_map(|event| if let Event::Problem(problem) = event { Some(problem.to_string()) } else { None })
+        .collect();
+    assert_eq!(
+        problems,
+        ["error: a.yaml:6: HTTPRoute \"r\": spec.rules[0].matches[0].method: \"F O\" is not a method of HTTP"]
+    );
+}

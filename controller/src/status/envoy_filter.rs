@@ -1,9 +1,11 @@
-//! Conditions of EnvoyFilters: Accepted (every patch can be read), PatchesMatched (every patch found something).
+//! Conditions of EnvoyFilters: Accepted (every patch can be read), PatchesMatched (every patch found something),
+//! Programmed (no proxy rejects what it patches).
 
-use super::PatchOutcome;
+use super::Facts;
 use super::set::Set;
 use crate::analyze::envoy_filter::useless_contexts;
-use crate::index::envoy_filters::invalid_patches;
+use crate::envoyfilter::broken;
+use crate::index::envoy_filters::may_cause;
 use crate::index::{Key, View};
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{reasons, types};
@@ -16,18 +18,20 @@ pub fn status(
     view: &View,
     key: &Key,
     filter: &EnvoyFilter,
-    outcomes: Option<&[PatchOutcome]>,
+    facts: &Facts,
     now: &Time,
     old: Option<&IstioStatus>,
 ) -> IstioStatus {
     let generation = filter.metadata.generation;
     let mut set = Set::new(generation, now, old.map(|old| old.conditions.as_slice()).unwrap_or_default());
-    let wrong: Vec<_> = invalid_patches(filter);
-    if wrong.is_empty() {
+    let broken = broken(filter);
+    if broken.is_empty() {
         set.add(types::ACCEPTED, true, reasons::ACCEPTED, "every patch can be read");
     } else {
+        let wrong: Vec<_> = broken.iter().map(|(index, why)| format!("configPatches[{index}]: {why}")).collect();
         set.add(types::ACCEPTED, false, reasons::INVALID_PATCH, wrong.join("; "));
     }
+    let outcomes = facts.patches.get(key);
     let mut unmatched: Vec<String> = Vec::new();
     match outcomes {
         Some(outcomes) => {
@@ -48,6 +52,14 @@ pub fn status(
         set.add(types::PATCHES_MATCHED, false, reasons::NO_MATCH, unmatched.join("; "));
     } else if outcomes.is_some() {
         set.add(types::PATCHES_MATCHED, true, reasons::MATCHED, "every patch found something to patch");
+    }
+    let rejected: Vec<_> = facts.rejections.iter().filter(|one| may_cause(view, key, filter, one)).collect();
+    // Said in both cases, so that what was written of an earlier answer does not stay.
+    if rejected.is_empty() {
+        set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "no proxy rejects what it patches");
+    } else {
+        let all: Vec<_> = rejected.iter().map(ToString::to_string).collect();
+        set.add(types::PROGRAMMED, false, reasons::INVALID, format!("perhaps for this filter: {}", all.join("; ")));
     }
     IstioStatus { conditions: set.done(), observed_generation: generation }
 }

@@ -3,17 +3,17 @@
 use super::route::AttachedCounts;
 use super::set::Set;
 use crate::index::listeners::{self, ListenerState};
-use crate::index::{Key, View, labels};
+use crate::index::{Key, Rejection, View, labels};
 use ferromesh_api::Time;
-use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER, reasons, types};
+use ferromesh_api::conditions::{reasons, types};
 use ferromesh_api::gateway_api::gateway::{GatewayAddress, GatewayStatus, ListenerStatus, RouteGroupKind};
 use ferromesh_api::gateway_api::gateway_class::GatewayClassStatus;
 use ferromesh_api::gateway_api::{GROUP, Gateway, GatewayClass};
 use ferromesh_api::{Condition, Metadata};
 
 /// True if we look after Gateways of this class.
-pub fn is_ours(class: &GatewayClass) -> bool {
-    [ISTIO_CONTROLLER, FERROMESH_CONTROLLER].contains(&class.spec.controller_name.as_str())
+pub fn is_ours(view: &View, class: &GatewayClass) -> bool {
+    view.controllers().contains(&class.spec.controller_name.as_str())
 }
 
 /// The status of a GatewayClass of ours.
@@ -30,12 +30,20 @@ pub fn class_status(class: &GatewayClass, now: &Time, previous: &[Condition]) ->
     GatewayClassStatus { conditions: set.done(), supported_features: Vec::new() }
 }
 
+/// What the view does not show of a Gateway.
+pub struct Known<'a> {
+    /// How many routes each listener has.
+    pub attached: &'a AttachedCounts,
+    /// What its proxies rejected.
+    pub rejections: &'a [&'a Rejection],
+}
+
 /// The status of a Gateway of ours.
 pub fn gateway_status(
     view: &View,
     key: &Key,
     gateway: &Gateway,
-    attached: &AttachedCounts,
+    known: &Known<'_>,
     now: &Time,
     old: Option<&GatewayStatus>,
 ) -> GatewayStatus {
@@ -44,7 +52,7 @@ pub fn gateway_status(
     let has_address = !addresses.is_empty();
     let listeners = states.iter().map(|state| {
         let before = old.and_then(|old| old.listeners.iter().find(|before| before.name == state.name));
-        let count = attached.get(&(key.clone(), state.name.clone())).copied().unwrap_or_default();
+        let count = known.attached.get(&(key.clone(), state.name.clone())).copied().unwrap_or_default();
         listener_status(gateway, state, count, now, before)
     });
     let listeners = listeners.collect();
@@ -53,6 +61,10 @@ pub fn gateway_status(
     accepted(&mut set, gateway, &states);
     let usable = states.iter().any(ListenerState::usable);
     match (usable, has_address) {
+        (true, true) if !known.rejections.is_empty() => {
+            let all: Vec<_> = known.rejections.iter().map(ToString::to_string).collect();
+            set.add(types::PROGRAMMED, false, reasons::INVALID, all.join("; "));
+        }
         (true, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "a proxy serves it"),
         (true, false) => {
             let what = "nothing serves it yet: there is no ready Pod or Service of this Gateway";
@@ -60,19 +72,31 @@ pub fn gateway_status(
         }
         (false, _) => set.add(types::PROGRAMMED, false, reasons::INVALID, "no listener can be used"),
     }
-    set.add(types::RESOLVED_REFS, true, reasons::RESOLVED_REFS, "every reference of the Gateway itself resolves");
+    match listeners::client_certificate(gateway).map(|reference| listeners::certificate(view, key, reference)) {
+        Some(Err((reason, what))) => {
+            let permitted = reason != reasons::REF_NOT_PERMITTED;
+            let reason = if permitted { reasons::INVALID_CLIENT_CERTIFICATE_REF } else { reason };
+            let what = format!("spec.tls.backend.clientCertificateRef: {what}");
+            set.add(types::RESOLVED_REFS, false, reason, what);
+        }
+        None | Some(Ok(_)) => {
+            let what = "every reference of the Gateway itself resolves";
+            set.add(types::RESOLVED_REFS, true, reasons::RESOLVED_REFS, what);
+        }
+    }
     GatewayStatus { addresses, conditions: set.done(), listeners }
 }
 
 /// Adds the Gateway's own Accepted.
 fn accepted(set: &mut Set<'_>, gateway: &Gateway, states: &[ListenerState]) {
-    let known = |address: &GatewayAddress| matches!(address.type_.as_deref(), None | Some("IPAddress" | "Hostname"));
     let bad: Vec<_> = states.iter().filter(|state| !state.usable()).map(|state| state.name.as_str()).collect();
-    if let Some(address) = gateway.spec.addresses.iter().find(|address| !known(address)) {
-        let what = format!("addresses: type {} is not supported", address.type_.as_deref().unwrap_or_default());
-        set.add(types::ACCEPTED, false, reasons::UNSUPPORTED_ADDRESS, what);
+    if let Some((reason, what)) = listeners::refusal(gateway) {
+        set.add(types::ACCEPTED, false, reason, what);
     } else if bad.is_empty() {
-        set.add(types::ACCEPTED, true, reasons::ACCEPTED, "every listener is valid");
+        // There is no condition for a field that is passed over; the message says so.
+        let mut what = vec!["every listener is valid".to_owned()];
+        what.extend(listeners::passed_over(gateway));
+        set.add(types::ACCEPTED, true, reasons::ACCEPTED, what.join("; "));
     } else {
         let what = format!("listeners that cannot be used: {}", bad.join(", "));
         set.add(types::ACCEPTED, bad.len() < states.len(), reasons::LISTENERS_NOT_VALID, what);
@@ -97,7 +121,10 @@ fn listener_status(
     match (&state.conflict, state.usable()) {
         (_, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "the listener is sent to its proxies"),
         (Some((reason, what)), false) => set.add(types::PROGRAMMED, false, reason, what.as_str()),
-        (None, false) => set.add(types::PROGRAMMED, false, reasons::INVALID, "the listener cannot be used"),
+        (None, false) => {
+            let what = if state.withheld { "the Gateway is not accepted" } else { "the listener cannot be used" };
+            set.add(types::PROGRAMMED, false, reasons::INVALID, what);
+        }
     }
     match &state.unresolved {
         Some((reason, what)) => set.add(types::RESOLVED_REFS, false, reason, what.as_str()),

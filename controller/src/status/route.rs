@@ -6,7 +6,7 @@ use crate::index::listeners::Fault;
 use crate::index::{Key, View, references};
 use crate::translate::{grpc_route, http_route};
 use ferromesh_api::Time;
-use ferromesh_api::conditions::{ISTIO_CONTROLLER, reasons, types};
+use ferromesh_api::conditions::{reasons, types};
 use ferromesh_api::gateway_api::{BackendObjectReference, GrpcRoute, HttpRoute, RouteParentStatus, RouteStatus};
 use std::collections::BTreeMap;
 
@@ -80,11 +80,13 @@ fn status(
     now: &Time,
     old: Option<&RouteStatus>,
 ) -> RouteStatus {
+    // A route of the mesh has no class: it is Istio's, where Istio's classes are ours.
+    let mesh_controller = view.controllers().first().copied().unwrap_or_default();
     let mut parents = Vec::new();
     for (reference, parent) in route.parent_refs.iter().zip(attachment::parents(view, route)) {
         let (controller, refusal): (String, Option<Refusal>) = match parent {
             Parent::Gateway { controller, outcome, .. } => (controller, outcome.err()),
-            Parent::Service { outcome, .. } => (ISTIO_CONTROLLER.to_owned(), outcome.err()),
+            Parent::Service { outcome, .. } => (mesh_controller.to_owned(), outcome.err()),
             Parent::NotOurs { .. } => continue,
         };
         let before = old.and_then(|old| old.parents.iter().find(|before| before.parent_ref == *reference));

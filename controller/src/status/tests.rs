@@ -6,6 +6,7 @@ use crate::translate::http_route;
 use ferromesh_api::gateway_api::HttpRouteRule;
 use ferromesh_api::{Condition, Time};
 
+mod clients;
 mod parents;
 
 fn view(yaml: &str) -> View {
@@ -217,11 +218,14 @@ fn an_envoy_filter_says_which_patch_matched_nothing() {
     let yaml = "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: f, namespace: n}\nspec: {configPatches: [{applyTo: CLUSTER, patch: {operation: REMOVE}}, {applyTo: ODD, patch: {operation: ADD}}]}\n";
     let key = Key::new("n", "f");
     let outcomes = vec![PatchOutcome { matched: 1, ..PatchOutcome::default() }, PatchOutcome::default()];
-    let facts = Facts { patches: [(key.clone(), outcomes)].into() };
+    let facts = Facts { patches: [(key.clone(), outcomes)].into(), ..Facts::default() };
     let statuses = compute(&view(yaml), &facts, &at(1), &Statuses::default());
     let conditions = &statuses.envoy_filters[&key].conditions;
-    assert_eq!(short(conditions), ["Accepted=False:InvalidPatch", "PatchesMatched=False:NoMatch"]);
-    assert!(conditions[0].message.contains("configPatches[1]: applyTo ODD"), "{}", conditions[0].message);
+    assert_eq!(
+        short(conditions),
+        ["Accepted=False:InvalidPatch", "PatchesMatched=False:NoMatch", "Programmed=True:Programmed"]
+    );
+    assert!(conditions[0].message.contains("configPatches[1]: applyTo \"ODD\""), "{}", conditions[0].message);
     assert!(conditions[1].message.contains("configPatches[1]"), "{}", conditions[1].message);
 }
 

@@ -83,7 +83,7 @@ fn text(mesh: &MeshConfig) -> Format {
     Format::TextFormatSource(source)
 }
 
-/// A custom format that is not a JSON object is passed over for the default, as Istio does.
+/// A custom format that is not a JSON object does not get here from a ConfigMap.
 fn json(mesh: &MeshConfig) -> Format {
     let custom =
         serde_json::from_str::<Map<String, Value>>(&mesh.access_log_format).ok().filter(|keys| !keys.is_empty());

@@ -70,6 +70,8 @@ fn touched(object: &ObjectRef, node: &Node) -> TypeSet {
         Kind::Secret => TypeSet { listeners: router, routes: router, secrets: router, ..none },
         Kind::EnvoyFilter => TypeSet { secrets: false, endpoints: false, ..TypeSet::ALL },
         Kind::PeerAuthentication => TypeSet { endpoints: true, listeners: !router, ..none },
-        Kind::Deployment | Kind::ServiceAccount | Kind::ConfigMap => none,
+        // Roots for the certificates of a gateway's clients.
+        Kind::ConfigMap => TypeSet { listeners: router, routes: router, ..none },
+        Kind::Deployment | Kind::ServiceAccount => none,
     }
 }

@@ -8,7 +8,7 @@ use ferromesh_api::gateway_api::{BackendRef, HttpRouteRule};
 use ferromesh_proto::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
 
 use super::http_route::matches::{self, Matched, bad_regex};
-use super::http_route::{Place, Rank, Ranked, rule_with};
+use super::http_route::{Place, Rank, Ranked, rule_with, texts};
 use super::message::regex;
 
 /// The routes of a rule: one for each match.
@@ -77,7 +77,7 @@ fn refusal(matching: &GrpcRouteMatch) -> Option<String> {
         }
         ValueMatchType::Exact => {
             let mut words = method.service.iter().chain(&method.method);
-            let odd = words.find(|word| word.contains(['/', '?', '#']))?;
+            let odd = words.find(|word| word.contains(['/', '?', '#']) || !texts::is_visible(word))?;
             Some(format!("method: {odd:?} has a character that no name has"))
         }
     }

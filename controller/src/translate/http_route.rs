@@ -5,6 +5,7 @@ pub mod backend;
 pub mod filters;
 pub mod matches;
 pub mod rewrite;
+pub mod texts;
 
 use std::cmp::Reverse;
 
@@ -100,8 +101,14 @@ pub fn unsupported(rule: &HttpRouteRule) -> Vec<String> {
                     "backendRefs[{number}].filters[{index}]: {} is not supported on a backend, only on a rule",
                     filter.type_
                 ));
+            } else if let Some(why) = texts::refusal(filter) {
+                found.push(format!("backendRefs[{number}].filters[{index}]: {why}"));
             }
         }
+    }
+    let weights: u64 = rule.backend_refs.iter().map(|backend| u64::from(backend.weight())).sum();
+    if weights > u64::from(u32::MAX) {
+        found.push(format!("backendRefs: the sum of all weights is {weights}, and {} is the most", u32::MAX));
     }
     for (index, matching) in rule.matches.iter().enumerate() {
         if let Some(why) = matches::refusal(matching) {

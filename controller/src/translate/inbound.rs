@@ -1,7 +1,7 @@
 //! A sidecar's pod and the Services that select it go in; its inbound listeners come out: `virtualInbound`, or one
 //! listener for each port on a laptop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferromesh_api::istio::MeshConfig;
@@ -63,17 +63,24 @@ pub fn ports(view: &View, pod: &Pod) -> Vec<InboundPort> {
     services.sort_by_key(|(key, service)| {
         (service.metadata.creation_timestamp.as_ref().map(|time| time.0), (*key).clone())
     });
+    // Ports that a Service names for UDP, which is not proxied.
+    let mut udp = BTreeSet::new();
     for (key, service) in services {
         for port in service.spec.iter().flat_map(|spec| spec.ports.iter().flatten()) {
             let protocol = Protocol::of(port);
             let (Some(target), Ok(number)) = (target_port(port, pod), u16::try_from(port.port)) else { continue };
-            if protocol != Protocol::Udp {
+            if protocol == Protocol::Udp {
+                udp.insert(target);
+            } else {
                 let entry = ports.entry(target).or_insert_with(|| new(target, protocol));
                 entry.services.push((key.clone(), number));
             }
         }
     }
     for listen in laptop::listens(&pod.metadata) {
+        if udp.contains(&listen.port) && !ports.contains_key(&listen.port) {
+            continue;
+        }
         let entry = ports.entry(listen.port).or_insert_with(|| new(listen.port, Protocol::Auto));
         entry.listen = Some(listen.listen);
         entry.app = listen.app;

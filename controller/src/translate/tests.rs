@@ -9,6 +9,7 @@ mod envoy;
 mod gateway;
 mod laptop;
 mod properties;
+mod refusals;
 mod secrets;
 mod sharing;
 mod sidecar;

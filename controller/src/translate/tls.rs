@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::core::v3::{
-    ApiConfigSource, ConfigSource, GrpcService, TransportSocket, api_config_source::ApiType,
-    config_source::ConfigSourceSpecifier, grpc_service, transport_socket,
+    ApiConfigSource, ConfigSource, DataSource, GrpcService, TransportSocket, api_config_source::ApiType,
+    config_source::ConfigSourceSpecifier, data_source::Specifier, grpc_service, transport_socket,
 };
 use ferromesh_proto::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::{
@@ -124,8 +124,14 @@ pub fn downstream(http: bool) -> TransportSocket {
     socket("envoy.transport_sockets.tls", &context)
 }
 
-/// What a gateway uses towards its clients, with certificates of these SDS names.
-pub fn gateway(certificates: &[String]) -> TransportSocket {
+/// What a gateway uses towards its clients, with certificates of these SDS names. Where there are roots, a client must
+/// show a certificate that they vouch for.
+pub fn gateway(certificates: &[String], roots: Option<Vec<u8>>) -> TransportSocket {
+    let require = roots.is_some();
+    let validation = roots.map(|pem| CertificateValidationContext {
+        trusted_ca: Some(DataSource { specifier: Some(Specifier::InlineBytes(pem.into())), ..DataSource::default() }),
+        ..CertificateValidationContext::default()
+    });
     let secret = |name: &String| SdsSecretConfig { name: name.clone(), sds_config: Some(ads()) };
     let common = CommonTlsContext {
         tls_params: Some(TlsParameters {
@@ -134,11 +140,12 @@ pub fn gateway(certificates: &[String]) -> TransportSocket {
         }),
         alpn_protocols: words(&["h2", "http/1.1"]),
         tls_certificate_sds_secret_configs: certificates.iter().map(secret).collect(),
+        validation_context_type: validation.map(common_tls_context::ValidationContextType::ValidationContext),
         ..CommonTlsContext::default()
     };
     let context = DownstreamTlsContext {
         common_tls_context: Some(common),
-        require_client_certificate: Some(false),
+        require_client_certificate: Some(require),
         ..DownstreamTlsContext::default()
     };
     socket("envoy.transport_sockets.tls", &context)

@@ -21,7 +21,7 @@ use super::service::{ServiceInfo, is_meshed, service_identities, visible};
 use super::virtual_hosts::MeshRoutes;
 use super::{cluster, gateway, inbound, secret};
 use crate::envoyfilter::{CompiledFilter, Facts, PatchReport, PatchSet, cluster as patch_cluster};
-use crate::index::{Key, View};
+use crate::index::{Key, View, workloads};
 use inputs::{EndpointParts, IdentityInputs, RouteInputs, ServiceInputs};
 use scene::Scene;
 
@@ -138,13 +138,25 @@ impl Translator {
         run.report()
     }
 
-    /// What became of each patch, over the meshed pods of a view; of pods that differ in their names only, one counts.
+    /// What became of each patch, over the meshed pods of a view and what will be some; of pods that differ in their
+    /// names only, one counts.
     pub fn facts(&self, view: &View) -> Facts {
         let mut facts = Facts::default();
         if view.envoy_filters.is_empty() {
             return facts;
         }
         let mut seen = BTreeSet::new();
+        // What is written and has no pods yet, as in a folder.
+        for workload in workloads::coming(view).into_iter().filter(|workload| workload.meshed) {
+            let node = Node {
+                kind: if workload.gateway { NodeKind::Router } else { NodeKind::Sidecar },
+                namespace: workload.namespace,
+                labels: workload.labels,
+                version: ISTIO.to_owned(),
+                ..Node::default()
+            };
+            facts.add(self.patch_reports(view, &node));
+        }
         for (key, pod) in view.pods.iter() {
             let gateway = crate::index::envoy_filters::is_gateway(&pod.metadata);
             let mut labels = crate::index::labels::of(&pod.metadata).clone();

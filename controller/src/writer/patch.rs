@@ -1,7 +1,6 @@
 //! What to write, pure: the status that is wanted and the one that is there in, a patch out, or nothing. A condition
 //! that does not change keeps the time that the API server has for it, so that a new replica changes no times.
 
-use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
 use serde_json::{Map, Value, json};
 
 use crate::index::Kind;
@@ -16,10 +15,10 @@ pub(super) enum Patch {
     Merge(Value),
 }
 
-/// The patch that makes the status what is wanted.
-pub(super) fn patch(kind: Kind, wanted: &Value, seen: &Seen) -> Option<Patch> {
+/// The patch that makes the status what is wanted; `controllers` are those that we speak for.
+pub(super) fn patch(kind: Kind, wanted: &Value, seen: &Seen, controllers: &[&str]) -> Option<Patch> {
     match kind {
-        Kind::HttpRoute | Kind::GrpcRoute => route(wanted, &seen.status).map(Patch::Merge),
+        Kind::HttpRoute | Kind::GrpcRoute => route(wanted, &seen.status, controllers).map(Patch::Merge),
         _ => apply(wanted, &seen.status).map(Patch::Apply),
     }
 }
@@ -29,10 +28,10 @@ fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 }
 
 /// Parents of other controllers stay, ours are replaced.
-fn route(wanted: &Value, there: &Value) -> Option<Value> {
+fn route(wanted: &Value, there: &Value, controllers: &[&str]) -> Option<Value> {
     let ours = |parent: &&Value| {
         let controller = parent["controllerName"].as_str().unwrap_or_default();
-        [ISTIO_CONTROLLER, FERROMESH_CONTROLLER].contains(&controller)
+        controllers.contains(&controller)
     };
     let before: Vec<&Value> = list(there, "parents").iter().filter(ours).collect();
     let after: Vec<Value> = list(wanted, "parents")
@@ -98,6 +97,11 @@ fn with_times(value: &Value, there: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
+
+    fn patch(kind: Kind, wanted: &Value, seen: &Seen) -> Option<Patch> {
+        super::patch(kind, wanted, seen, &[ISTIO_CONTROLLER, FERROMESH_CONTROLLER])
+    }
 
     fn condition(type_: &str, status: &str, time: &str) -> Value {
         json!({"type": type_, "status": status, "reason": "R", "message": "", "observedGeneration": 1, "lastTransitionTime": time})
@@ -144,5 +148,16 @@ mod tests {
         let none = json!({"parents": [parent("example.com/other", "True", "x")]});
         assert_eq!(patch(Kind::HttpRoute, &json!({"parents": []}), &seen(there)), Some(Patch::Merge(none)));
         assert_eq!(patch(Kind::HttpRoute, &json!({"parents": []}), &seen(Value::Null)), None);
+    }
+
+    #[test]
+    fn what_a_real_istio_says_of_a_route_stays_where_its_class_is_left_to_it() {
+        let there =
+            json!({"parents": [parent(ISTIO_CONTROLLER, "True", "x"), parent(FERROMESH_CONTROLLER, "True", "y")]});
+        let wanted = json!({"parents": [parent(FERROMESH_CONTROLLER, "False", "new")]});
+        let expected =
+            json!({"parents": [parent(ISTIO_CONTROLLER, "True", "x"), parent(FERROMESH_CONTROLLER, "False", "new")]});
+        let found = super::patch(Kind::HttpRoute, &wanted, &seen(there), &[FERROMESH_CONTROLLER]);
+        assert_eq!(found, Some(Patch::Merge(expected)));
     }
 }

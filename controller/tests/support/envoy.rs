@@ -44,42 +44,7 @@ impl Envoy {
         xds_port: u16,
         sds: Option<&Path>,
     ) -> Self {
-        let api = match api {
-            Api::Delta => "DELTA_GRPC",
-            Api::StateOfTheWorld => "GRPC",
-        };
-        let http2 = serde_json::json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }});
-        let cluster = |name: &str, address: serde_json::Value| {
-            serde_json::json!({
-                "name": name, "type": "STATIC", "connect_timeout": "1s", "typed_extension_protocol_options": http2,
-                "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
-                    {"endpoint": {"address": address}},
-                ]}]},
-            })
-        };
-        let mut clusters = vec![cluster(
-            "xds-grpc",
-            serde_json::json!({"socket_address": {"address": "127.0.0.1", "port_value": xds_port}}),
-        )];
-        clusters.extend(
-            sds.map(|path| cluster("sds-grpc", serde_json::json!({"pipe": {"path": path.display().to_string()}}))),
-        );
-        let bootstrap = serde_json::json!({
-            "node": {"id": node, "cluster": "test", "metadata": metadata},
-            "dynamic_resources": {
-                "ads_config": {
-                    "api_type": api, "transport_api_version": "V3",
-                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
-                },
-                "cds_config": {"ads": {}, "resource_api_version": "V3"},
-                "lds_config": {"ads": {}, "resource_api_version": "V3"},
-            },
-            "static_resources": {"clusters": clusters},
-        });
-        Self::run(binary, folder, &bootstrap)
+        Self::run(binary, folder, &ads_bootstrap(node, metadata, api, xds_port, sds))
     }
 
     /// Starts Envoy with this bootstrap.
@@ -109,6 +74,50 @@ impl Envoy {
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
+}
+
+/// A bootstrap with ADS from `xds_port` on loopback, and the workload's secrets from the socket `sds` if there is one.
+pub fn ads_bootstrap(
+    node: &str,
+    metadata: &serde_json::Value,
+    api: Api,
+    xds_port: u16,
+    sds: Option<&Path>,
+) -> serde_json::Value {
+    let api = match api {
+        Api::Delta => "DELTA_GRPC",
+        Api::StateOfTheWorld => "GRPC",
+    };
+    let http2 = serde_json::json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }});
+    let cluster = |name: &str, address: serde_json::Value| {
+        serde_json::json!({
+            "name": name, "type": "STATIC", "connect_timeout": "1s", "typed_extension_protocol_options": http2,
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [
+                {"endpoint": {"address": address}},
+            ]}]},
+        })
+    };
+    let mut clusters = vec![cluster(
+        "xds-grpc",
+        serde_json::json!({"socket_address": {"address": "127.0.0.1", "port_value": xds_port}}),
+    )];
+    clusters
+        .extend(sds.map(|path| cluster("sds-grpc", serde_json::json!({"pipe": {"path": path.display().to_string()}}))));
+    serde_json::json!({
+        "node": {"id": node, "cluster": "test", "metadata": metadata},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": api, "transport_api_version": "V3",
+                "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "resource_api_version": "V3"},
+        },
+        "static_resources": {"clusters": clusters},
+    })
 }
 
 /// A backend that answers each request with `body` and the head of the request.

@@ -1,6 +1,6 @@
 //! Gateway: listeners, their TLS and which routes they take.
 
-use super::backend::{LocalObjectReference, SecretObjectReference};
+use super::backend::{LocalObjectReference, ObjectReference, SecretObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -73,7 +73,54 @@ pub struct GatewayTls {
     pub backend: Option<GatewayBackendTls>,
     /// How clients' certificates are checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub frontend: Option<serde_json::Value>,
+    pub frontend: Option<GatewayFrontendTls>,
+}
+
+/// How clients' certificates are checked, by port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayFrontendTls {
+    /// At every HTTPS listener whose port is not in `perPort`.
+    #[serde(default)]
+    pub default: FrontendTls,
+    /// At the listeners of single ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_port: Vec<FrontendPort>,
+}
+
+/// How clients' certificates are checked at one port.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrontendPort {
+    /// The port.
+    pub port: u16,
+    /// How.
+    #[serde(default)]
+    pub tls: FrontendTls,
+}
+
+/// How clients' certificates are checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrontendTls {
+    /// The check; absent is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<FrontendValidation>,
+}
+
+open_enum! {
+    /// What happens without a good certificate.
+    FrontendValidationMode { AllowValidOnly = "AllowValidOnly", AllowInsecureFallback = "AllowInsecureFallback" }
+}
+
+/// By what clients' certificates are checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FrontendValidation {
+    /// ConfigMaps with roots, key `ca.crt`.
+    #[serde(rename = "caCertificateRefs", default)]
+    pub ca_certificate_refs: Vec<ObjectReference>,
+    /// What happens without a good certificate; absent is that the connection is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<FrontendValidationMode>,
 }
 
 /// The certificate shown to backends.

@@ -1,5 +1,7 @@
 //! MeshConfig: the settings of the whole mesh (ConfigMap `istio`, key `mesh`).
 
+pub mod rules;
+
 use super::super::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Deserialize, Serialize};

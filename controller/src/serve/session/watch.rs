@@ -230,6 +230,11 @@ impl Watch {
         if self.dirty || self.unanswered { Some(Scope::All) } else { self.has_requested().then_some(Scope::Requested) }
     }
 
+    /// What the client rejected, if nothing better has come since.
+    pub(super) fn nack(&self) -> Option<&Nack> {
+        self.nack.as_ref()
+    }
+
     pub(super) fn sync(&self) -> Option<TypeSync> {
         self.seen.then(|| TypeSync {
             kind: self.kind,

@@ -2,7 +2,7 @@
 //! no new view when it changes.
 
 use ferromesh_api::ObjectMeta;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, PodSpec, PodStatus, Secret, Service};
 use std::sync::Arc;
 
 use crate::index::Object;
@@ -11,6 +11,8 @@ use crate::index::Object;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The values of a Secret that a TLS configuration can use, in Kubernetes' form and in Istio's.
 const CERTIFICATE_KEYS: [&str; 8] = ["tls.crt", "tls.key", "ca.crt", "ca.crl", "cert", "key", "cacert", "crl"];
+/// The keys of a ConfigMap that are read: MeshConfig, and roots for the certificates of a Gateway's clients.
+const CONFIG_MAP_KEYS: [&str; 2] = [crate::index::mesh::KEY, "ca.crt"];
 
 /// Drops what is not used.
 pub(super) fn trim(object: &mut Object) {
@@ -18,6 +20,7 @@ pub(super) fn trim(object: &mut Object) {
     match object {
         Object::Pod(pod) => trim_pod(Arc::make_mut(pod)),
         Object::Secret(secret) => trim_secret(Arc::make_mut(secret)),
+        Object::ConfigMap(map) => trim_config_map(Arc::make_mut(map)),
         Object::Service(service) => trim_service(Arc::make_mut(service)),
         Object::Namespace(namespace) => {
             let namespace = Arc::make_mut(namespace);
@@ -85,6 +88,19 @@ fn trim_secret(secret: &mut Secret) {
         data.retain(|key, _| CERTIFICATE_KEYS.contains(&key.as_str()));
     }
     secret.string_data = None;
+}
+
+/// Of a ConfigMap, MeshConfig and roots are used. Other annotations change with every renewal of an old kind of lease.
+fn trim_config_map(map: &mut ConfigMap) {
+    if let Some(annotations) = &mut map.metadata.annotations {
+        annotations.retain(|name, _| name == ferromesh_api::annotations::ANALYZE_SUPPRESS);
+    }
+    if let Some(data) = &mut map.data {
+        data.retain(|key, _| CONFIG_MAP_KEYS.contains(&key.as_str()));
+    }
+    if let Some(data) = &mut map.binary_data {
+        data.retain(|key, _| CONFIG_MAP_KEYS.contains(&key.as_str()));
+    }
 }
 
 fn trim_service(service: &mut Service) {

@@ -38,3 +38,22 @@ fn a_backend_of_another_namespace_is_resolved_once_it_is_granted() {
     assert_eq!(resolved(&yaml), "ResolvedRefs=False:RefNotPermitted");
     assert_eq!(resolved(&(yaml + grant)), "ResolvedRefs=True:ResolvedRefs");
 }
+
+#[test]
+fn nothing_is_said_of_gateway_class_istio_where_a_real_istio_looks_after_it() {
+    let yaml = route("[{}]")
+        + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: mesh, namespace: n}\nspec: {parentRefs: [{group: '', kind: Service, name: s}]}\n";
+    let mut view = view(&yaml);
+    let controllers = |view: &View, route: &str| {
+        let statuses = compute(view, &Facts::default(), &at(1), &Statuses::default());
+        let parents = &statuses.http_routes[&Key::new("n", route)].parents;
+        let said: Vec<_> = parents.iter().map(|parent| parent.controller_name.clone()).collect();
+        (statuses.gateways.len() + statuses.gateway_classes.len(), said)
+    };
+    let istio = || vec!["istio.io/gateway-controller".to_owned()];
+    assert_eq!(controllers(&view, "r"), (2, istio()));
+    assert_eq!(controllers(&view, "mesh"), (2, istio()));
+    view.leaves_istio = true;
+    assert_eq!(controllers(&view, "r"), (0, Vec::new()));
+    assert_eq!(controllers(&view, "mesh"), (0, vec!["ferromesh.io/gateway-controller".to_owned()]));
+}

@@ -14,7 +14,7 @@ use ferromesh_proto::envoy::r#type::v3::{FractionalPercent, fractional_percent::
 
 use super::super::message::{exact, header, regex};
 use super::super::names;
-use super::{Place, backend};
+use super::{Place, backend, texts};
 
 /// Why a filter cannot be translated, by name.
 pub fn unsupported(filter: &HttpRouteFilter) -> Option<String> {
@@ -35,6 +35,7 @@ pub fn unsupported(filter: &HttpRouteFilter) -> Option<String> {
         other => Some(format!("{other} is not supported")),
     }
     .or_else(|| unknown_path_modifier(filter))
+    .or_else(|| texts::refusal(filter))
 }
 
 fn unknown_path_modifier(filter: &HttpRouteFilter) -> Option<String> {

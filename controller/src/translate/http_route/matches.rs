@@ -3,6 +3,7 @@
 use ferromesh_api::gateway_api::http_route::{
     HttpRouteMatch, NameValueMatch, PathMatch, PathMatchType, ValueMatchType,
 };
+use ferromesh_api::gateway_api::rules::text::is_token;
 use ferromesh_proto::envoy::config::route::v3::{
     HeaderMatcher, QueryParameterMatcher, RouteMatch, header_matcher::HeaderMatchSpecifier,
     query_parameter_matcher::QueryParameterMatchSpecifier, route_match::PathSpecifier,
@@ -10,7 +11,7 @@ use ferromesh_proto::envoy::config::route::v3::{
 use ferromesh_proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
 use super::super::message::{exact, regex};
-use super::Rank;
+use super::{Rank, texts};
 
 /// A translated match.
 #[derive(Clone, Debug)]
@@ -61,6 +62,9 @@ pub fn refusal(matching: &HttpRouteMatch) -> Option<String> {
             _ if path.value.contains(['?', '#']) => {
                 return Some(format!("path.value {:?} has a character that no path has", path.value));
             }
+            _ if !texts::is_visible(&path.value) => {
+                return Some(format!("path.value {:?} has a character that no path has", path.value));
+            }
             _ if !path.value.starts_with('/') => {
                 return Some(format!("path.value {:?} does not begin with a slash", path.value));
             }
@@ -84,8 +88,18 @@ pub fn refusal(matching: &HttpRouteMatch) -> Option<String> {
             return Some(format!("{what}: a name is empty"));
         }
     }
-    None
+    if let Some(odd) = matching.headers.iter().find(|value| !is_token(&value.name)) {
+        return Some(format!("headers: {:?} is not a name of a header", odd.name));
+    }
+    if let Some(long) = matching.query_params.iter().find(|value| value.name.len() > LONGEST_QUERY) {
+        return Some(format!("queryParams: a name of {} bytes; {LONGEST_QUERY} is the most", long.name.len()));
+    }
+    let method = matching.method.as_ref().filter(|method| !is_token(method))?;
+    Some(format!("method {method:?} is not a method of HTTP"))
 }
+
+/// The longest name of a query parameter that Envoy takes.
+const LONGEST_QUERY: usize = 1024;
 
 /// The longest expression that is sent, as in Istio.
 const LONGEST_REGEX: usize = 1024;

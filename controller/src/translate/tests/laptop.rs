@@ -67,3 +67,23 @@ fn on_a_gateway_the_patch_says_why_it_matches_nothing() {
     let crate::envoyfilter::Outcome::NoMatch(why) = &reports[0].outcome else { panic!("{reports:?}") };
     assert!(why.contains("SIDECAR_INBOUND is for sidecars"), "{why}");
 }
+
+#[test]
+fn a_port_for_udp_gets_no_listener_and_no_cluster_and_one_for_both_is_tcp_s() {
+    let listen = r#"ferromesh.io/listen: '{"53": {"listen": "127.0.0.1:21053"}, "54": {"listen": "127.0.0.1:21054"}, "5678": {"listen": "127.0.0.1:21001"}}'"#;
+    let ports =
+        "{name: dns, port: 53, protocol: UDP}, {name: dns-udp, port: 54, protocol: UDP}, {name: tcp-dns, port: 54}";
+    let yaml = include_str!("tutorial.yaml").to_owned()
+        + &workload("myapp", "v1", "127.0.0.1", "myapp-v1", listen)
+        + &format!(
+            "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: dns}}\nspec: {{selector: {{app: myapp}}, ports: [{ports}]}}\n"
+        );
+    let (view, node, translator) = (view(&yaml), sidecar("myapp-v1-0"), Translator::new());
+    let listeners = translator.listeners(&view, &node);
+    let names: Vec<_> = listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["127.0.0.1_21054", "127.0.0.1_21001"], "each port has its own, 53 has none");
+    let clusters = translator.clusters(&view, &node);
+    let inbound: Vec<_> =
+        clusters.iter().map(|found| &*found.name).filter(|name| name.starts_with("inbound|")).collect();
+    assert_eq!(inbound, ["inbound|54||", "inbound|5678||"]);
+}

@@ -1,7 +1,7 @@
 //! The workloads of a view: its Pods; and where a folder has none yet, what its Deployments and Gateways will make.
 
-use crate::index::attachment::our_controller;
-use crate::index::{View, envoy_filters, labels};
+use super::attachment::our_controller;
+use super::{View, envoy_filters, labels};
 use ferromesh_api::{ObjectMeta, labels as keys};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +22,22 @@ pub struct Workload {
 
 /// All of them, by kind and name.
 pub fn all(view: &View) -> Vec<Workload> {
+    let pods = view.pods.iter();
+    let mut found: Vec<_> =
+        pods.map(|(key, pod)| workload(view, format!("Pod {key}"), &key.namespace, &pod.metadata)).collect();
+    found.extend(coming(view));
+    found
+}
+
+/// Those that have no Pod yet.
+pub fn coming(view: &View) -> Vec<Workload> {
     let mut found = Vec::new();
-    for (key, pod) in view.pods.iter() {
-        found.push(workload(view, format!("Pod {key}"), &key.namespace, &pod.metadata));
-    }
-    let gateways: BTreeSet<_> =
-        found.iter().filter_map(|pod| Some((pod.namespace.clone(), gateway_of(pod)?.clone()))).collect();
+    let pods = view.pods.iter();
+    let gateways: BTreeSet<_> = pods
+        .filter_map(|(key, pod)| {
+            Some((key.namespace.to_string(), labels::of(&pod.metadata).get(keys::GATEWAY_NAME)?.clone()))
+        })
+        .collect();
     for (key, deployment) in view.deployments.iter() {
         let template = deployment.spec.template.metadata.as_ref();
         let Some(template) = template else { continue };
@@ -53,10 +63,6 @@ pub fn all(view: &View) -> Vec<Workload> {
         found.push(workload(view, format!("Gateway {key}"), &key.namespace, &meta));
     }
     found
-}
-
-fn gateway_of(workload: &Workload) -> Option<&String> {
-    workload.labels.get(keys::GATEWAY_NAME)
 }
 
 fn workload(view: &View, name: String, namespace: &str, meta: &ObjectMeta) -> Workload {
