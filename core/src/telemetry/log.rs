@@ -110,7 +110,8 @@ fn directive(part: &str) -> Result<String, String> {
         "critical" => "error".to_owned(),
         other => other.to_owned(),
     };
-    if word.parse::<LevelFilter>().is_err() {
+    // Nothing would be read as `error`.
+    if word.is_empty() || word.parse::<LevelFilter>().is_err() {
         return Err(format!("{word:?} is not a level (off, error, warn, info, debug, trace)"));
     }
     Ok(target.map_or_else(|| word.clone(), |target| format!("{target}={word}")))

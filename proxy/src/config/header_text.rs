@@ -40,6 +40,7 @@ const NAMES: Table = &[
     ("envoy.config.route.v3.RouteAction.HashPolicy.Header", "header_name"),
     ("envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute", "name"),
     ("envoy.config.route.v3.RetryPolicy.ResetHeader", "name"),
+    ("envoy.config.route.v3.InternalRedirectPolicy", "response_headers_to_copy"),
     ("envoy.config.route.v3.RateLimit.Action.RequestHeaders", "header_name"),
     ("envoy.config.route.v3.HeaderMatcher", "name"),
     (
