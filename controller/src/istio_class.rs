@@ -83,7 +83,65 @@ fn ours(deployments: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse, Json};
     use serde_json::json;
+
+    /// An API server that has these lists; none is forbidden.
+    async fn cluster(istiods: Option<Value>, deployments: Option<Value>) -> (Cluster, tempfile::TempDir) {
+        let answer = move |request: Request| {
+            let uri = request.uri().to_string();
+            let list = if uri == ISTIOD { istiods.clone() } else { deployments.clone().filter(|_| uri == DEPLOYMENTS) };
+            async move {
+                match list {
+                    Some(items) => Json(json!({"items": items})).into_response(),
+                    None => {
+                        let status = json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "no"});
+                        (StatusCode::FORBIDDEN, Json(status)).into_response()
+                    }
+                }
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let folder = tempfile::tempdir().unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": {}}],
+        });
+        let file = folder.path().join("config");
+        std::fs::write(&file, config.to_string()).unwrap();
+        (Cluster::connect(Some(&file)).await.unwrap(), folder)
+    }
+
+    #[tokio::test]
+    async fn the_class_is_left_to_a_real_istio_unless_gateways_of_it_are_ours_or_the_flag_says_otherwise() {
+        let pod = json!([{"status": {"phase": "Running"}}]);
+        let made = |manager: &str| json!([{"metadata": {"managedFields": [{"manager": manager}]}}]);
+        let (none, theirs, mine) = (json!([]), made("istio"), made(MANAGER));
+        let cases = [
+            (IstioClass::Auto, Some(&none), None, Some(false)),
+            (IstioClass::Auto, Some(&pod), Some(&none), Some(true)),
+            (IstioClass::Auto, Some(&pod), Some(&theirs), Some(true)),
+            (IstioClass::Auto, Some(&pod), Some(&mine), Some(false)),
+            (IstioClass::Auto, Some(&pod), None, None),
+            (IstioClass::Auto, None, Some(&none), None),
+            (IstioClass::Always, None, None, Some(false)),
+            (IstioClass::Never, None, None, Some(true)),
+        ];
+        for (flag, istiods, deployments, expected) in cases {
+            let (cluster, _folder) = cluster(istiods.cloned(), deployments.cloned()).await;
+            match (flag.leaves(&cluster).await, expected) {
+                (Ok(leaves), Some(expected)) => assert_eq!(leaves, expected, "{flag:?} {istiods:?} {deployments:?}"),
+                (Err(error), None) => assert!(format!("{error:#}").contains("--istio-gateway-class"), "{error:#}"),
+                (found, _) => panic!("{flag:?} {istiods:?} {deployments:?}: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn a_real_istio_is_known_by_its_control_plane_and_ours_by_who_made_it() {

@@ -52,6 +52,16 @@ fn programmed(controller: &Controller) -> String {
     format!("{} {}: {}", found.status, found.reason, found.message)
 }
 
+/// The listeners whose Programmed is true.
+fn served(controller: &Controller) -> Vec<String> {
+    let statuses = controller.statuses();
+    let listeners = statuses.gateways[&Key::new("default", "edge")].listeners.iter();
+    let programmed = listeners.filter(|listener| {
+        listener.conditions.iter().any(|found| found.type_ == "Programmed" && found.status == "True")
+    });
+    programmed.map(|listener| listener.name.clone()).collect()
+}
+
 fn says_of_filter(controller: &Controller, name: &str) -> bool {
     let statuses = controller.statuses();
     let conditions = &statuses.envoy_filters[&Key::new("default", name)].conditions;
@@ -65,7 +75,8 @@ fn found(controller: &Controller) -> Vec<String> {
 
 #[tokio::test]
 async fn what_a_proxy_rejects_is_said_of_its_gateway_until_it_takes_something_better() {
-    let (memory, handle) = Memory::new(objects("{name: a, port: 80, protocol: HTTP}"));
+    let (memory, handle) =
+        Memory::new(objects("{name: a, port: 80, protocol: HTTP}, {name: b, port: 8080, protocol: HTTP}"));
     let mut config = Config::new(vec![Box::new(memory)]);
     config.allow_plaintext_loopback = true;
     let controller = Controller::start(config).await.unwrap();
@@ -83,12 +94,13 @@ async fn what_a_proxy_rejects_is_said_of_its_gateway_until_it_takes_something_be
     eventually("the Gateway says so", || programmed(&controller).starts_with("False Invalid")).await;
     let message = programmed(&controller);
     assert!(message.contains("edge-0.default") && message.contains("0.0.0.0_80: no such field"), "{message}");
+    assert_eq!(served(&controller), ["b"], "the listener that is not named is served");
     assert!(says_of_filter(&controller, "limit") && !says_of_filter(&controller, "other"));
     let said = found(&controller);
     assert!(said.len() == 1 && said[0].contains("Gateway default/edge"), "{said:?}");
     assert!(said[0].contains("EnvoyFilter default/limit") && !said[0].contains("other"), "{said:?}");
 
-    for object in objects("{name: a, port: 81, protocol: HTTP}") {
+    for object in objects("{name: a, port: 81, protocol: HTTP}, {name: b, port: 8080, protocol: HTTP}") {
         handle.apply(object).await;
     }
     loop {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferromesh_api::istio::mesh_config::MeshConfig;
+use ferromesh_api::istio::mesh_config::{MeshConfig, rules};
 use k8s_openapi::api::core::v1::{ResourceRequirements, SeccompProfile};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -198,11 +198,14 @@ impl Mesh {
     /// Reads both texts; an empty one is all defaults.
     ///
     /// # Errors
-    /// If one is not YAML, has a field that is not known (settings) or a value of the wrong type.
+    /// If one is not YAML, has a field that is not known (settings), a value of the wrong type or a word that is none.
     pub fn read(settings: &str, mesh_config: &str) -> Result<Self, BadSettings> {
         let settings: Settings = yaml("settings", settings)?;
         let mesh_config: MeshConfig = yaml("MeshConfig", mesh_config)?;
         settings.check()?;
+        if let Some(wrong) = rules::wrong(&mesh_config).into_iter().next() {
+            return Err(BadSettings { file: "MeshConfig", reason: wrong.what });
+        }
         Ok(Self { settings, mesh_config })
     }
 
@@ -232,6 +235,8 @@ mod tests {
         assert!(error.contains("settings") && error.contains("proxyImagee"), "{error}");
         let error = Mesh::read("excludeOutboundIpRanges: '*'\n", "").unwrap_err().to_string();
         assert!(error.contains("excludeOutboundIpRanges"), "{error}");
+        let error = Mesh::read("", "inboundTrafficPolicy: {mode: LOCALHOSTT}\n").unwrap_err().to_string();
+        assert!(error.contains("MeshConfig") && error.contains("LOCALHOSTT"), "{error}");
         let mesh = Mesh::read("proxyImage: r/p:1\n", "trustDomain: corp\n").unwrap();
         assert_eq!((mesh.settings.proxy_image.as_str(), mesh.mesh_id()), ("r/p:1", "corp"));
     }

@@ -44,6 +44,10 @@ fn targets(view: &View, key: &Key, filter: &EnvoyFilter, object: &ObjectRef) -> 
     for (index, target) in filter.spec.target_refs.iter().enumerate() {
         let (kind, name) = (target.kind.as_str(), target.name.as_str());
         let (code, what, remedy) = match (target.group.as_str(), kind) {
+            (GROUP, "Gateway") if target.namespace.as_deref().is_some_and(|other| other != &*key.namespace) => {
+                let what = "a Gateway of another namespace is not supported".to_owned();
+                (NOT_SUPPORTED, what, "Put the EnvoyFilter into the Gateway's namespace")
+            }
             (GROUP, "Gateway") if view.gateways.named(&key.namespace, name).is_some() => continue,
             (GROUP, "GatewayClass") if view.gateway_classes.named("", name).is_some() => continue,
             (GROUP, "Gateway") => {

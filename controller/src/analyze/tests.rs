@@ -138,6 +138,13 @@ fn faults_of_an_envoy_filter_are_found_before_any_pod_runs() {
             "IST0101",
             "there is no GatewayClass \"none\"",
         ),
+        (
+            with(
+                "{targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g, namespace: other}], configPatches: []}",
+            ),
+            "FM0008",
+            "another namespace",
+        ),
         (with("{targetRefs: [{group: '', kind: Service, name: myapp}], configPatches: []}"), "FM0008", "a Service"),
     ];
     for (yaml, code, says) in cases {

@@ -43,7 +43,10 @@ fn applies(key: &Key, filter: &EnvoyFilter, namespace: &str, workload: &BTreeMap
         let gateway = workload.get(ferromesh_api::labels::GATEWAY_NAME);
         let class = workload.get(ferromesh_api::labels::GATEWAY_CLASS_NAME);
         match (target.group.as_str(), target.kind.as_str()) {
-            (GROUP, "Gateway") => &*key.namespace == namespace && gateway == Some(&target.name),
+            (GROUP, "Gateway") => {
+                let own = target.namespace.as_deref().is_none_or(|other| other == &*key.namespace);
+                own && &*key.namespace == namespace && gateway == Some(&target.name)
+            }
             (GROUP, "GatewayClass") => class == Some(&target.name),
             _ => false,
         }

@@ -4,9 +4,10 @@ use super::route::AttachedCounts;
 use super::set::Set;
 use crate::index::listeners::{self, ListenerState};
 use crate::index::{Key, Rejection, View, labels};
+use crate::translate::names;
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{reasons, types};
-use ferromesh_api::gateway_api::gateway::{GatewayAddress, GatewayStatus, ListenerStatus, RouteGroupKind};
+use ferromesh_api::gateway_api::gateway::{GatewayAddress, GatewayStatus, Listener, ListenerStatus, RouteGroupKind};
 use ferromesh_api::gateway_api::gateway_class::GatewayClassStatus;
 use ferromesh_api::gateway_api::{GROUP, Gateway, GatewayClass};
 use ferromesh_api::{Condition, Metadata};
@@ -50,10 +51,11 @@ pub fn gateway_status(
     let states = listeners::states(view, key, gateway);
     let addresses = addresses(view, key, gateway);
     let has_address = !addresses.is_empty();
-    let listeners = states.iter().map(|state| {
+    let listeners = gateway.spec.listeners.iter().zip(&states).map(|(listener, state)| {
         let before = old.and_then(|old| old.listeners.iter().find(|before| before.name == state.name));
         let count = known.attached.get(&(key.clone(), state.name.clone())).copied().unwrap_or_default();
-        listener_status(gateway, state, count, now, before)
+        let found = Found { attached_routes: count, rejected: rejected(key, listener, known.rejections) };
+        listener_status(gateway, state, found, now, before)
     });
     let listeners = listeners.collect();
     let mut set =
@@ -98,16 +100,41 @@ fn accepted(set: &mut Set<'_>, gateway: &Gateway, states: &[ListenerState]) {
         what.extend(listeners::passed_over(gateway));
         set.add(types::ACCEPTED, true, reasons::ACCEPTED, what.join("; "));
     } else {
-        let what = format!("listeners that cannot be used: {}", bad.join(", "));
-        set.add(types::ACCEPTED, bad.len() < states.len(), reasons::LISTENERS_NOT_VALID, what);
+        let mut what = vec![format!("listeners that cannot be used: {}", bad.join(", "))];
+        what.extend(listeners::passed_over(gateway));
+        set.add(types::ACCEPTED, bad.len() < states.len(), reasons::LISTENERS_NOT_VALID, what.join("; "));
     }
+}
+
+/// What the proxies rejected of one listener: of its port, or of its routes.
+fn rejected(gateway: &Key, listener: &Listener, rejections: &[&Rejection]) -> Option<String> {
+    let port = listener.port;
+    let names = [
+        format!("0.0.0.0_{port}"),
+        names::gateway_http(port),
+        names::gateway_https(port, &listener.name, &gateway.name, &gateway.namespace),
+    ];
+    // `0.0.0.0_80` is not `0.0.0.0_8080`.
+    let named = |text: &str, name: &str| {
+        let mut rests = text.match_indices(name).filter_map(|(at, _)| text.get(at + name.len()..));
+        rests.any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let found = rejections.iter().find(|one| names.iter().any(|name| named(&one.why, name)));
+    found.map(ToString::to_string)
+}
+
+/// What the view does not show of a listener.
+struct Found {
+    attached_routes: i32,
+    /// What proxies rejected of it.
+    rejected: Option<String>,
 }
 
 /// The status of one listener.
 fn listener_status(
     gateway: &Gateway,
     state: &ListenerState,
-    attached_routes: i32,
+    found: Found,
     now: &Time,
     old: Option<&ListenerStatus>,
 ) -> ListenerStatus {
@@ -119,6 +146,9 @@ fn listener_status(
         None => set.add(types::ACCEPTED, true, reasons::ACCEPTED, "the listener is valid"),
     }
     match (&state.conflict, state.usable()) {
+        (_, true) if found.rejected.is_some() => {
+            set.add(types::PROGRAMMED, false, reasons::INVALID, found.rejected.unwrap_or_default());
+        }
         (_, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "the listener is sent to its proxies"),
         (Some((reason, what)), false) => set.add(types::PROGRAMMED, false, reason, what.as_str()),
         (None, false) => {
@@ -136,6 +166,7 @@ fn listener_status(
     }
     let kind = |kind: &crate::index::Kind| RouteGroupKind { group: Some(GROUP.to_owned()), kind: kind.to_string() };
     let supported_kinds = state.kinds.iter().map(kind).collect();
+    let attached_routes = found.attached_routes;
     ListenerStatus { name: state.name.clone(), supported_kinds, attached_routes, conditions: set.done() }
 }
 

@@ -7,6 +7,7 @@ fn asking(tls: &str, options: &str, more: &str) -> Statuses {
     let json = |text: String| serde_json::to_string(&text).expect("a text");
     let (pem, key) = (json(own.cert.pem()), json(own.signing_key.serialize_pem()));
     let listener = format!("{{name: x, port: 443, protocol: HTTPS, tls: {{certificateRefs: [{{name: c}}]{options}}}}}");
+    let more = more.replace("ROOTS", &pem);
     let gateway = gateway(&format!("[{listener}]\n  tls: {{{tls}}}"));
     of(&format!(
         "{gateway}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: n}}\nstringData: {{tls.crt: {pem}, tls.key: {key}}}\n\
@@ -26,6 +27,8 @@ fn a_listener_is_served_only_if_its_clients_can_be_checked_as_it_asks() {
     let secret_roots = ", options: {gateway.istio.io/tls-terminate-mode: MUTUAL}";
     let beside =
         "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c-cacert, namespace: n}\nstringData: {cacert: nonsense}\n";
+    let good_beside =
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: c-cacert, namespace: n}\nstringData: {cacert: ROOTS}\n";
     let no_roots = ("Accepted=False:NoValidCACertificate", "Programmed=False:Invalid");
     let served = ("Accepted=True:Accepted", "Programmed=True:Programmed", "ResolvedRefs=True:ResolvedRefs");
     let none = |reason: &'static str| (no_roots.0, no_roots.1, reason);
@@ -44,6 +47,7 @@ fn a_listener_is_served_only_if_its_clients_can_be_checked_as_it_asks() {
         (&*validation(far), "", grant, served),
         (&*other_port, "", "", served),
         ("", ", options: {gateway.istio.io/tls-terminate-mode: SIMPLE}", "", served),
+        ("", secret_roots, good_beside, served),
         (&*validation(&map("none")), "", "", none("ResolvedRefs=False:InvalidCACertificateRef")),
         (&*validation(&map("empty")), "", "", none("ResolvedRefs=False:InvalidCACertificateRef")),
         (
