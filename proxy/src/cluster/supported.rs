@@ -87,10 +87,7 @@ pub const SUPPORTED: Table = &[
          max_requests_per_connection",
     ),
     ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"),
-    (
-        "envoy.config.core.v3.Http1ProtocolOptions",
-        "allow_absolute_url enable_trailers header_key_format",
-    ),
+    ("envoy.config.core.v3.Http1ProtocolOptions", "allow_absolute_url enable_trailers header_key_format"),
     (
         "envoy.config.core.v3.Http2ProtocolOptions",
         "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \

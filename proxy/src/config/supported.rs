@@ -33,10 +33,7 @@ pub const COMMON: Table = &[
     ("envoy.config.core.v3.RuntimeDouble", "*"),
     ("envoy.config.core.v3.RuntimeUInt32", "*"),
     ("envoy.config.core.v3.RuntimePercent", "*"),
-    (
-        "envoy.config.core.v3.ConfigSource",
-        "ads api_config_source resource_api_version initial_fetch_timeout",
-    ),
+    ("envoy.config.core.v3.ConfigSource", "ads api_config_source resource_api_version initial_fetch_timeout"),
     ("envoy.config.core.v3.AggregatedConfigSource", "*"),
     (
         "envoy.config.core.v3.ApiConfigSource",

@@ -85,7 +85,6 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.config.accesslog.v3.RuntimeFilter", "use_independent_randomness", "always so"),
     ("envoy.config.core.v3.SubstitutionFormatString", "json_format_options", "properties are always sorted"),
     ("envoy.config.core.v3.JsonFormatOptions", "sort_properties", "always so"),
-    ("envoy.config.core.v3.HealthCheck", "reuse_connection", "each check has a connection of its own"),
     ("envoy.config.cluster.v3.Cluster", "ignore_health_on_host_removal", "hosts always go at once"),
     ("envoy.config.cluster.v3.Cluster.CommonLbConfig", "update_merge_window", "updates are merged by the host set"),
     (

@@ -170,11 +170,10 @@ fn what_one_room_implements_of_a_shared_message_is_not_opened_for_another() {
 #[test]
 fn messages_that_stand_in_each_other_without_end_are_refused() {
     use ferromesh_proto::wire;
-    let (rules, set) = (fields::message("envoy.config.rbac.v3.Permission").unwrap(), "envoy.config.rbac.v3.Permission.Set");
-    let numbers = [
-        rules.named("and_rules").unwrap().number(),
-        fields::message(set).unwrap().named("rules").unwrap().number(),
-    ];
+    let (rules, set) =
+        (fields::message("envoy.config.rbac.v3.Permission").unwrap(), "envoy.config.rbac.v3.Permission.Set");
+    let numbers =
+        [rules.named("and_rules").unwrap().number(), fields::message(set).unwrap().named("rules").unwrap().number()];
     let mut bytes = Vec::new();
     for depth in 0..10_000 {
         let mut outer = Vec::new();

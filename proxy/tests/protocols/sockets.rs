@@ -28,8 +28,7 @@ async fn each_endpoint_is_spoken_to_by_the_transport_that_its_metadata_matches()
     let inner = Hop::http().to(behind).chain(json!({"transport_socket": server})).start().await;
     let client = pki.context("UpstreamTlsContext", &pki.workload("client", false), "server", &json!({"sni": "server"}));
     let mut fields = endpoints(&[endpoint(inner.address(), &json!({"mode": "tls"})), endpoint(plain, &json!({}))]);
-    fields["transport_socket_matches"] =
-        json!([{"name": "tls", "match": {"mode": "tls"}, "transport_socket": client}]);
+    fields["transport_socket_matches"] = json!([{"name": "tls", "match": {"mode": "tls"}, "transport_socket": client}]);
     let node = Hop::http().cluster("next", &[], fields).start().await;
     let mut answers = BTreeMap::<(u16, String), usize>::new();
     for _ in 0..6 {
@@ -75,10 +74,9 @@ async fn sockets_of_both_sides_are_kept_alive_as_configured() {
     let server = Server::new().await;
     let of = |time: u32| json!({"keepalive_time": time, "keepalive_interval": 7, "keepalive_probes": 3});
     let upstream = json!({"upstream_connection_options": {"tcp_keepalive": of(600)}});
-    for (listener, cluster, wanted) in [
-        (json!({}), json!({}), [None, None]),
-        (json!({"tcp_keepalive": of(300)}), upstream, [Some(300), Some(600)]),
-    ] {
+    for (listener, cluster, wanted) in
+        [(json!({}), json!({}), [None, None]), (json!({"tcp_keepalive": of(300)}), upstream, [Some(300), Some(600)])]
+    {
         let node = Hop::tcp().listener(listener).cluster("next", &[server.address], cluster).start().await;
         let client = Wire::connect(node.address()).await;
         let accepted = server.accept().await;
@@ -127,9 +125,7 @@ fn says(name: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_without_a_socket_gets_the_connections_to_its_address_from_the_one_that_has() {
-    let other = |name: &str, address: &str| {
-        json!({"name": name, "bind_to_port": false, "address": socket(address.parse().unwrap()), "filter_chains": [says(name)]})
-    };
+    let other = |name: &str, address: &str| json!({"name": name, "bind_to_port": false, "address": socket(address.parse().unwrap()), "filter_chains": [says(name)]});
     let captured = json!({"name": "in", "address": socket(([127, 0, 0, 1], 0).into()), "use_original_dst": true,
         "listener_filters": [typed("listener.proxy_protocol.v3.ProxyProtocol", json!({}))], "filter_chains": [says("in")]});
     let listeners = [captured, other("exact", "10.0.0.1:80"), other("any", "0.0.0.0:80")];
@@ -153,11 +149,14 @@ async fn a_listener_without_a_socket_gets_the_connections_to_its_address_from_th
 async fn workers_share_one_bucket_of_the_local_rate_limit() {
     const TOKENS: usize = 10;
     let server = upstream("server").await;
-    let limit = typed("http.local_ratelimit.v3.LocalRateLimit", json!({
+    let limit = typed(
+        "http.local_ratelimit.v3.LocalRateLimit",
+        json!({
         "stat_prefix": "limit",
         "token_bucket": {"max_tokens": TOKENS, "tokens_per_fill": 1, "fill_interval": "3600s"},
         "filter_enabled": {"default_value": {"numerator": 100}},
-        "filter_enforced": {"default_value": {"numerator": 100}}}));
+        "filter_enforced": {"default_value": {"numerator": 100}}}),
+    );
     let filters = json!([limit, typed("http.router.v3.Router", json!({}))]);
     let balance = json!({"connection_balance_config": {"exact_balance": {}}});
     let hop = Hop::http().terminal(json!({"http_filters": filters})).listener(balance).workers(2);
