@@ -51,7 +51,7 @@ pub const SUPPORTED: Table = &[
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         "priority max_connections max_pending_requests max_requests max_retries retry_budget track_remaining",
     ),
-    ("envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget", "budget_percent min_retry_concurrency"),
+    ("envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget", "*"),
     (
         "envoy.config.cluster.v3.OutlierDetection",
         "consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx \

@@ -73,9 +73,6 @@ impl UpstreamTls {
         if proto.allow_renegotiation {
             return Err(ConfigError::new("allow_renegotiation", "is not implemented"));
         }
-        if proto.enforce_rsa_key_usage == Some(true) {
-            return Err(ConfigError::new("enforce_rsa_key_usage", "true is not implemented"));
-        }
         if !proto.sni.is_empty() {
             DnsName::try_from(proto.sni.as_str())
                 .map_err(|_| ConfigError::new("sni", format!("{:?} is not a host name", proto.sni)))?;
