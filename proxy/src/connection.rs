@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::text::Text;
@@ -19,6 +20,8 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// The peer of the socket itself.
     pub direct_remote: SocketAddr,
+    /// The socket's own address.
+    pub direct_local: SocketAddr,
     /// Where the peer wanted to go (original destination if redirected).
     pub local: SocketAddr,
     /// Original destination, if the connection was redirected.
@@ -37,6 +40,28 @@ pub struct Connection {
     pub filter_chain: Text,
     /// When it was accepted.
     pub start: Instant,
+}
+
+/// How a connection to a server came to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Dial {
+    /// The connect began.
+    pub began: Instant,
+    /// TCP was connected.
+    pub connected: Instant,
+    /// TLS was established.
+    pub secured: Option<Instant>,
+}
+
+/// Kinds of names in a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateName {
+    /// DNS name.
+    Dns,
+    /// IP address.
+    Ip,
+    /// Mail address.
+    Email,
 }
 
 /// What a TLS handshake showed.
@@ -64,6 +89,10 @@ pub struct TlsInfo {
     pub peer_chain: Vec<rustls_pki_types::CertificateDer<'static>>,
     /// Serial of the peer's certificate, hex.
     pub peer_serial: Text,
+    /// Group of the key exchange.
+    pub group: &'static str,
+    /// Our own certificate, DER.
+    pub local_leaf: Option<Arc<[u8]>>,
     /// Whether the peer's certificate was asked for and verified.
     pub mtls: bool,
 }

@@ -15,7 +15,7 @@ use crate::config::ConfigError;
 use crate::connection::Connection;
 use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
-use crate::stream::{FilterState, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -51,8 +51,10 @@ pub struct Info<'a> {
     pub duration: Option<Duration>,
     /// Time to the last byte of the request.
     pub request_duration: Option<Duration>,
-    /// Time to the first byte of the upstream's response.
-    pub response_duration: Option<Duration>,
+    /// When the first byte of the response was sent.
+    pub first_sent: Option<Instant>,
+    /// Bytes on the client's connection.
+    pub wire: Traffic,
     /// What happened upstream.
     pub upstream: &'a Upstream,
     /// Causes, for the response flags.
@@ -112,6 +114,8 @@ pub enum Rendered<'a> {
     Ip(IpAddr),
     /// A structured value.
     Json(&'a Value),
+    /// An object.
+    Object(&'a serde_json::Map<String, Value>),
 }
 
 #[derive(Debug, Clone)]
@@ -217,7 +221,13 @@ fn write_value(value: &Rendered<'_>, escape: Escape, limit: Option<usize>, out: 
         Rendered::Ip(ip) => write_ip(*ip, out),
         Rendered::Json(Value::String(text)) => push(text, escape, limit, out),
         Rendered::Json(value) => push(&value.to_string(), escape, limit, out),
+        Rendered::Object(map) => push(&object(map), escape, limit, out),
     }
+}
+
+/// An object as JSON; a map of strings cannot fail to be written.
+fn object(map: &serde_json::Map<String, Value>) -> String {
+    serde_json::to_string(map).unwrap_or_default()
 }
 
 /// Appends at most `limit` bytes of a text, escaped.

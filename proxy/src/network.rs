@@ -23,7 +23,7 @@ use crate::format::Info;
 use crate::http::HttpConnectionManager;
 use crate::http::serve::{DrainSignal, ManagerHandle};
 use crate::io::Io;
-use crate::stream::Upstream;
+use crate::stream::{Traffic, Upstream};
 use crate::worker::Worker;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -246,7 +246,8 @@ fn connection_info<'a>(connection: &'a Connection, upstream: &'a Upstream) -> In
         start_time: SystemTime::now() - duration,
         duration: Some(duration),
         request_duration: None,
-        response_duration: None,
+        first_sent: None,
+        wire: Traffic::default(),
         upstream,
         causes: &[],
         details: "",

@@ -5,10 +5,10 @@ use std::any::{Any, TypeId};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, Host};
-use crate::connection::TlsInfo;
+use crate::connection::{Dial, TlsInfo};
 use crate::text::Text;
 
 /// What happened upstream.
@@ -32,8 +32,69 @@ pub struct Upstream {
     pub attempts: u32,
     /// From the last byte of the request head to the first of the response.
     pub service_time: Option<Duration>,
+    /// The host of the last try, if there was a connection to it.
+    pub attempted: Option<Arc<Host>>,
+    /// When things happened in the last try.
+    pub times: UpstreamTimes,
     /// ALPN that `istio.alpn` asks for.
     pub alpn_override: Option<Arc<[Vec<u8>]>>,
+}
+
+/// Bytes of one exchange as they were on a connection, framing and all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the peer.
+    pub received: u64,
+    /// Those of them that were the head.
+    pub head_received: u64,
+    /// To the peer.
+    pub sent: u64,
+    /// Those of them that were the head.
+    pub head_sent: u64,
+}
+
+/// When things happened upstream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpstreamTimes {
+    /// How the connection came to be, perhaps long ago.
+    pub dial: Option<Dial>,
+    /// How long the request waited for a connection.
+    pub waited: Option<Duration>,
+    /// The first byte of the request went out.
+    pub first_sent: Option<Instant>,
+    /// The last byte of the request went out.
+    pub last_sent: Option<Instant>,
+    /// The first byte of the response came in.
+    pub first_received: Option<Instant>,
+    /// The last byte of the response came in.
+    pub last_received: Option<Instant>,
+}
+
+impl Upstream {
+    /// A try begins: nothing is known of it but its host.
+    pub fn begin(&mut self, host: Arc<Host>) {
+        self.host = Some(host);
+        self.attempted = None;
+        self.local = None;
+        self.times = UpstreamTimes::default();
+    }
+}
+
+impl UpstreamTimes {
+    /// The wait for a connection is over, which has begun at `asked`; with a connection, its dial.
+    pub fn has_waited(&mut self, asked: Instant, connection: Option<Option<Dial>>) {
+        let now = crate::timer::now();
+        self.waited = Some(now.saturating_duration_since(asked));
+        self.dial = connection.flatten();
+        self.first_sent = connection.map(|_| now);
+    }
+
+    /// The try is over, answered or not; the last byte of the request went out at `sent`.
+    pub fn has_ended(&mut self, sent: Option<Instant>, is_answered: bool) {
+        let sent = sent.or(self.first_sent.filter(|_| is_answered));
+        self.last_sent = self.first_sent.and_then(|first| Some(sent?.max(first)));
+        self.first_received = is_answered.then(crate::timer::now);
+    }
 }
 
 /// Values by type, few of them.

@@ -8,6 +8,8 @@ mod config;
 mod differences;
 #[path = "differential/groups.rs"]
 mod groups;
+#[path = "differential/http2.rs"]
+mod http2;
 #[path = "differential/observe.rs"]
 mod observe;
 #[path = "differential/upstream.rs"]

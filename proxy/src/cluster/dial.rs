@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::cause::Cause;
 use crate::cluster::{ClusterConfig, Host, HostAddress};
-use crate::connection::TlsInfo;
+use crate::connection::{Dial, TlsInfo};
 use crate::io::{Io, Rewind, Socket};
 use crate::linux::{DescriptorShare, is_of_the_reserve};
 use crate::text::Text;
@@ -58,6 +58,7 @@ pub(crate) struct Dialled {
     pub io: Io,
     pub local: Option<SocketAddr>,
     pub tls: Option<TlsInfo>,
+    pub times: Dial,
 }
 
 /// Opens a connection to `address` as the host's transport says. May run on any thread.
@@ -88,6 +89,7 @@ async fn open(
         let detail = format!("delayed connect error: {}", text.split(" (os error").next().unwrap_or_default());
         DialError::new(Cause::UpstreamConnectionFailure, detail)
     };
+    let began = crate::timer::now();
     let (socket, local) = match address {
         HostAddress::Tcp(address) => {
             let stream = tcp(config, *address, wanted).await.map_err(refused)?;
@@ -99,8 +101,9 @@ async fn open(
             (Socket::Unix(stream), None)
         }
     };
+    let times = Dial { began, connected: crate::timer::now(), secured: None };
     let Some(tls) = config.transports.get(host.transport).and_then(|transport| transport.tls.as_ref()) else {
-        return Ok(Dialled { io: Io::plain(socket), local, tls: None });
+        return Ok(Dialled { io: Io::plain(socket), local, tls: None, times });
     };
     let failed = |error: TlsError| DialError::new(Cause::UpstreamTlsFailure, format!("TLS_error: {error}"));
     let stream = Rewind::new(Bytes::new(), socket);
@@ -111,7 +114,8 @@ async fn open(
         host_name: &host.hostname,
     };
     let (stream, info) = tls.connect(stream, options).await.map_err(failed)?;
-    Ok(Dialled { io: Io::Opened(stream), local, tls: Some(info) })
+    let times = Dial { secured: Some(crate::timer::now()), ..times };
+    Ok(Dialled { io: Io::Opened(stream), local, tls: Some(info), times })
 }
 
 /// The ALPN list of a context that has none of its own.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::{Formatter, Info, RouteInfo};
 use crate::connection::{Connection, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
-use crate::stream::Upstream;
+use crate::stream::{Traffic, Upstream};
 
 /// The format and, after a NUL, the value of a header of the request: the client chooses that one.
 pub fn format(data: &[u8]) {
@@ -45,7 +45,8 @@ pub fn format(data: &[u8]) {
         start_time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
         duration: Some(Duration::from_millis(12)),
         request_duration: None,
-        response_duration: Some(Duration::from_millis(3)),
+        first_sent: None,
+        wire: Traffic::default(),
         upstream: &upstream,
         causes: &[],
         details: "via_upstream",
@@ -75,6 +76,7 @@ fn connection() -> Connection {
         id: 7,
         remote: address,
         direct_remote: address,
+        direct_local: address,
         local: address,
         original_dst: None,
         server_name: Some("sni.example".into()),

@@ -61,6 +61,7 @@ impl Node {
     /// Appends the value; false if it is empty and empty ones are left out.
     fn write(&self, info: &Info<'_>, omit_empty: bool, out: &mut Vec<u8>) -> bool {
         match self {
+            Self::Constant(text) if omit_empty && text == "null" => false,
             Self::Constant(text) => {
                 out.extend_from_slice(text.as_bytes());
                 true
@@ -68,12 +69,16 @@ impl Node {
             Self::Object(fields) => Self::write_object(fields, info, omit_empty, out),
             Self::List(nodes) => {
                 out.push(b'[');
-                for (index, node) in nodes.iter().enumerate() {
-                    if index > 0 {
+                let mut any = false;
+                for node in nodes {
+                    let before = out.len();
+                    if any {
                         out.push(b',');
                     }
-                    if !node.write(info, omit_empty, out) {
-                        out.extend_from_slice(b"null");
+                    if node.write(info, omit_empty, out) {
+                        any = true;
+                    } else {
+                        out.truncate(before);
                     }
                 }
                 out.push(b']');
@@ -117,6 +122,7 @@ fn write_text(formatter: &Formatter, info: &Info<'_>, omit_empty: bool, out: &mu
             Rendered::Missing if omit_empty => return false,
             Rendered::Missing => out.extend_from_slice(b"null"),
             Rendered::Number(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+            Rendered::Object(map) => out.extend_from_slice(super::object(map).as_bytes()),
             Rendered::Json(value) if !value.is_string() => out.extend_from_slice(value.to_string().as_bytes()),
             value => {
                 out.push(b'"');

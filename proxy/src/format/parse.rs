@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Part>, ConfigError> {
         }
         let (command, after) = command(rest)?;
         rest = after;
-        match Operator::compile(command.name, command.arguments)? {
+        match Operator::compile(&command)? {
             Compiled::Literal(text) => literal.push_str(&text),
             Compiled::Operator(operator) => {
                 if !literal.is_empty() {
@@ -43,10 +43,11 @@ pub(super) enum Compiled {
     Operator(Operator),
 }
 
-struct Command<'a> {
-    name: &'a str,
-    arguments: Option<&'a str>,
-    limit: Option<usize>,
+/// `NAME(arguments):limit`.
+pub(super) struct Command<'a> {
+    pub name: &'a str,
+    pub arguments: Option<&'a str>,
+    pub limit: Option<usize>,
 }
 
 /// Reads `NAME(arguments):limit%`; the first `%` is already taken.

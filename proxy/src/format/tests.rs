@@ -10,7 +10,7 @@ use crate::cause::Cause;
 use crate::connection::{Connection, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
 use crate::route::table::tests::head;
-use crate::stream::Upstream;
+use crate::stream::{Traffic, Upstream};
 
 /// A connection over mTLS from 10.0.0.1 to 10.0.0.2:8080.
 pub fn connection() -> Connection {
@@ -19,6 +19,7 @@ pub fn connection() -> Connection {
         id: 7,
         remote: address("10.0.0.1:1234"),
         direct_remote: address("10.0.0.9:1234"),
+        direct_local: address("10.0.0.2:15006"),
         local: address("10.0.0.2:8080"),
         original_dst: None,
         server_name: Some("sni.example".into()),
@@ -73,7 +74,8 @@ impl Exchange {
             start_time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
             duration: Some(Duration::from_micros(12_900)),
             request_duration: None,
-            response_duration: None,
+            first_sent: None,
+            wire: Traffic::default(),
             upstream: &self.upstream,
             causes: &[
                 Cause::UpstreamConnectionFailure,

@@ -7,13 +7,16 @@ use jiff::tz::TimeZone;
 
 use crate::config::ConfigError;
 
-/// A compiled time format; UTC.
+/// What stands for an empty format in the machine's time zone.
+const LOCAL: &str = "%Y-%m-%dT%H:%M:%E3S%z";
+
+/// A compiled time format.
 #[derive(Debug, Clone)]
 pub enum TimeFormat {
     /// `2026-01-02T03:04:05.678Z`
     Iso,
-    /// Pieces of strftime and digits of the fraction.
-    Custom(Vec<Piece>),
+    /// Pieces of strftime and digits of the fraction; the bool says in the machine's time zone.
+    Custom(Vec<Piece>, bool),
 }
 
 /// A piece of a time format.
@@ -26,13 +29,17 @@ pub enum Piece {
 }
 
 impl TimeFormat {
-    /// Compiles a format; an empty one is ISO 8601 with milliseconds.
+    /// Compiles a format; an empty one is ISO 8601 with milliseconds. `local` asks for the machine's time zone.
     ///
     /// # Errors
     /// If strftime does not know a directive.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text.is_empty() || text == "%Y-%m-%dT%H:%M:%E3SZ" {
+    pub fn parse(text: &str, local: bool) -> Result<Self, ConfigError> {
+        if !local && (text.is_empty() || text == "%Y-%m-%dT%H:%M:%E3SZ") {
             return Ok(Self::Iso);
+        }
+        let text = if text.is_empty() { LOCAL } else { text };
+        if text.contains("%n") {
+            return Err(ConfigError::new("", format!("time format {text:?}: a line must not end in it")));
         }
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -66,16 +73,17 @@ impl TimeFormat {
                     .map_err(|error| ConfigError::new("", format!("time format {text:?}: {error}")))?;
             }
         }
-        Ok(Self::Custom(pieces))
+        Ok(Self::Custom(pieces, local))
     }
 
     /// The time in this format.
     pub fn format(&self, time: SystemTime) -> String {
         let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-        let zoned = timestamp.to_zoned(TimeZone::UTC);
+        let zone = if matches!(self, Self::Custom(_, true)) { TimeZone::system() } else { TimeZone::UTC };
+        let zoned = timestamp.to_zoned(zone);
         match self {
             Self::Iso => iso(&zoned),
-            Self::Custom(pieces) => pieces.iter().fold(String::new(), |mut out, piece| {
+            Self::Custom(pieces, _) => pieces.iter().fold(String::new(), |mut out, piece| {
                 match piece {
                     Piece::Text(text) => {
                         // Compiled once without error, so that it is empty never.

@@ -19,6 +19,7 @@ use crate::body::{Body, BodyError, Frame};
 use crate::cause::Cause;
 use crate::http::stream::Stream;
 use crate::overload::Action;
+use crate::stream::Traffic;
 
 pub use crate::timer::Timer;
 
@@ -114,6 +115,11 @@ pub trait Sink {
     /// Sends what is queued.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>>;
 
+    /// Bytes of this exchange on the connection, where they can be told.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
     /// Breaks off, so that the client can tell that the response is not whole.
     fn abort(&mut self, cause: Cause);
 }
@@ -146,6 +152,7 @@ pub async fn run<S: Sink>(stream: &mut Stream, body: Body, sink: &mut S, meter: 
             sink.abort(cause);
         }
     }
+    stream.wire = sink.traffic();
     finish(stream, meter, passed.get());
 }
 
@@ -174,6 +181,7 @@ pub async fn refuse<S: Sink>(
     if let Err(error) = send(stream, response, sink, meter, timer).await {
         sink.abort(error.cause);
     }
+    stream.wire = sink.traffic();
     finish(stream, meter, 0);
 }
 
@@ -264,8 +272,10 @@ async fn send<S: Sink>(
         sink.close();
     }
     sink.head(&head, &body, ended)?;
+    stream.first_sent = Some(Instant::now());
     stream.response = Some(head);
     if ended {
+        stream.upstream.times.last_received = stream.upstream.times.first_received;
         sink.end(None)?;
         // A source that is at its end may still have to give its connection back; its drop does that.
         body = Body::Empty;
@@ -280,7 +290,11 @@ async fn send<S: Sink>(
                     Poll::Ready(frame) => {
                         meter.touch();
                         match take(stream, frame, &body, sink) {
-                            Ok(last) => ended = last,
+                            Ok(last) => {
+                                ended = last;
+                                let times = &mut stream.upstream.times;
+                                times.last_received = times.first_received.and(Some(meter.touched.get()));
+                            }
                             Err(error) => {
                                 // What came before the break still goes out, as far as it goes now.
                                 let _ = sink.poll_flush(cx);

@@ -314,3 +314,6 @@ fn build_route(any: &Any, context: &Context) -> Result<RouteConfig, ConfigError>
 pub fn route_config<T: Send + Sync + 'static>(stream: &Stream, name: &str) -> Option<Arc<T>> {
     stream.route.as_ref()?.filter_config(name)??.clone().downcast().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::{IDLE_GRACE, Session};
 use crate::http::stream::Stream;
 use crate::message::{LocalReply, RequestHead, ResponseHead};
+use crate::stream::Traffic;
 use crate::timer::Timer;
 
 /// While a request is served, so much of what its client sends ahead is read.
@@ -66,6 +67,8 @@ struct Shared {
     tunnel: Tunnel,
     /// Nobody will read the rest of the request's body.
     dropped: bool,
+    /// Bytes of the request: its head, and what was taken of its body.
+    taken: (u64, u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,7 @@ impl Shared {
             owes_continue: false,
             tunnel: Tunnel::No,
             dropped: false,
+            taken: (0, 0),
         }
     }
 
@@ -107,7 +111,10 @@ impl Shared {
             let _ = self.wire.poll_flush(cx);
         }
         loop {
-            match self.decoder.decode(&mut self.wire.input) {
+            let before = self.wire.input.len();
+            let step = self.decoder.decode(&mut self.wire.input);
+            self.taken.1 += (before - self.wire.input.len()) as u64;
+            match step {
                 Ok(Step::Frame(frame)) => {
                     if let Frame::Data(data) = &frame {
                         meter.add(data.len());
@@ -229,6 +236,7 @@ struct Unread {
 /// Reads a request's head and makes all that it needs, before anything waits: what the future does not hold costs nothing.
 fn begin(session: &Rc<Session>, shared: &Rc<RefCell<Shared>>, head: Bytes, last: bool) -> Result<Begun, Box<Unread>> {
     let settings = shared.borrow().settings;
+    shared.borrow_mut().taken = (head.len() as u64, 0);
     let unread = |refusal| Box::new(Unread { head: None, refusal });
     let parsed = parse::request(&head, settings).and_then(|parsed| accept_version(session, parsed)).map_err(unread)?;
     if let Some(refusal) = parsed.bad_host {
@@ -357,6 +365,8 @@ struct H1Sink {
     meter: Rc<Meter>,
     on: ResponseOn,
     encoder: Option<Encoder>,
+    /// What was queued when the request came, and when the head of its answer was.
+    queued: (u64, u64),
     keep_alive: bool,
     /// The connection is to be closed, whatever the client wants.
     closing: bool,
@@ -366,9 +376,11 @@ struct H1Sink {
 
 impl H1Sink {
     fn new(session: Rc<Session>, shared: Rc<RefCell<Shared>>, meter: Rc<Meter>, on: ResponseOn) -> Self {
+        let queued = shared.borrow().wire.queued();
         Self {
             session,
             shared,
+            queued: (queued, queued),
             meter,
             on,
             encoder: None,
@@ -436,6 +448,7 @@ impl Sink for H1Sink {
         }
         shared.owes_continue = false;
         let (framing, keep_alive) = write::response(&mut shared.wire, head, body, on);
+        self.queued.1 = shared.wire.queued();
         self.keep_alive = keep_alive;
         self.encoder = Some(Encoder::new(framing, shared.settings));
         Ok(())
@@ -467,6 +480,17 @@ impl Sink for H1Sink {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         self.shared.borrow_mut().wire.poll_flush(cx).map_err(|error| Self::gone(&error))
+    }
+
+    fn traffic(&self) -> Traffic {
+        let shared = self.shared.borrow();
+        let (head, body) = shared.taken;
+        Traffic {
+            received: head + body,
+            head_received: head,
+            sent: shared.wire.queued() - self.queued.0,
+            head_sent: self.queued.1 - self.queued.0,
+        }
     }
 
     fn abort(&mut self, _cause: Cause) {

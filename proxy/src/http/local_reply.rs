@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::body::Body;
 use crate::cause::Cause;
@@ -50,7 +50,11 @@ pub fn response(stream: &mut Stream, reply: LocalReply) -> Response {
         }
     }
     stream.causes.extend(flag);
-    if stream.request.is_grpc() { grpc(stream, head, &shown, grpc_status) } else { plain(head, shown) }
+    if stream.request.is_grpc() {
+        grpc(stream, head, &shown, grpc_status)
+    } else {
+        plain(stream.request.version, head, shown)
+    }
 }
 
 /// What is shown of a reply, as it is rewritten.
@@ -81,7 +85,7 @@ fn own_headers(stream: &Stream, cause: Cause, headers: HeaderMap, head: &mut Res
     }
 }
 
-fn plain(mut head: ResponseHead, shown: Shown) -> Response {
+fn plain(version: Version, mut head: ResponseHead, shown: Shown) -> Response {
     let Shown { body, made_as, keeps_type } = shown;
     // A format may make a body for a status that has none.
     let body = if may_have_length(head.status) { body } else { Text::default() };
@@ -94,7 +98,8 @@ fn plain(mut head: ResponseHead, shown: Shown) -> Response {
     } else {
         headers.remove(CONTENT_TYPE);
         headers.remove(CONTENT_LENGTH);
-        if may_have_length(head.status) {
+        // HTTP/2 ends such an answer with its head.
+        if may_have_length(head.status) && version != Version::HTTP_2 {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
     }

@@ -18,7 +18,7 @@ use crate::connection::Connection;
 use crate::http::stream::Stream;
 use crate::io::Io;
 use crate::overload::Action;
-use crate::stream::{FilterState, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 use crate::timer::Timer;
 use crate::worker::Worker;
 
@@ -217,7 +217,7 @@ impl Session {
             start_time: SystemTime::now(),
             upstream: Upstream::default(),
             causes: smallvec::SmallVec::new(),
-            details: std::borrow::Cow::Borrowed("via_upstream"),
+            details: std::borrow::Cow::Borrowed(""),
             termination_details: None,
             status: None,
             is_answered_here: false,
@@ -227,7 +227,8 @@ impl Session {
             bytes_sent: 0,
             duration: None,
             request_duration: None,
-            response_duration: None,
+            first_sent: None,
+            wire: Traffic::default(),
             state: FilterState::default(),
             metadata: std::collections::BTreeMap::new(),
             closes: false,

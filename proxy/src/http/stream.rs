@@ -16,7 +16,7 @@ use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
 use crate::policy::Input;
 use crate::route::{MatchInput, SelectedRoute};
-use crate::stream::{FilterState, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 use crate::worker::Worker;
 
 /// One request.
@@ -43,7 +43,7 @@ pub struct Stream {
     pub upstream: Upstream,
     /// Causes that applied; the response flags of the log.
     pub causes: smallvec::SmallVec<[Cause; 2]>,
-    /// `response_code_details`; `via_upstream` when the answer came from there.
+    /// `response_code_details`: empty at first, `via_upstream` when the answer came from there.
     pub details: Cow<'static, str>,
     /// `connection_termination_details`.
     pub termination_details: Option<Cow<'static, str>>,
@@ -63,8 +63,10 @@ pub struct Stream {
     pub duration: Option<Duration>,
     /// Time to the last byte of the request.
     pub request_duration: Option<Duration>,
-    /// Time to the first byte of the upstream's response.
-    pub response_duration: Option<Duration>,
+    /// When the first byte of the response was sent.
+    pub first_sent: Option<Instant>,
+    /// Bytes on the client's connection, where it is HTTP/1.
+    pub wire: Traffic,
     /// Typed values that filters leave for each other.
     pub state: FilterState,
     /// Values for logs and matchers, by filter name (Envoy's dynamic metadata).
@@ -96,7 +98,8 @@ impl Stream {
             start_time: self.start_time,
             duration: self.duration,
             request_duration: self.request_duration,
-            response_duration: self.response_duration,
+            first_sent: self.first_sent,
+            wire: self.wire,
             upstream: &self.upstream,
             causes: &self.causes,
             details: &self.details,
@@ -123,7 +126,7 @@ impl Stream {
         self.start_time = SystemTime::now();
         self.upstream = Upstream::default();
         self.causes.clear();
-        self.details = Cow::Borrowed("via_upstream");
+        self.details = Cow::Borrowed("");
         self.termination_details = None;
         self.status = None;
         self.is_answered_here = false;
@@ -131,7 +134,7 @@ impl Stream {
         self.trailers = None;
         self.duration = None;
         self.request_duration = None;
-        self.response_duration = None;
+        self.first_sent = None;
         self.state.keep(kept);
         self.metadata.clear();
     }

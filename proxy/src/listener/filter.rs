@@ -26,6 +26,8 @@ pub(super) struct Arrival {
     pub(super) ahead: BytesMut,
     pub(super) remote: SocketAddr,
     pub(super) direct_remote: SocketAddr,
+    /// The socket's own address.
+    pub(super) direct_local: SocketAddr,
     pub(super) local: SocketAddr,
     /// `local` is where the peer wanted to go, not the socket's own address.
     pub(super) restored: bool,

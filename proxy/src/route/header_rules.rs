@@ -18,9 +18,17 @@ pub struct HeaderRules {
     pub response: Mutations,
 }
 
-/// An ordered list of changes to headers.
+/// A list of changes to headers.
 #[derive(Debug, Default)]
-pub struct Mutations(Box<[Mutation]>);
+pub struct Mutations {
+    list: Box<[Mutation]>,
+    /// Each change sees the headers as the one before it left them; else all see them as they came, but for what is
+    /// removed first.
+    in_order: bool,
+}
+
+/// Values that are put once all are known.
+type Puts<'a> = SmallVec<[(&'a Set, HeaderValue); 4]>;
 
 #[derive(Debug)]
 enum Mutation {
@@ -66,7 +74,7 @@ impl HeaderRules {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.request.0.is_empty() && self.response.0.is_empty()
+        self.request.is_empty() && self.response.is_empty()
     }
 
     /// Changes the request's headers.
@@ -93,7 +101,7 @@ impl Mutations {
         let added =
             add.iter().enumerate().map(|(index, option)| Mutation::set(option).at(format!("{field}_to_add[{index}]")));
         // Envoy removes before it adds.
-        removed.chain(added).collect::<Result<_, _>>().map(Self)
+        removed.chain(added).collect::<Result<_, _>>().map(|list| Self { list, in_order: false })
     }
 
     /// Decodes an ordered list of `envoy.config.common.mutation_rules.v3.HeaderMutation`.
@@ -116,62 +124,86 @@ impl Mutations {
                 .at(format!("[{index}]"))
             })
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|list| Self { list, in_order: true })
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
-    /// Changes the request's headers. Each value sees the headers as the changes before it left them.
+    /// Changes that see the headers alike.
+    fn batches(&self) -> impl Iterator<Item = &[Mutation]> {
+        self.list.chunks(if self.in_order { 1 } else { self.list.len().max(1) })
+    }
+
+    /// Changes the request's headers.
     pub fn apply_request(&self, subject: &mut impl Subject) {
-        for mutation in &self.0 {
-            match mutation {
-                Mutation::Remove(name) => {
-                    subject.request_headers().remove(name);
-                }
-                Mutation::Set(set) => {
-                    if let Some(value) = set.value(|| subject.info()) {
-                        set.put(subject.request_headers(), value);
-                    }
+        for batch in self.batches() {
+            remove(batch, subject.request_headers());
+            let mut puts = Puts::new();
+            for set in sets(batch) {
+                if set.applies(subject.request_headers()) {
+                    puts.extend(set.value(|| subject.info()).map(|value| (set, value)));
                 }
             }
+            put(puts, subject.request_headers());
         }
     }
 
-    /// Changes the response's headers. Each value sees the headers as the changes before it left them.
+    /// Changes the response's headers.
     pub fn apply_response(&self, subject: &impl Subject, head: &mut ResponseHead) {
-        for mutation in &self.0 {
-            match mutation {
-                Mutation::Remove(name) => {
-                    head.headers.remove(name);
-                }
-                Mutation::Set(set) => {
-                    // The status is the upstream's, and 0 in answers of our own, as in Envoy.
-                    let value = set.value(|| Info { response: Some(head), ..subject.info() });
-                    if let Some(value) = value {
-                        set.put(&mut head.headers, value);
-                    }
-                }
-            }
+        for batch in self.batches() {
+            remove(batch, &mut head.headers);
+            let applying = sets(batch).filter(|set| set.applies(&head.headers));
+            // The status is the upstream's, and 0 in answers of our own, as in Envoy.
+            let info = || Info { response: Some(head), ..subject.info() };
+            let puts: Puts<'_> = applying.filter_map(|set| set.value(info).map(|value| (set, value))).collect();
+            put(puts, &mut head.headers);
         }
     }
 
     /// Changes headers that are neither a request's nor a response's head (trailers, local replies).
     pub fn apply_headers(&self, subject: &impl Subject, headers: &mut HeaderMap) {
-        for mutation in &self.0 {
-            match mutation {
-                Mutation::Remove(name) => {
-                    headers.remove(name);
-                }
-                Mutation::Set(set) => {
-                    if let Some(value) = set.value(|| subject.info()) {
-                        set.put(headers, value);
-                    }
-                }
-            }
+        for batch in self.batches() {
+            remove(batch, headers);
+            let applying = sets(batch).filter(|set| set.applies(headers));
+            let puts: Puts<'_> =
+                applying.filter_map(|set| set.value(|| subject.info()).map(|value| (set, value))).collect();
+            put(puts, headers);
         }
+    }
+}
+
+fn remove(batch: &[Mutation], headers: &mut HeaderMap) {
+    for mutation in batch {
+        if let Mutation::Remove(name) = mutation {
+            headers.remove(name);
+        }
+    }
+}
+
+fn sets(batch: &[Mutation]) -> impl Iterator<Item = &Set> {
+    batch.iter().filter_map(|mutation| match mutation {
+        Mutation::Set(set) => Some(&**set),
+        Mutation::Remove(_) => None,
+    })
+}
+
+/// Puts values: first those that stand in place of others, so that none of those that are added is lost.
+fn put(puts: Puts<'_>, headers: &mut HeaderMap) {
+    let (replacing, added): (Puts<'_>, Puts<'_>) = puts.into_iter().partition(|(set, _)| set.action.replaces());
+    for (set, value) in replacing {
+        headers.insert(set.name.clone(), value);
+    }
+    for (set, value) in added {
+        headers.append(set.name.clone(), value);
+    }
+}
+
+impl AppendAction {
+    fn replaces(self) -> bool {
+        matches!(self, Self::Overwrite | Self::OverwriteIfExists)
     }
 }
 
@@ -232,16 +264,12 @@ impl Set {
         (self.keep_empty || !value.is_empty()).then_some(value)
     }
 
-    fn put(&self, headers: &mut HeaderMap, value: HeaderValue) {
+    /// Whether it puts its value, by what is there already.
+    fn applies(&self, headers: &HeaderMap) -> bool {
         match self.action {
-            AppendAction::Append => {
-                headers.append(self.name.clone(), value);
-            }
-            AppendAction::AddIfAbsent if headers.contains_key(&self.name) => {}
-            AppendAction::OverwriteIfExists if !headers.contains_key(&self.name) => {}
-            _ => {
-                headers.insert(self.name.clone(), value);
-            }
+            AppendAction::AddIfAbsent => !headers.contains_key(&self.name),
+            AppendAction::OverwriteIfExists => headers.contains_key(&self.name),
+            AppendAction::Append | AppendAction::Overwrite => true,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a finished handshake showed, for logs, XFCC, metrics and policies.
 
+use std::time::{Duration, SystemTime};
+
 use rustls::{CommonState, ProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -7,7 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::material::{Certificate, sans_of};
 use super::san::San;
-use crate::connection::TlsInfo;
+use crate::connection::{CertificateName, TlsInfo};
 use crate::text::Text;
 
 /// `verified` says whether the context's rules prove something about a peer that passed.
@@ -20,6 +22,8 @@ pub(super) fn read(state: &CommonState, ours: Option<&Certificate>, verified: bo
             _ => "",
         },
         cipher: state.negotiated_cipher_suite().map(|suite| cipher_name(suite.suite())).unwrap_or_default(),
+        group: state.negotiated_key_exchange_group().map(|group| group_name(group.name())).unwrap_or_default(),
+        local_leaf: ours.map(|ours| ours.leaf.clone()),
         local_uri_sans: ours.map(|ours| texts(&ours.facts().uris)).unwrap_or_default(),
         ..TlsInfo::default()
     };
@@ -54,10 +58,55 @@ impl TlsInfo {
         self.peer_chain.first().map(|leaf| url_encoded_pem(leaf)).unwrap_or_default()
     }
 
+    /// From when and until when the peer's certificate is valid.
+    pub fn peer_validity(&self) -> Option<(SystemTime, SystemTime)> {
+        let (_, parsed) = X509Certificate::from_der(self.peer_chain.first()?).ok()?;
+        let at = |seconds: i64| u64::try_from(seconds).map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it)).ok();
+        let validity = parsed.validity();
+        Some((at(validity.not_before.timestamp())?, at(validity.not_after.timestamp())?))
+    }
+
+    /// SHA-256 of all certificates that the peer has shown, hex, with commas between.
+    pub fn peer_chain_sha256(&self) -> String {
+        self.peer_chain.iter().map(|one| hex(&Sha256::digest(one))).collect::<Vec<_>>().join(",")
+    }
+
+    /// Serial numbers of all certificates that the peer has shown, hex, with commas between.
+    pub fn peer_chain_serials(&self) -> String {
+        let serial = |der: &CertificateDer<'_>| Some(hex(X509Certificate::from_der(der).ok()?.1.raw_serial()));
+        self.peer_chain.iter().filter_map(serial).collect::<Vec<_>>().join(",")
+    }
+
+    /// Names of a kind in the peer's certificate, with commas between.
+    pub fn peer_names(&self, kind: CertificateName) -> String {
+        self.peer_chain.first().map(|leaf| names(leaf, kind)).unwrap_or_default()
+    }
+
+    /// Names of a kind in our certificate, with commas between.
+    pub fn local_names(&self, kind: CertificateName) -> String {
+        self.local_leaf.as_deref().map(|leaf| names(leaf, kind)).unwrap_or_default()
+    }
+
+    /// Subject of our certificate, RFC 2253.
+    pub fn local_subject(&self) -> String {
+        let parsed = self.local_leaf.as_deref().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+        parsed.map(|(_, parsed)| rfc2253(parsed.subject())).unwrap_or_default()
+    }
+
     /// PEM of all certificates that the peer has shown, URL-encoded.
     pub fn peer_chain_pem(&self) -> String {
         self.peer_chain.iter().map(|one| url_encoded_pem(one)).collect()
     }
+}
+
+fn names(der: &[u8], kind: CertificateName) -> String {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else { return String::new() };
+    let wanted = |name| match (name, kind) {
+        (San::Dns(text), CertificateName::Dns) | (San::Email(text), CertificateName::Email) => Some(text),
+        (San::Ip(ip), CertificateName::Ip) => Some(ip.to_string()),
+        _ => None,
+    };
+    sans_of(&parsed).into_iter().filter_map(wanted).collect::<Vec<_>>().join(",")
 }
 
 fn texts(names: &[String]) -> Vec<Text> {
@@ -119,6 +168,17 @@ fn url_encoded_pem(der: &[u8]) -> String {
     const KEPT: &percent_encoding::AsciiSet =
         &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encoding::utf8_percent_encode(&pem, KEPT).to_string()
+}
+
+/// BoringSSL's name of a group.
+fn group_name(group: rustls::NamedGroup) -> &'static str {
+    match group {
+        rustls::NamedGroup::X25519 => "X25519",
+        rustls::NamedGroup::secp256r1 => "P-256",
+        rustls::NamedGroup::secp384r1 => "P-384",
+        rustls::NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        _ => "",
+    }
 }
 
 /// OpenSSL's name of a suite.

@@ -93,6 +93,8 @@ pub struct Certificate {
     pub(super) certified: Arc<CertifiedKey>,
     key: SecretKey,
     facts: CertificateFacts,
+    /// The leaf, for whoever shows it.
+    pub(super) leaf: Arc<[u8]>,
 }
 
 impl Certificate {
@@ -103,9 +105,10 @@ impl Certificate {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: SecretKey) -> Result<Self, String> {
         let leaf = chain.first().ok_or("the certificate chain is empty")?;
         let facts = CertificateFacts::read(leaf)?;
+        let leaf = Arc::from(leaf.as_ref());
         let certified = CertifiedKey::from_der(chain, key.0.clone_key(), &ferromesh_core::tls::provider())
             .map_err(|error| format!("certificate and key: {error}"))?;
-        Ok(Self { certified: Arc::new(certified), key, facts })
+        Ok(Self { certified: Arc::new(certified), key, facts, leaf })
     }
 
     /// The chain, leaf first.

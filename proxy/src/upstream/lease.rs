@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
-use crate::connection::TlsInfo;
+use crate::connection::{Dial, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
 
 /// A request in flight, as counted for the host and the cluster; ends when dropped.
@@ -83,6 +83,8 @@ pub struct ClientStream {
     pub local: Option<SocketAddr>,
     /// TLS facts.
     pub tls: Option<Rc<TlsInfo>>,
+    /// How the connection came to be.
+    pub dial: Option<Dial>,
     /// The HTTP version of the connection.
     pub version: http::Version,
     active: Active,
@@ -97,8 +99,9 @@ impl ClientStream {
             Lease::Http1(lease) => (http::Version::HTTP_11, lease.facts.as_ref().map(|facts| facts.shared.clone())),
             Lease::Http2(slot) => (http::Version::HTTP_2, Some(slot.facts().shared.clone())),
         };
+        let dial = shared.as_ref().map(|shared| shared.dial);
         let (local, tls) = shared.map(|shared| (shared.local, shared.tls.clone())).unwrap_or_default();
-        Ok(Self { local, tls, version, active, lease })
+        Ok(Self { local, tls, dial, version, active, lease })
     }
 
     /// As [`ClientStream::send`], but the caller keeps the request counted as active.

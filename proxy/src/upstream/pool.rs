@@ -22,7 +22,7 @@ use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host, dial};
-use crate::connection::TlsInfo;
+use crate::connection::{Dial, TlsInfo};
 
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -121,6 +121,7 @@ pub(super) struct Facts {
 pub(super) struct Shared {
     pub(super) local: Option<SocketAddr>,
     pub(super) tls: Option<Rc<TlsInfo>>,
+    pub(super) dial: Dial,
 }
 
 impl Facts {
@@ -262,7 +263,7 @@ impl Pool {
         let by_alpn =
             dialled.tls.as_ref().and_then(|tls| tls.alpn.as_ref()).is_some_and(|alpn| alpn.as_bytes() == b"h2");
         let http2 = if self.wanted.auto { by_alpn } else { self.wanted.http2 };
-        let shared = Rc::new(Shared { local: dialled.local, tls: dialled.tls.map(Rc::new) });
+        let shared = Rc::new(Shared { local: dialled.local, tls: dialled.tls.map(Rc::new), dial: dialled.times });
         self.open.set(self.open.get() + 1);
         self.cluster.stats.upstream_cx_active.inc();
         self.host.stats.cx_active.inc();

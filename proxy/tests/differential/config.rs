@@ -5,6 +5,19 @@ use std::path::Path;
 
 use crate::groups::Group;
 
+/// Metadata of a cluster.
+const OWN: &str = "metadata: {filter_metadata: {own: {a: 7, b: {c: [x, 1, false]}, e: ''}}}, ";
+
+/// Groups run at the same time, and share the clusters.
+const RETRIES: &str = "circuit_breakers: {thresholds: [{max_retries: 1000}]}, ";
+
+fn of_http2() -> String {
+    "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
+     '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
+     explicit_http_config: {http2_protocol_options: {}}}}, "
+        .to_owned()
+}
+
 /// The servers upstream.
 pub const SERVERS: [&str; 3] = ["echo", "second", "third"];
 
@@ -48,6 +61,8 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     );
     for group in groups {
         let log = folder.join(group.name);
+        let more = if group.log.is_empty() { String::new() } else { format!("|{}", group.log) };
+        let second = if group.json.is_empty() { String::new() } else { objects(&group.json, &log) };
         let hcm = if group.hcm.is_empty() { String::new() } else { format!("{}, ", group.hcm) };
         let filters = if group.filters.is_empty() { String::new() } else { format!("{}, ", group.filters) };
         write!(
@@ -57,7 +72,7 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
       stat_prefix: {name}, {hcm}
       access_log: [{{name: file, typed_config: {{
         "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "{log}",
-        log_format: {{text_format_source: {{inline_string: "{LOG}\n"}}}}}}}}],
+        log_format: {{text_format_source: {{inline_string: "{LOG}{more}\n"}}}}}}}}{second}],
       http_filters: [{filters}{{name: router, typed_config: {{
         "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}],
       route_config: {{name: {name}, validate_clusters: false, {table}}}}}}}]}}]}}
@@ -71,12 +86,12 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     }
     text += "  clusters:\n";
     for name in SERVERS {
-        cluster(&mut text, name, "", &[endpoint(ports.of(name), name)]);
+        cluster(&mut text, name, RETRIES, &[endpoint(ports.of(name), name)]);
     }
     let trailing = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {\
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, \
         explicit_http_config: {http_protocol_options: {enable_trailers: true}}}}, ";
-    cluster(&mut text, "trailing", trailing, &[endpoint(ports.of("echo"), "echo")]);
+    cluster(&mut text, "trailing", &format!("{trailing}{OWN}{RETRIES}"), &[endpoint(ports.of("echo"), "echo")]);
     let names = |format: &str| {
         format!(
             "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{\
@@ -91,6 +106,9 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
         ))
     };
     let echo = [endpoint(ports.of("echo"), "echo")];
+    cluster(&mut text, "echo-2", &format!("{}{RETRIES}", of_http2()), &[endpoint(ports.of("echo-2"), "echo-2")]);
+    let named = format!("{{endpoint: {{hostname: 'host.test:80', address: {}}}}}", address(ports.of("echo")));
+    cluster(&mut text, "named", &format!("alt_stat_name: other, {OWN}"), &[named]);
     cluster(&mut text, "proper", &names("proper_case_words: {}"), &echo);
     cluster(&mut text, "kept", &kept(""), &echo);
     cluster(&mut text, "kept-reason", &kept(", forward_reason_phrase: true"), &echo);
@@ -107,6 +125,15 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     levels(&mut text, "levels", &all);
     cluster(&mut text, "maglev", "lb_policy: MAGLEV, ", &all);
     text
+}
+
+/// A second log.
+fn objects(format: &str, log: &Path) -> String {
+    format!(
+        ", {{name: objects, typed_config: {{'@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, \
+         path: '{}.json', log_format: {{{format}}}}}}}",
+        log.display()
+    )
 }
 
 fn address(port: u16) -> String {
@@ -127,7 +154,7 @@ fn levels(text: &mut String, name: &str, endpoints: &[String]) {
     let levels: Vec<String> = endpoints.iter().enumerate().map(level).collect();
     writeln!(
         text,
-        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, load_assignment: {{cluster_name: {name}, endpoints: [{}]}}}}",
+        "  - {{name: {name}, type: STATIC, connect_timeout: 1s, {RETRIES}load_assignment: {{cluster_name: {name}, endpoints: [{}]}}}}",
         levels.join(", ")
     )
     .unwrap();

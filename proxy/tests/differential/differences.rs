@@ -30,7 +30,9 @@ pub enum What {
 impl Difference {
     /// Whether this is about a fact of a case, of which ours are these.
     pub fn covers(&self, case: &str, what: &str, ours: &[String]) -> bool {
-        matches(self.case, case)
+        // What differs over HTTP/1 may differ so over HTTP/2.
+        let either = ["down ", "up "].iter().find_map(|prefix| case.strip_prefix(prefix));
+        (matches(self.case, case) || either.is_some_and(|case| matches(self.case, case)))
             && match self.what {
                 What::Fact(fact) => matches(fact, what),
                 What::Refused(status) if what == "status" => ours == [status],
@@ -73,6 +75,7 @@ const AMBIGUOUS: &str = "two readers would read it as different requests, so tha
 const AS_IT_CAME: &str = "the log shows the path that was refused as it came, not what it would have become";
 /// A format may make a body for a 204, which Envoy announces and does not send.
 const NO_BODY: &str = "a 204 has no body, and says nothing of one";
+const AS_BYTES: &str = "bytes beyond ASCII go on as they came; Envoy encodes them with percent signs";
 const READ: &str = "the rest of the head could be read, and is logged";
 
 /// Envoy answers when the head has come and closes, since the body is still to be read; here the body was in the same
@@ -152,6 +155,10 @@ pub const DIFFERENCES: &[Difference] = &[
     known("under reject/*", "log case", READ),
     known("under reject/*", "log method", READ),
     known("under reject/*", "log path", READ),
+    everything("down under reject/*", "a client that is told why can mend its request; Envoy resets the stream"),
+    known("down reply */empty", "answer body", NO_BODY),
+    known("down path */bytes", "* line", AS_BYTES),
+    known("down path */bytes", "log path", AS_BYTES),
     explained("slash */only", SENTENCE),
     everything("slash * merge/root", "a path of nothing but slashes is merged to one as others are; Envoy keeps two"),
     known("followed/*", "log route", WHOSE),

@@ -10,12 +10,18 @@ mod filters;
 pub mod followed;
 #[path = "groups/heads.rs"]
 mod heads;
+#[path = "groups/limits.rs"]
+mod limits;
+#[path = "groups/logs.rs"]
+mod logs;
 #[path = "groups/matching.rs"]
 mod matching;
 #[path = "groups/replies.rs"]
 mod replies;
 #[path = "groups/runtime.rs"]
 pub mod runtime;
+
+use crate::http2;
 
 /// Cases that share a connection manager. All texts are parts of a YAML flow mapping.
 #[derive(Default)]
@@ -28,6 +34,12 @@ pub struct Group {
     pub filters: String,
     /// Fields of the route configuration.
     pub table: String,
+    /// More fields of its log.
+    pub log: String,
+    /// The format of a second log, of objects.
+    pub json: String,
+    /// Whether clients speak HTTP/2.
+    pub is_http2: bool,
     /// The cases, sent one after another.
     pub cases: Vec<Case>,
 }
@@ -56,6 +68,16 @@ impl Group {
 
     fn filters(mut self, text: &str) -> Self {
         self.filters = text.into();
+        self
+    }
+
+    fn log(mut self, text: &str) -> Self {
+        self.log = text.into();
+        self
+    }
+
+    fn json(mut self, text: &str) -> Self {
+        self.json = text.into();
         self
     }
 
@@ -110,6 +132,62 @@ impl Group {
     }
 }
 
+/// Groups of which the clients, or the servers, speak HTTP/2; with the cases that are requests there too.
+fn over_http2() -> Vec<Group> {
+    // What is about framing, or lines of HTTP/1, has no counterpart.
+    let of_http1 = |group: &Group| {
+        ["framing", "strict", "limit of", "reply malformed"].iter().any(|name| group.name.starts_with(name))
+    };
+    let down = [
+        matching::groups(),
+        answers::groups(),
+        filters::groups(),
+        edge::groups(),
+        replies::groups(),
+        limits::groups(),
+        logs::groups(),
+        heads::groups(),
+    ];
+    let down = down.into_iter().flatten().filter(|group| !of_http1(group));
+    let up = [answers::groups(), replies::groups(), logs::groups()];
+    let down = down.map(|group| group.renamed("down ", |case| http2::converted(&case.bytes).is_some()));
+    let down = down.map(|group| Group { is_http2: true, ..group });
+    let up = up.into_iter().flatten().filter(|group| !of_http1(group)).map(|group| {
+        let servers = |text: &str| {
+            ["}", ","].iter().fold(text.to_owned(), |text, end| {
+                text.replace(&format!("cluster: echo{end}"), &format!("cluster: echo-2{end}"))
+            })
+        };
+        let table = servers(&group.table);
+        group
+            .renamed("up ", |case| {
+                !contains(&case.bytes, b"status=101") && !contains(&case.bytes, b"header=connection")
+            })
+            .table(&table)
+    });
+    down.chain(up.filter(|group| group.table.contains("echo-2"))).filter(|group| !group.cases.is_empty()).collect()
+}
+
+fn contains(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|window| window == what)
+}
+
+impl Group {
+    /// The same under another name, with some of its cases.
+    fn renamed(mut self, prefix: &str, keep: impl Fn(&Case) -> bool) -> Self {
+        let name: &'static str = Box::leak(format!("{prefix}{}", self.name).into_boxed_str());
+        let (before, after) = (format!("x-case: {}/", self.name), format!("x-case: {name}/"));
+        self.cases.retain(keep);
+        for case in &mut self.cases {
+            if let Ok(text) = std::str::from_utf8(&case.bytes) {
+                case.bytes = text.replacen(&before, &after, 1).into_bytes();
+            }
+        }
+        self.name = name;
+        self
+    }
+}
+
 /// Every group.
 pub fn all() -> Vec<Group> {
     let all = [
@@ -119,8 +197,12 @@ pub fn all() -> Vec<Group> {
         edge::groups(),
         replies::groups(),
         heads::groups(),
+        logs::groups(),
+        limits::groups(),
         runtime::groups(),
         followed::groups(),
     ];
-    all.into_iter().flatten().collect()
+    let mut all: Vec<Group> = all.into_iter().flatten().collect();
+    all.extend(over_http2());
+    all
 }

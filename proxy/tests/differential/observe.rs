@@ -7,7 +7,7 @@ use crate::wire::Message;
 pub type Fact = (String, String);
 
 /// Headers whose values differ from one run to the next.
-const VOLATILE: &[&str] = &["x-envoy-upstream-service-time", "x-ratelimit-reset"];
+const VOLATILE: &[&str] = &["x-envoy-upstream-service-time", "x-ratelimit-reset", "retry-after"];
 
 /// Facts of an answer; `None` is a connection closed without one.
 pub fn answer(message: Option<&Message>) -> Vec<Fact> {
@@ -50,10 +50,36 @@ pub fn log(line: &str) -> (Vec<Fact>, Option<u16>) {
     for field in line.split('|') {
         match field.split_once('=').unwrap_or((field, "")) {
             ("client", address) => client = address.rsplit(':').next().and_then(|port| port.parse().ok()),
+            (name, value) if is_number(name) => facts.push((format!("log {name}"), without_numbers(&uuid(value)))),
             (name, value) => facts.push((format!("log {name}"), uuid(value))),
         }
     }
     (facts, client)
+}
+
+/// A line of a log of objects, and its case.
+pub fn object(line: &str) -> (Fact, String) {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    (("object".into(), line.replace(&text("client"), "(client)")), text("case"))
+}
+
+/// Names of fields whose numbers differ from one run to the next.
+fn is_number(name: &str) -> bool {
+    name.strip_prefix('n').is_some_and(|rest| rest.len() == 3 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Every run of digits is as good as any other.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        if rest.len() < part.len() {
+            out.push('#');
+        }
+        out.push_str(rest);
+    }
+    out
 }
 
 const EXPECTED: &str = "x-envoy-expected-rq-timeout-ms";

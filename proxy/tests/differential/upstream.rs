@@ -22,7 +22,7 @@ pub struct Record(Mutex<HashMap<String, Vec<Received>>>);
 
 impl Record {
     /// Notes a request; says how many of its case came before.
-    fn add(&self, server: &'static str, message: Message) -> usize {
+    pub fn add(&self, server: &'static str, message: Message) -> usize {
         let case = message.header("x-case").unwrap_or("-").to_owned();
         let mut all = self.0.lock().unwrap();
         let list = all.entry(case).or_default();
@@ -90,21 +90,26 @@ fn echo(socket: &mut TcpStream, first: &[u8]) {
     }
 }
 
+/// What a request asks for.
 #[derive(Default)]
-struct Answer {
-    status: u16,
-    delay: u64,
-    reset: bool,
+pub struct Answer {
+    pub status: u16,
+    /// Milliseconds before it.
+    pub delay: u64,
+    /// Instead of an answer.
+    pub reset: bool,
     hang_up: bool,
-    chunked: bool,
-    trailers: bool,
+    /// Without a length.
+    pub chunked: bool,
+    pub trailers: bool,
     size: Option<usize>,
-    headers: Vec<String>,
+    /// More lines of its head.
+    pub headers: Vec<String>,
 }
 
 impl Answer {
     /// `x-do` is a list of `name=value` with spaces between; `times=n` stops `status`, `delay`, `reset` after n requests.
-    fn of(asked: &str, earlier: usize) -> Self {
+    pub fn of(asked: &str, earlier: usize) -> Self {
         let mut answer = Self { status: 200, ..Self::default() };
         let mut times = usize::MAX;
         for part in asked.split(' ').filter(|part| !part.is_empty()) {
@@ -128,8 +133,13 @@ impl Answer {
         answer
     }
 
+    /// The body, if there may be one.
+    pub fn body(&self, server: &str, path: &str) -> String {
+        self.size.map_or_else(|| format!("{server} {path}"), |size| "b".repeat(size))
+    }
+
     fn bytes(&self, server: &str, path: &str, head: bool) -> Vec<u8> {
-        let body = self.size.map_or_else(|| format!("{server} {path}"), |size| "b".repeat(size));
+        let body = self.body(server, path);
         let mut text = format!("HTTP/1.1 {} Whatever\r\nserver: upstream\r\nx-served-by: {server}\r\n", self.status);
         for header in &self.headers {
             text += &format!("{header}\r\n");

@@ -6,10 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Ports};
 use crate::groups::{Case, Group};
+use crate::http2;
 use crate::observe::{self, Fact};
 use crate::upstream::{self, Record};
 use crate::wire::{self, Side};
@@ -37,6 +39,9 @@ impl Drop for Running {
     }
 }
 
+/// Groups whose requests are sent at the same time.
+const AT_A_TIME: usize = 6;
+
 /// Starts the proxy, sends everything, reads the logs.
 pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> Facts {
     let folder = tempfile::tempdir().unwrap();
@@ -45,14 +50,14 @@ pub fn run(kind: Kind<'_>, groups: &[Group], Place { ports, record }: Place) -> 
     let own = own_address();
     let mut facts = Facts::new();
     let mut clients = Clients::new();
+    let next = AtomicUsize::new(0);
     let answered: Vec<Vec<Answered>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = groups
-            .iter()
-            .map(|group| {
-                let (ports, record) = (&ports, &record);
-                scope.spawn(move || send_group(group, ports.of(group.name), record))
-            })
-            .collect();
+        let (next, ports, record) = (&next, &ports, &record);
+        let work = move || -> Vec<Answered> {
+            let groups = std::iter::from_fn(|| groups.get(next.fetch_add(1, Ordering::Relaxed)));
+            groups.flat_map(|group| send_group(group, ports.of(group.name), record)).collect()
+        };
+        let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for Answered { group, case, client, facts: list } in answered.into_iter().flatten() {
@@ -84,6 +89,7 @@ pub fn places(groups: &[Group]) -> [Place; 2] {
         for name in config::SERVERS {
             ports.add(name, upstream::serve(name, &record));
         }
+        ports.add("echo-2", http2::serve("echo-2", &record));
         for name in groups.iter().map(|group| group.name).chain(["admin", "refused"]) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             ports.add(name, listener.local_addr().unwrap().port());
@@ -113,7 +119,7 @@ fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
         let ended = running.0.try_wait().unwrap().is_some();
         if ended || Instant::now() > until {
             let log = std::fs::read_to_string(folder.join("process.log")).unwrap_or_default();
-            let log: String = log.chars().take(1200).collect();
+            let log = log.lines().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
             panic!("{} does not start:\n{log}", if matches!(kind, Kind::Ours) { "ferromesh-proxy" } else { "envoy" });
         }
         if is_ready(ports.of("admin")) {
@@ -153,7 +159,13 @@ fn send_group(group: &Group, port: u16, record: &Record) -> Vec<Answered> {
     let mut answered = Vec::new();
     for case in &group.cases {
         let name = format!("{}/{}", group.name, case.name);
-        let (mut list, client) = send(case, port);
+        let (mut list, client) = match group.is_http2 {
+            true => {
+                let (answer, client) = http2::send(&with_port(&case.bytes, port), port);
+                (observe::answer(answer.as_ref()), client)
+            }
+            false => send(case, port),
+        };
         if case.is_mirrored {
             std::thread::sleep(Duration::from_millis(300));
         }
@@ -202,21 +214,39 @@ fn send(case: &Case, port: u16) -> (Vec<Fact>, u16) {
 
 /// Adds the facts of the log lines; waits for the lines of all cases that the proxy could read.
 fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
-    let wanted: usize = groups.iter().flat_map(|group| &group.cases).map(|case| case.lines).sum();
+    let lines = |group: &Group| {
+        let lines: usize = group.cases.iter().map(|case| case.lines).sum();
+        lines * if group.json.is_empty() { 1 } else { 2 }
+    };
+    let wanted: usize = groups.iter().map(lines).sum();
     let until = Instant::now() + Duration::from_millis(1500);
     let read = || -> Vec<(&'static str, String)> {
         let file = |group: &Group| std::fs::read_to_string(folder.join(group.name)).unwrap_or_default();
         groups.iter().map(|group| (group.name, file(group))).collect()
     };
-    while read().iter().map(|(_, text)| text.lines().count()).sum::<usize>() < wanted && Instant::now() < until {
+    let objects = || -> Vec<(&'static str, String)> {
+        let file =
+            |group: &Group| std::fs::read_to_string(folder.join(format!("{}.json", group.name))).unwrap_or_default();
+        groups.iter().map(|group| (group.name, file(group))).collect()
+    };
+    let all = || read().into_iter().chain(objects()).map(|(_, text)| text.lines().count()).sum::<usize>();
+    while all() < wanted && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(50));
     }
     for (group, text) in read() {
         for line in text.lines() {
             let (list, client) = observe::log(line);
-            let case = client.and_then(|client| clients.get(&(group, client)));
+            let told = list.iter().find(|(name, _)| name == "log case").map(|(_, case)| case.clone());
+            let told = told.filter(|case| facts.contains_key(case));
+            let case = told.or_else(|| clients.get(&(group, client?)).cloned());
             let case = case.unwrap_or_else(|| panic!("whose line is this? {group}: {line}"));
-            facts.entry(case.clone()).or_default().extend(list);
+            facts.entry(case).or_default().extend(list);
+        }
+    }
+    for (_, text) in objects() {
+        for line in text.lines() {
+            let (fact, case) = observe::object(line);
+            facts.entry(case).or_default().push(fact);
         }
     }
 }

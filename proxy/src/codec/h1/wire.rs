@@ -53,13 +53,18 @@ impl Wire {
         self.written
     }
 
+    /// Bytes queued since the connection began.
+    pub fn queued(&self) -> u64 {
+        self.output.total
+    }
+
     /// Gives the buffers back. What was read and not taken stays.
     pub fn release(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
         if self.output.len == 0 {
-            self.output = Output::default();
+            self.output = Output { total: self.output.total, ..Output::default() };
         }
         self.read_size = READ.0;
     }
@@ -162,6 +167,8 @@ struct Output {
     queue: VecDeque<Bytes>,
     tail: BytesMut,
     len: usize,
+    /// All that was ever queued.
+    total: u64,
     /// Written to the stream but not yet flushed (TLS).
     dirty: bool,
 }
@@ -174,6 +181,7 @@ impl Tail<'_> {
     pub fn put(&mut self, bytes: &[u8]) {
         self.0.tail.extend_from_slice(bytes);
         self.0.len += bytes.len();
+        self.0.total += bytes.len() as u64;
         self.0.dirty = true;
     }
 
@@ -190,6 +198,7 @@ impl Output {
         }
         self.dirty = true;
         self.len += bytes.len();
+        self.total += bytes.len() as u64;
         if bytes.len() <= SMALL {
             self.tail.extend_from_slice(&bytes);
             return;

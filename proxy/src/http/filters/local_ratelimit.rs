@@ -6,6 +6,7 @@ use std::time::Instant;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::extensions::common::ratelimit::v3 as common;
 use ferromesh_proto::envoy::extensions::filters::http::local_ratelimit::v3 as proto;
+use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 use super::{Build, Flow, HttpFilter, RouteConfig, route_config};
@@ -35,7 +36,8 @@ pub const SUPPORTED: Table = &[
         "stat_prefix status token_bucket filter_enabled filter_enforced request_headers_to_add_when_not_enforced \
          response_headers_to_add descriptors stage local_rate_limit_per_downstream_connection \
          enable_x_ratelimit_headers vh_rate_limits always_consume_default_token_bucket \
-         rate_limited_as_resource_exhausted rate_limits max_dynamic_descriptors",
+         rate_limited_as_resource_exhausted rate_limits max_dynamic_descriptors \
+         enable_retry_after_header",
     ),
     ("envoy.extensions.common.ratelimit.v3.LocalRateLimitDescriptor", "entries token_bucket shadow_mode"),
     ("envoy.extensions.common.ratelimit.v3.RateLimitDescriptor.Entry", "*"),
@@ -76,6 +78,7 @@ struct Config {
     vh_rate_limits: common::VhRateLimitsOptions,
     rate_limits: Vec<RateLimit>,
     exhausted: bool,
+    retry_after: bool,
     stats: Stats,
 }
 
@@ -125,6 +128,7 @@ impl Config {
             vh_rate_limits: message.vh_rate_limits(),
             rate_limits: RateLimit::decode_list(&message.rate_limits, "rate_limits")?,
             exhausted: message.rate_limited_as_resource_exhausted,
+            retry_after: message.enable_retry_after_header,
             stats: Stats {
                 enabled: scope.counter("enabled"),
                 enforced: scope.counter("enforced"),
@@ -165,11 +169,17 @@ impl Config {
         all
     }
 
-    fn reply(&self, stream: &Stream) -> LocalReply {
+    /// The refusal; `reset` is when there is a token again, in seconds.
+    fn reply(&self, stream: &Stream, reset: Option<u64>) -> LocalReply {
         let mut reply = LocalReply::new(Cause::RateLimited).body("local_rate_limited");
         reply.status = Some(self.status);
         reply.grpc_status = Some(if self.exhausted { RESOURCE_EXHAUSTED } else { UNAVAILABLE });
         self.response_headers.apply_headers(stream, &mut reply.headers);
+        if let Some(reset) = reset.filter(|_| self.retry_after && self.status == StatusCode::TOO_MANY_REQUESTS)
+            && !reply.headers.contains_key(RETRY_AFTER)
+        {
+            reply.headers.insert(RETRY_AFTER, HeaderValue::from(reset.max(1)));
+        }
         reply
     }
 }
@@ -197,7 +207,7 @@ impl HttpFilter for LocalRateLimit {
         let now = Instant::now();
         let Verdict { allowed, bucket } = limiter.decide(&descriptors, stream.connection.id, now);
         if config.show_headers
-            && let Some(bucket) = bucket
+            && let Some(bucket) = bucket.as_ref().filter(|bucket| bucket.max_tokens() > 0)
         {
             let (remaining, reset) = bucket.remaining(now);
             stream.state.set(Shown { limit: bucket.max_tokens(), remaining, reset });
@@ -212,7 +222,8 @@ impl HttpFilter for LocalRateLimit {
             return Flow::Next;
         }
         config.stats.enforced.inc();
-        Flow::Respond(Box::new(config.reply(stream)))
+        let reset = bucket.map(|bucket| bucket.remaining(now).1);
+        Flow::Respond(Box::new(config.reply(stream, reset)))
     }
 
     fn on_response(&self, stream: &mut Stream, head: &mut ResponseHead, _body: &mut Body) {

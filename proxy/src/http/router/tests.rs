@@ -110,6 +110,7 @@ async fn ask_over(
         id: 1,
         remote: local,
         direct_remote: local,
+        direct_local: local,
         local,
         original_dst: None,
         server_name: None,

@@ -155,7 +155,7 @@ impl<'a> Tries<'a> {
         };
         let host = self.cluster.pick(&context).map_err(|cause| LocalReply::new(cause).body("no healthy upstream"))?;
         self.levels.picked(&host, self.previous.len());
-        stream.upstream.host = Some(host.clone());
+        stream.upstream.begin(host.clone());
         Ok(host)
     }
 
@@ -182,12 +182,17 @@ impl<'a> Tries<'a> {
         let exchange = async {
             if ends_here {
                 let (tunnel, active) = pools.tunnel(cluster, host, &wanted).await?;
+                upstream.attempted = Some(host.clone());
                 upstream.local = tunnel.local;
                 upstream.tls.clone_from(&tunnel.tls);
                 let (head, body) = tunnel.into_answer(body);
                 return Ok((head, body, active));
             }
-            let connection = pools.stream(cluster, host, &wanted).await?;
+            let asked = crate::timer::now();
+            let connection = pools.stream(cluster, host, &wanted).await;
+            upstream.times.has_waited(asked, connection.as_ref().ok().map(|connection| connection.dial));
+            let connection = connection?;
+            upstream.attempted = Some(host.clone());
             upstream.local = connection.local;
             upstream.version = Some(connection.version);
             upstream.tls.clone_from(&connection.tls);
@@ -197,6 +202,7 @@ impl<'a> Tries<'a> {
         self.begun = begun;
         let limits = Limits { plan: self.plan, progress: &self.body.progress, begun };
         let result = within(exchange, &limits, &mut self.timer).await;
+        stream.upstream.times.has_ended(self.body.progress.finished.get(), result.is_ok());
         match result {
             Ok((head, body, active)) => Try::Answer(head, body, active),
             Err(error) => {

@@ -10,11 +10,13 @@ use ferromesh_proto::envoy::extensions::filters::network::http_connection_manage
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::LocalSet;
 
-use super::{Drain, DrainSignal, ManagerHandle, serve};
+use super::{Drain, DrainSignal, ManagerHandle, Session, serve};
 use crate::connection::Connection;
 use crate::context::{Context, Local};
 use crate::http::HttpConnectionManager;
+use crate::http::stream::Stream;
 use crate::io::{Io, Socket};
+use crate::message::RequestHead;
 use crate::worker::Worker;
 
 /// A connection manager that answers by itself, with more settings.
@@ -55,6 +57,7 @@ pub(crate) fn connection() -> Rc<Connection> {
         id: 1,
         remote: address,
         direct_remote: address,
+        direct_local: address,
         local: ([127, 0, 0, 1], 80).into(),
         original_dst: None,
         server_name: None,
@@ -65,6 +68,15 @@ pub(crate) fn connection() -> Rc<Connection> {
         filter_chain: "".into(),
         start: Instant::now(),
     })
+}
+
+/// A request at its begin, of a connection manager with more settings.
+pub(crate) fn stream(more: &str, request: RequestHead) -> Stream {
+    let context = Arc::new(Context::new(Local::default()));
+    let manager = ManagerHandle::new(manager(&context, more));
+    let session =
+        Session { worker: Worker::new(0, context), manager, connection: connection(), drain: DrainSignal::never() };
+    session.stream(request)
 }
 
 /// Serves one end of a pipe; gives the other.
