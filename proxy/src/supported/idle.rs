@@ -83,6 +83,11 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.type.matcher.v3.RegexMatcher.GoogleRE2", "max_program_size", "programs have a limit of their own"),
     ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "enforce_rsa_key_usage", "Envoy ignores it, too"),
     ("envoy.config.route.v3.WeightedCluster", "total_weight", "Envoy takes the sum of the weights, too"),
+    (
+        "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+        "emit_filter_state",
+        "the counts are always in the filter state",
+    ),
     ("envoy.config.accesslog.v3.RuntimeFilter", "use_independent_randomness", "always so"),
     ("envoy.config.core.v3.SubstitutionFormatString", "json_format_options", "properties are always sorted"),
     ("envoy.config.core.v3.JsonFormatOptions", "sort_properties", "always so"),

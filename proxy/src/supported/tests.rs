@@ -16,9 +16,9 @@ const SHARED: &[&str] = &["config", "codec", "matcher", "format", "policy", "run
 
 /// (message, fields, the room that reads them in place of the one that lists them).
 const READ_BY: &[(&str, &str, &str)] = &[
-    ("envoy.config.route.v3.FilterConfig", "is_optional disabled", "http"),
+    ("envoy.config.route.v3.FilterConfig", "disabled", "http"),
+    ("envoy.config.core.v3.SubstitutionFormatString", "content_type", "http"),
     ("envoy.config.endpoint.v3.ClusterLoadAssignment", "cluster_name", "xds"),
-    ("envoy.type.v3.HashPolicy", "source_ip", "route"),
 ];
 
 /// The words of each room's code, without texts and comments.
@@ -55,8 +55,8 @@ fn without_texts(code: &str) -> String {
         rest = &rest[place..];
         rest = if rest.starts_with("//") {
             rest.find('\n').map_or("", |end| &rest[end..])
-        } else if rest.starts_with("'\"'") {
-            &rest[3..]
+        } else if let Some(after) = rest.strip_prefix("'\"'") {
+            after
         } else if let Some(text) = rest.strip_prefix('"') {
             let raw = kept.chars().rev().take_while(|letter| *letter == '#').count();
             if raw > 0 || kept.ends_with('r') {
