@@ -18,8 +18,14 @@ use crate::codec::h1::write::{self, ResponseOn};
 use crate::http::exchange::{self, Meter};
 use crate::http::serve::{IDLE_GRACE, Session};
 use crate::http::stream::Stream;
-use crate::message::{LocalReply, RequestHead, ResponseHead};
+use crate::message::{LocalReply, RequestHead};
 use crate::timer::Timer;
+
+mod shared;
+mod sink;
+
+use shared::{RequestBody, Shared, Tunnel};
+use sink::H1Sink;
 
 /// For so many bytes a closed connection is still read, so that its last answer is not lost to a RST.
 const LINGER: usize = 256 * 1024;
