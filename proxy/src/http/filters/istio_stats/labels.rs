@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::overrides::Values;
 use crate::connection::TlsInfo;
 use crate::connection::{Peer, UpstreamPeer};
 use crate::format::{Info, grpc_status, response_flags};
@@ -48,6 +49,16 @@ pub(super) struct Labels<'a> {
     tcp: bool,
 }
 
+/// Who reports.
+pub(super) struct Reporter {
+    /// The proxy's own workload.
+    pub(super) node: Peer,
+    /// A gateway or waypoint that reports for the service (`SERVER_GATEWAY`).
+    pub(super) gateway: bool,
+    /// The request's host stands for a service that nothing else names.
+    pub(super) host_fallback: bool,
+}
+
 /// Which side reports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -65,8 +76,9 @@ fn known(value: &str) -> Cow<'_, str> {
 }
 
 impl<'a> Labels<'a> {
-    pub(super) fn of(info: &'a Info<'a>, node: &'a Peer, gateway: bool, host_fallback: bool) -> Self {
-        let side = match (gateway, info.connection.direction) {
+    pub(super) fn of(info: &'a Info<'a>, reporter: &'a Reporter) -> Self {
+        let node = &reporter.node;
+        let side = match (reporter.gateway, info.connection.direction) {
             (true, _) => Side::Gateway,
             (false, INBOUND) => Side::Destination,
             (false, _) => Side::Source,
@@ -89,9 +101,10 @@ impl<'a> Labels<'a> {
         let own = tls.and_then(|tls| tls.local_uri_sans.first().map(|san| san.as_str()));
         let (source_principal, destination_principal) = if side == Side::Source { (own, peer) } else { (peer, own) };
         let tcp = info.request.is_none();
-        let service = Service::of(info, host_fallback && !tcp, &destination);
-        let [sw, sns, sapp, sver, scan, srev, scl] = fields(source);
-        let [dw, dns, dapp, dver, dcan, drev, dcl] = fields(destination);
+        let own_service = if side == Side::Destination { node.canonical_name.as_str() } else { "" };
+        let service = Service::of(info, reporter.host_fallback && !tcp, &destination, own_service);
+        let [sw, sns, sapp, sver, scan, srev, scl] = fields(source, "latest");
+        let [dw, dns, dapp, dver, dcan, drev, dcl] = fields(destination, if side == Side::Gateway { UNKNOWN } else { "latest" });
         let values = [
             Cow::Borrowed(match side {
                 Side::Source => "source",
@@ -130,14 +143,15 @@ impl<'a> Labels<'a> {
         Self { values, tcp }
     }
 
-    /// A hash that tells label sets apart.
-    pub(super) fn hash(&self) -> u128 {
+    /// A hash that tells label sets apart, and what rules may make of them.
+    pub(super) fn hash(&self, values: &Values) -> u128 {
         let mut hasher = Xxh3::new();
         for value in &self.values {
             hasher.update(value.as_bytes());
             hasher.update(&[0xff]);
         }
         hasher.update(&[u8::from(self.tcp)]);
+        values.hash(&mut hasher);
         hasher.digest128()
     }
 
@@ -153,7 +167,12 @@ impl<'a> Labels<'a> {
     }
 }
 
-fn fields(peer: Cow<'_, Peer>) -> [Cow<'_, str>; 7] {
+/// `revision` stands for one that is not told.
+fn fields<'a>(peer: Cow<'a, Peer>, revision: &'static str) -> [Cow<'a, str>; 7] {
+    let revision_of = |peer: &Peer| match peer.canonical_revision.as_str() {
+        "" => Cow::Borrowed(revision),
+        told => Cow::Owned(told.to_owned()),
+    };
     let keep = |borrowed: &Peer| -> [String; 7] {
         [
             &borrowed.workload,
@@ -166,7 +185,8 @@ fn fields(peer: Cow<'_, Peer>) -> [Cow<'_, str>; 7] {
         ]
         .map(|text| known(text).into_owned())
     };
-    match peer {
+    let told = revision_of(&peer);
+    let mut fields = match peer {
         Cow::Borrowed(peer) => [
             known(&peer.workload),
             known(&peer.namespace),
@@ -177,7 +197,9 @@ fn fields(peer: Cow<'_, Peer>) -> [Cow<'_, str>; 7] {
             known(&peer.cluster),
         ],
         Cow::Owned(peer) => keep(&peer).map(Cow::Owned),
-    }
+    };
+    fields[5] = told;
+    fields
 }
 
 /// What headers told of the upstream, else what its endpoint's metadata says.
@@ -201,8 +223,8 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// From the cluster's metadata `istio.services`, else its name, else the request's authority.
-    fn of(info: &'a Info<'a>, host_fallback: bool, destination: &Peer) -> Self {
+    /// From the cluster's metadata `istio.services`, else its name, else the request's authority, else the own service.
+    fn of(info: &'a Info<'a>, host_fallback: bool, destination: &Peer, own: &'a str) -> Self {
         let cluster = info.upstream.cluster.as_ref();
         let service = cluster.and_then(|cluster| cluster.config.metadata.get("istio")?.get("services")?.get(0));
         let field =
@@ -216,10 +238,12 @@ impl<'a> Service<'a> {
             };
         }
         let authority = info.request.filter(|_| host_fallback).map(|head| head.authority.as_str()).unwrap_or_default();
+        let authority = if authority.is_empty() { own } else { authority };
         let namespace = Cow::Owned(known(&destination.namespace).into_owned());
         let name = match info.upstream.cluster_name.as_deref() {
-            Some("PassthroughCluster" | "InboundPassthroughCluster") => Cow::Borrowed("PassthroughCluster"),
-            Some("BlackHoleCluster") => Cow::Borrowed("BlackHoleCluster"),
+            Some(name @ ("PassthroughCluster" | "InboundPassthroughCluster" | "BlackHoleCluster")) => {
+                Cow::Borrowed(name)
+            }
             None if info.route.is_some_and(|route| route.name == "block_all") => Cow::Borrowed("BlackHoleCluster"),
             _ => known(authority),
         };
