@@ -52,11 +52,6 @@ impl Expressions {
         Self { programs: Vec::new(), named: Vec::new(), env: Arc::new(Env::stdlib()), node }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.programs.is_empty()
-    }
-
     /// Compiles an expression; gives its place, which is an earlier one's if the texts are equal.
     ///
     /// # Errors

@@ -168,11 +168,7 @@ impl<'a> Labels<'a> {
 }
 
 /// `revision` stands for one that is not told.
-fn fields<'a>(peer: Cow<'a, Peer>, revision: &'static str) -> [Cow<'a, str>; 7] {
-    let revision_of = |peer: &Peer| match peer.canonical_revision.as_str() {
-        "" => Cow::Borrowed(revision),
-        told => Cow::Owned(told.to_owned()),
-    };
+fn fields(peer: Cow<'_, Peer>, revision: &'static str) -> [Cow<'_, str>; 7] {
     let keep = |borrowed: &Peer| -> [String; 7] {
         [
             &borrowed.workload,
@@ -185,7 +181,7 @@ fn fields<'a>(peer: Cow<'a, Peer>, revision: &'static str) -> [Cow<'a, str>; 7] 
         ]
         .map(|text| known(text).into_owned())
     };
-    let told = revision_of(&peer);
+    let is_told = !peer.canonical_revision.is_empty();
     let mut fields = match peer {
         Cow::Borrowed(peer) => [
             known(&peer.workload),
@@ -198,7 +194,9 @@ fn fields<'a>(peer: Cow<'a, Peer>, revision: &'static str) -> [Cow<'a, str>; 7] 
         ],
         Cow::Owned(peer) => keep(&peer).map(Cow::Owned),
     };
-    fields[5] = told;
+    if !is_told {
+        fields[5] = Cow::Borrowed(revision);
+    }
     fields
 }
 
