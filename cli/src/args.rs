@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cluster::ClusterArgs;
+
 /// Ferromesh: a service mesh compatible with Istio and Gateway API.
 #[derive(Debug, Parser)]
 #[command(name = "ferromesh", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
@@ -13,7 +15,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes:\n  0  done; for demo and analyze: nothing is wrong\n  1  a check failed, or analyze found an error\n  2  the command line or the input cannot be used\n  3  the mesh could not be started or reached";
+const EXIT_CODES: &str = "Exit codes:\n  0  done; for demo, analyze and check: nothing is wrong\n  1  a check failed, analyze found an error, or Helm did\n  2  the command line or the input cannot be used\n  3  the mesh or the cluster could not be started or reached";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -28,8 +30,18 @@ pub enum Command {
     Inject(Inject),
     /// Show objects and their status, of a mesh that `up` runs.
     Get(Get),
-    /// Show what a workload's proxy is configured with, of a mesh that `up` runs.
+    /// Show what a workload's proxy is configured with, in a cluster or in a mesh that `up` runs.
     Config(Config),
+    /// Show which proxies have the newest configuration, in a cluster or in a mesh that `up` runs.
+    ProxyStatus(ProxyStatus),
+    /// Check a cluster before the mesh is installed, and the mesh once it is.
+    Check(Check),
+    /// Install the mesh in a cluster.
+    Install(Install),
+    /// Upgrade the mesh of a cluster to this version.
+    Upgrade(Upgrade),
+    /// Take the mesh out of a cluster.
+    Uninstall(Uninstall),
     /// Show versions.
     Version(Version),
     /// Print a completion script for a shell.
@@ -183,7 +195,7 @@ pub enum ConfigPart {
 /// `ferromesh config`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ferromesh config myapp-v1 listeners -n demo\n  ferromesh config istio-gwapi-istio routes -n demo -o json"
+    after_help = "Examples:\n  ferromesh config myapp-v1 listeners -n demo\n  ferromesh config istio-gwapi-istio routes -n demo -o json\n\nWhere a mesh of `ferromesh up` runs on this machine it is asked, unless --kubeconfig or --context is given. In a\ncluster the proxy is reached through the API server (pods/portforward in its namespace)."
 )]
 pub struct Config {
     /// Workload: name of a pod, or of its Deployment or Gateway.
@@ -191,12 +203,141 @@ pub struct Config {
     /// Which part.
     #[arg(value_enum)]
     pub part: ConfigPart,
-    /// Namespace of the workload, if its name alone does not tell.
+    /// Namespace of the workload; default in a cluster: the context's.
     #[arg(short = 'n', long)]
     pub namespace: Option<String>,
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `ferromesh proxy-status`
+#[derive(Debug, Args)]
+#[command(
+    visible_alias = "ps",
+    after_help = "Examples:\n  ferromesh proxy-status\n  ferromesh proxy-status -n demo -o wide\n\nSYNCED: the proxy has accepted what was sent last. SENT: an answer is awaited. REJECTED: it has refused it, and goes on\nwith what it had; -o wide says why. A proxy that is connected to no controller is not in the list."
+)]
+pub struct ProxyStatus {
+    /// Only proxies of this namespace.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    /// Namespace of the mesh.
+    #[arg(long, default_value = crate::cluster::NAMESPACE, value_name = "NAMESPACE")]
+    pub mesh_namespace: String,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `ferromesh check`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh check\n  ferromesh check --context staging -o json\n\nWhere the mesh is not installed: whether it can be. Where it is: whether it works. What fails comes with a remedy."
+)]
+pub struct Check {
+    /// Namespace of the mesh.
+    #[arg(short = 'n', long, default_value = crate::cluster::NAMESPACE)]
+    pub namespace: String,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// What the mesh is to be like.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Wanted {
+    /// IstioOperator file (- is standard input); may be repeated, the later one wins. What it says and is not honoured is named.
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Values of the chart (docs/values.md), laid over what -f says; may be repeated.
+    #[arg(long = "values", value_name = "FILE")]
+    pub values: Vec<PathBuf>,
+    /// One value of the chart: path.to.it=value; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the values of the chart that this comes to, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Nothing is asked here; taken for the sake of scripts.
+    #[arg(short = 'y', long = "skip-confirmation", hide = true)]
+    pub yes: bool,
+}
+
+/// Where the mesh is, and for how long one waits.
+#[derive(Debug, Clone, Args)]
+pub struct Release {
+    /// Namespace of the mesh; made if it is not there.
+    #[arg(short = 'n', long, default_value = crate::cluster::NAMESPACE)]
+    pub namespace: String,
+    /// Folder or archive of another chart than the one in this program.
+    #[arg(long, value_name = "PATH")]
+    pub chart: Option<PathBuf>,
+    /// How long to wait until all of it is ready, as Helm takes it.
+    #[arg(long, default_value = "5m", value_name = "TIME")]
+    pub timeout: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `ferromesh install`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh install --set image.registry=registry.example/ferromesh\n  ferromesh install -f istio-gwapi.yaml\n  ferromesh install -f istio-gwapi.yaml --dry-run\n\nHelm does it (helm in PATH), as release `ferromesh`: helm upgrade, rollback and uninstall work with it, too. Where it is\ninstalled already it becomes as it is asked for here."
+)]
+pub struct Install {
+    /// What the mesh is to be like.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Go on although a check of the cluster fails.
+    #[arg(long)]
+    pub force: bool,
+    /// Where.
+    #[command(flatten)]
+    pub release: Release,
+}
+
+/// `ferromesh upgrade`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh upgrade\n  ferromesh upgrade -f istio-gwapi.yaml\n\nWithout -f, --values and --set what was asked for before stays, over the defaults of this version. Proxies go on as they\nare until their pods are made anew: kubectl rollout restart deployment -n NAMESPACE."
+)]
+pub struct Upgrade {
+    /// What the mesh is to be like.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// Where.
+    #[command(flatten)]
+    pub release: Release,
+}
+
+/// `ferromesh uninstall`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ferromesh uninstall\n  ferromesh uninstall --purge\n\nCRDs, with the objects of their kinds, and the CA's root stay unless --purge is given. Pods keep their proxies until they\nare made anew; those proxies go on with what they have, and their certificates end within a day."
+)]
+pub struct Uninstall {
+    /// The CRDs that were installed (and with them every object of their kinds), the CA's root and the trust bundles go too.
+    #[arg(long)]
+    pub purge: bool,
+    /// Namespace of the mesh.
+    #[arg(short = 'n', long, default_value = crate::cluster::NAMESPACE)]
+    pub namespace: String,
+    /// Nothing is asked here; taken for the sake of scripts.
+    #[arg(short = 'y', long = "skip-confirmation", hide = true)]
+    pub yes: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// `ferromesh version`

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Longest that one request may take.
@@ -91,7 +92,27 @@ impl Ask {
 
     async fn exchange(&self) -> anyhow::Result<Answer> {
         let socket = TcpStream::connect(self.to).await.with_context(|| format!("connecting to {}", self.to))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        self.exchange_over(socket).await
+    }
+
+    /// Makes the request on a connection that is there already; [`Ask::to`] is its name only.
+    ///
+    /// # Errors
+    /// If the connection breaks, or no answer comes in time.
+    pub async fn send_over<S>(&self, stream: S) -> anyhow::Result<Answer>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tokio::time::timeout(TIMEOUT, self.exchange_over(stream))
+            .await
+            .map_err(|_| anyhow!("{} {} got no answer in {TIMEOUT:?}", self.method, self.target))?
+    }
+
+    async fn exchange_over<S>(&self, stream: S) -> anyhow::Result<Answer>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let uri: Uri = self.target.parse().with_context(|| format!("{:?} is not a request target", self.target))?;
         let mut request = Request::builder().method(self.method.clone()).uri(uri).header("host", &self.host);

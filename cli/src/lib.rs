@@ -1,7 +1,9 @@
-//! The `ferromesh` command: the mesh on one machine, its demo, analysis, and a look inside.
+//! The `ferromesh` command: the mesh on one machine, its demo, analysis, and a look inside; in a cluster: installation,
+//! checks, and the same look inside.
 //!
 //! ```text
 //! args (what was typed) -> commands (one file each) -> up (the mesh in one process) | demo (its checks) -> output
+//!                                                   -> cluster (pods, admin pages), check, install (the chart, by Helm)
 //! ```
 //!
 //! # Invariants
@@ -9,11 +11,14 @@
 //! * A command's exit code says how it ended (see `ferromesh --help`).
 
 pub mod args;
+pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod commands;
 pub mod demo;
 pub mod echo;
 pub mod failure;
+pub mod install;
 pub mod output;
 pub mod up;
 

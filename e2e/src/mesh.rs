@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -9,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use crate::cluster::{Cluster, Options};
 use crate::image::build::{self, Plan};
 use crate::progress::Progress;
+use crate::tools::{Tool, Toolbox};
 
 /// For pods to be ready: images are there, the machine may be busy.
 const PATIENCE: &str = "--timeout=180s";
@@ -113,6 +115,34 @@ impl Mesh {
         Ok(begin.elapsed())
     }
 
+    /// `ferromesh`, of this source tree, for this cluster, with Helm in its path.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn ferromesh(&self) -> anyhow::Result<Command> {
+        let helm = Toolbox::with(&[Tool::Helm], &self.progress)?.program("helm")?;
+        let mut path = helm.parent().map(|folder| folder.as_os_str().to_owned()).unwrap_or_default();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = Command::new(command()?);
+        command.env("KUBECONFIG", self.cluster.kubeconfig()).env("PATH", path).stdin(Stdio::null());
+        // A mesh that `ferromesh up` runs on this machine is another one.
+        command.env("XDG_RUNTIME_DIR", self.cluster.kubeconfig().parent().context("the cluster's folder")?);
+        Ok(command)
+    }
+
+    /// Runs `ferromesh`; gives what it prints, results first.
+    ///
+    /// # Errors
+    /// If it does not end well, with what it says.
+    pub fn ferromesh_output(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let out = self.ferromesh()?.args(arguments).output().context("ferromesh")?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        let printed = String::from_utf8_lossy(&out.stdout);
+        ensure!(out.status.success(), "ferromesh {}: {printed}{}\n{}", arguments.join(" "), said.trim(), self.pods());
+        Ok(format!("{printed}{said}"))
+    }
+
     /// Gateway API's CRDs.
     ///
     /// # Errors
@@ -199,6 +229,25 @@ impl Mesh {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// The program `ferromesh`, built as developers do.
+fn command() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(program) = BUILT.get() {
+        return Ok(program.clone());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "-p", "ferromesh-cli", "--message-format=json-render-diagnostics"]);
+    let out = build.current_dir(root()).stderr(Stdio::inherit()).output().context("running cargo")?;
+    ensure!(out.status.success(), "ferromesh cannot be built: cargo ended with {}", out.status);
+    let artifacts = String::from_utf8_lossy(&out.stdout);
+    let artifacts = artifacts.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let programs = artifacts.filter_map(|one| one["executable"].as_str().map(PathBuf::from));
+    let program = programs.into_iter().find(|path| path.file_name().is_some_and(|name| name == "ferromesh"));
+    let program = program.context("cargo built no program ferromesh")?;
+    Ok(BUILT.get_or_init(|| program).clone())
 }
 
 /// The chart's folder.

@@ -1,7 +1,8 @@
 //! The tutorial on a real Kubernetes, command by command, each with what must be seen: a table at the end.
 //!
 //! ```text
-//! images -> cluster (one node) -> helm install -> namespace, applications -> Gateway, routes -> traffic -> limit -> mTLS -> table
+//! images -> cluster (one node) -> ferromesh install -> namespace, applications -> Gateway, routes -> traffic -> limit -> mTLS
+//!   -> ferromesh check, proxy-status, config -> ferromesh uninstall -> table
 //! ```
 //!
 //! A step that others need ends the run when it fails; a check that fails is a row of the table, and the rest goes on.
@@ -13,6 +14,7 @@ use crate::progress::Progress;
 use crate::rows::Row;
 
 mod checks;
+mod commands;
 mod kubernetes;
 mod manifests;
 
@@ -39,7 +41,7 @@ pub fn run(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Row>>
     images.extend(settings.images.application(progress)?);
     let mesh = Mesh::up(1, settings.keep.as_deref(), &images, progress)?;
     let mut run = Run { mesh, rows: Vec::new() };
-    run.install()?;
+    run.install(&manifests)?;
     run.applications(&manifests)?;
     run.gateway(&manifests)?;
     run.canary()?;
@@ -47,6 +49,8 @@ pub fn run(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Row>>
     run.limit_as_written(&manifests)?;
     run.limit_that_applies(&manifests)?;
     run.identity()?;
+    run.looked_into()?;
+    run.uninstalled()?;
     Ok(run.rows)
 }
 

@@ -1,4 +1,4 @@
-//! `ferromesh config`: what a proxy of the running mesh is configured with, from its admin pages.
+//! `ferromesh config`: what a proxy is configured with, from its admin pages; of a cluster, or of the mesh that `up` runs.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::args::{Config, ConfigPart};
 use crate::client::Ask;
 use crate::failure::Failure;
 use crate::up::state::MeshState;
-use crate::{Exit, output};
+use crate::{Exit, cluster, output};
 
 /// Shows a part of a proxy's configuration.
 ///
@@ -21,17 +21,15 @@ pub async fn run(args: &Config) -> Result<Exit, Failure> {
 }
 
 async fn fetch(args: &Config) -> Result<Value, Failure> {
-    let state = MeshState::read().map_err(Failure::unreachable)?;
-    let (key, pod) = state.pod(&args.workload, args.namespace.as_deref()).map_err(Failure::usage)?;
-    let no_proxy = || format!("{key} has no proxy (its namespace is not labelled for injection)");
-    let admin = pod.admin.with_context(no_proxy).map_err(Failure::usage)?;
     let path = match args.part {
         ConfigPart::Endpoints => "/clusters?format=json",
         ConfigPart::Secrets => "/certs",
         _ => "/config_dump",
     };
-    let answer = Ask::get(admin, path).send().await.context("the mesh does not answer; did it end?");
-    let page = answer.and_then(|answer| answer.json()).map_err(Failure::unreachable)?;
+    let page = match super::local_mesh(&args.cluster)? {
+        Some(state) => of_process(&state, args, path).await?,
+        None => of_cluster(args, path).await?,
+    };
     Ok(match args.part {
         ConfigPart::Endpoints => page["cluster_statuses"].clone(),
         ConfigPart::Secrets => page["certificates"].clone(),
@@ -40,6 +38,21 @@ async fn fetch(args: &Config) -> Result<Value, Failure> {
         ConfigPart::Routes => section(&page, "RoutesConfigDump", "route_config"),
         ConfigPart::Bootstrap => dump(&page, "BootstrapConfigDump")["bootstrap"].clone(),
     })
+}
+
+async fn of_process(state: &MeshState, args: &Config, path: &str) -> Result<Value, Failure> {
+    let (key, pod) = state.pod(&args.workload, args.namespace.as_deref()).map_err(Failure::usage)?;
+    let no_proxy = || format!("{key} has no proxy (its namespace is not labelled for injection)");
+    let admin = pod.admin.with_context(no_proxy).map_err(Failure::usage)?;
+    let answer = Ask::get(admin, path).send().await.context("the mesh does not answer; did it end?");
+    answer.and_then(|answer| answer.json()).map_err(Failure::unreachable)
+}
+
+async fn of_cluster(args: &Config, path: &str) -> Result<Value, Failure> {
+    let cluster = args.cluster.connect().await.map_err(Failure::unreachable)?;
+    let pod = cluster::workload(&cluster, &args.workload, args.namespace.as_deref()).await;
+    let pod = pod.map_err(Failure::of_cluster)?;
+    cluster::proxy_page(&cluster, &pod, path).await.map_err(Failure::of_cluster)
 }
 
 fn dump(page: &Value, kind: &str) -> Value {

@@ -4,7 +4,23 @@ use super::{run, runtime};
 
 #[test]
 fn help_texts_say_what_they_said() {
-    for command in ["", "up", "demo", "analyze", "inject", "get", "config", "version", "completion"] {
+    let commands = [
+        "",
+        "up",
+        "demo",
+        "analyze",
+        "inject",
+        "get",
+        "config",
+        "proxy-status",
+        "check",
+        "install",
+        "upgrade",
+        "uninstall",
+        "version",
+        "completion",
+    ];
+    for command in commands {
         let args: Vec<&str> = [command, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
         let (code, stdout, _) = run(&runtime(), &args, "");
         assert_eq!(code, Some(0), "{command}");
@@ -14,7 +30,21 @@ fn help_texts_say_what_they_said() {
 
 #[test]
 fn every_command_but_version_shows_an_example() {
-    for command in ["up", "demo", "analyze", "inject", "get", "config", "completion"] {
+    let commands = [
+        "up",
+        "demo",
+        "analyze",
+        "inject",
+        "get",
+        "config",
+        "proxy-status",
+        "check",
+        "install",
+        "upgrade",
+        "uninstall",
+        "completion",
+    ];
+    for command in commands {
         let (_, stdout, _) = run(&runtime(), &[command, "--help"], "");
         assert!(stdout.contains(&format!("ferromesh {command}")) && stdout.contains("Example"), "{stdout}");
     }

@@ -70,6 +70,7 @@ fn wrong_input_is_exit_code_2_and_a_missing_mesh_is_3() {
         (&["version", "extra"], 2, "unexpected argument"),
         (&["get", "gateways"], 3, "start one with: ferromesh up -f FOLDER"),
         (&["config", "web", "routes"], 3, "start one with: ferromesh up -f FOLDER"),
+        (&["proxy-status"], 3, "no cluster (KUBECONFIG, --kubeconfig)"),
     ];
     for (args, code, says) in cases {
         let (found, _, stderr) = run(&runtime(), args, "");

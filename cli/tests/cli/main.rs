@@ -5,6 +5,7 @@ mod docs;
 mod help;
 mod inject;
 mod input;
+mod install;
 mod live;
 
 use std::path::PathBuf;
@@ -13,10 +14,11 @@ use assert_cmd::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ferromesh");
 
-/// The command, with a runtime folder of its own (a mesh that runs beside the tests is not seen) and 100 columns.
+/// The command, with a runtime folder of its own (a mesh that runs beside the tests is not seen, nor a cluster) and 100 columns.
 fn ferromesh(runtime: &tempfile::TempDir) -> Command {
     let mut command = Command::new(BINARY);
     command.env("XDG_RUNTIME_DIR", runtime.path()).env("COLUMNS", "100").env_remove("FERROMESH_LOG");
+    command.env("HOME", runtime.path()).env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
     command.timeout(std::time::Duration::from_secs(120));
     command
 }

@@ -171,6 +171,27 @@ impl Cluster {
         self.call("GET", &place.path(), None).await
     }
 
+    /// All objects of a kind that have these labels (a selector as kubectl's `-l` takes it; empty is all).
+    ///
+    /// # Errors
+    /// If they may not be read, or one is not a `T`.
+    pub async fn list<T: DeserializeOwned>(&self, place: &Place<'_>, labels: &str) -> Result<Vec<T>, ClusterError> {
+        #[derive(Deserialize)]
+        #[serde(bound = "T: DeserializeOwned")]
+        struct List<T> {
+            items: Vec<T>,
+        }
+        let query =
+            if labels.is_empty() { String::new() } else { format!("?labelSelector={}", resource::escape(labels)) };
+        let list: List<T> = self.call("GET", &(place.path() + &query), None).await?;
+        Ok(list.items)
+    }
+
+    /// The namespace that the kubeconfig's context is in.
+    pub fn default_namespace(&self) -> &str {
+        self.client.default_namespace()
+    }
+
     /// What stands at a path that is no object's, such as `/openid/v1/jwks`.
     ///
     /// # Errors

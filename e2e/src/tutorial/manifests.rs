@@ -1,6 +1,6 @@
 //! The tutorial's YAML: the project's own, or that of a folder with the tutorial's file names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -9,6 +9,8 @@ use crate::mesh::root;
 /// Its texts.
 #[derive(Debug, Clone)]
 pub struct Manifests {
+    /// The IstioOperator file.
+    pub(super) operator: PathBuf,
     pub(super) applications: String,
     pub(super) gateway: String,
     pub(super) routes: String,
@@ -31,6 +33,7 @@ impl Manifests {
         let Some(folder) = folder else {
             let demo = own.join("tutorial/demo");
             return Ok(Self {
+                operator: own.join("tutorial-install.yaml"),
                 applications: read(&demo.join("apps.yaml"))?,
                 gateway: read(&demo.join("gateway.yaml"))?,
                 routes: two(read(&demo.join("route-myapp.yaml"))?, read(&demo.join("route-otherapp.yaml"))?),
@@ -40,6 +43,7 @@ impl Manifests {
             });
         };
         Ok(Self {
+            operator: folder.join("istio-gwapi.yaml"),
             applications: read(&folder.join("deployment.yaml"))?,
             gateway: read(&folder.join("gateway.yaml"))?,
             routes: two(read(&folder.join("httproute-myapp.yaml"))?, read(&folder.join("httproute-otherapp.yaml"))?),
