@@ -106,7 +106,7 @@ impl Expressions {
                 context.add_variable_as_val(first.root, Box::new(value));
             }
         }
-        let value = |program: &Program| text(&Value::resolve_val(program.expression(), &context).ok()?);
+        let value = |program: &Program| text(&*Value::resolve_val(program.expression(), &context).ok()?);
         self.programs.iter().map(|(_, program)| value(program)).collect()
     }
 }

@@ -135,9 +135,7 @@ const METADATA: Inner = Inner::Names(&["filter_metadata"]);
 const XDS: Fields = &[
     ("node", Inner::Any, |facts| Some(Node::Json(facts.node))),
     ("cluster_name", Inner::Nothing, |facts| text(&facts.info.upstream.cluster.as_ref()?.config.name)),
-    ("cluster_metadata", METADATA, |facts| {
-        Some(metadata(&facts.info.upstream.cluster.as_ref()?.config.metadata))
-    }),
+    ("cluster_metadata", METADATA, |facts| Some(metadata(&facts.info.upstream.cluster.as_ref()?.config.metadata))),
     ("route_name", Inner::Nothing, |facts| text(facts.info.route?.name)),
     ("route_metadata", METADATA, |facts| facts.info.route?.metadata.map(metadata)),
     ("virtual_host_name", Inner::Nothing, |facts| text(facts.info.route?.virtual_host)),
@@ -204,8 +202,8 @@ fn number<'a>(number: u64) -> Option<Node<'a>> {
 /// The response flags as bits, at the places that Envoy's `CoreResponseFlag` gives them.
 fn flags(info: &Info<'_>) -> i64 {
     const PLACES: [&str; 30] = [
-        "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH",
-        "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
+        "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI",
+        "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO",
     ];
     let place = |flag: &str| PLACES.iter().position(|known| *known == flag);
     info.causes.iter().filter_map(|cause| place(cause.flag())).fold(0, |bits, place| bits | 1 << place)

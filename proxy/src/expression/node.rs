@@ -72,10 +72,7 @@ impl<'a> Node<'a> {
 
     fn element(&self, index: &dyn Val) -> Option<Node<'a>> {
         let Self::Json(Value::Array(list)) = self else { return None };
-        let index = match (index.downcast_ref::<CelInt>(), index.downcast_ref::<CelDouble>()) {
-            (Some(index), _) => usize::try_from(*index.inner()).ok()?,
-            _ => return None,
-        };
+        let index = usize::try_from(*index.downcast_ref::<CelInt>()?.inner()).ok()?;
         list.get(index).map(Node::Json)
     }
 

@@ -16,9 +16,9 @@ fn expressions() -> Expressions {
 
 fn asked(headers: &[(&'static str, &'static str)]) -> Stream {
     let mut request = head("a.test", "/hello?a=b");
-    request.headers.extend(
-        headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
-    );
+    request
+        .headers
+        .extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))));
     stream("", request)
 }
 
@@ -124,7 +124,8 @@ fn a_text_of_any_depth_or_length_ends_in_a_value_or_an_error() {
     let deep = |open: &str, inner: &str, close: &str, times: usize| {
         format!("{}{inner}{}", open.repeat(times), close.repeat(times))
     };
-    for text in [deep("(", "1", ")", 500), deep("[", "1", "]", 500), deep("!", "true", "", 1000), deep("-", "1", "", 900)]
+    for text in
+        [deep("(", "1", ")", 500), deep("[", "1", "]", 500), deep("!", "true", "", 1000), deep("-", "1", "", 900)]
     {
         let _ = expressions().add(&text);
     }

@@ -104,7 +104,8 @@ impl<'a> Labels<'a> {
         let own_service = if side == Side::Destination { node.canonical_name.as_str() } else { "" };
         let service = Service::of(info, reporter.host_fallback && !tcp, &destination, own_service);
         let [sw, sns, sapp, sver, scan, srev, scl] = fields(source, "latest");
-        let [dw, dns, dapp, dver, dcan, drev, dcl] = fields(destination, if side == Side::Gateway { UNKNOWN } else { "latest" });
+        let [dw, dns, dapp, dver, dcan, drev, dcl] =
+            fields(destination, if side == Side::Gateway { UNKNOWN } else { "latest" });
         let values = [
             Cow::Borrowed(match side {
                 Side::Source => "source",
@@ -168,7 +169,7 @@ impl<'a> Labels<'a> {
 }
 
 /// `revision` stands for one that is not told.
-fn fields(peer: Cow<'_, Peer>, revision: &'static str) -> [Cow<'_, str>; 7] {
+fn fields<'a>(peer: Cow<'a, Peer>, revision: &'static str) -> [Cow<'a, str>; 7] {
     let keep = |borrowed: &Peer| -> [String; 7] {
         [
             &borrowed.workload,

@@ -72,7 +72,8 @@ async fn dimensions_stand_in_place_of_standard_labels_and_unknown_for_what_is_ab
 
 #[tokio::test]
 async fn tags_are_removed_from_one_metric_or_all() {
-    let config = "metrics: [{tags_to_remove: [response_flags]}, {name: requests_total, tags_to_remove: [grpc_response_status]}]";
+    let config =
+        "metrics: [{tags_to_remove: [response_flags]}, {name: requests_total, tags_to_remove: [grpc_response_status]}]";
     let (requests, bytes) = (one(config, "istio_requests_total"), one(config, "istio_request_bytes"));
     assert!(!requests.contains_key("response_flags") && !bytes.contains_key("response_flags"));
     assert!(!requests.contains_key("grpc_response_status") && bytes.contains_key("grpc_response_status"));
