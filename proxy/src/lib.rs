@@ -32,6 +32,7 @@
 //! stats  policy  overload  cluster
 //! stream       what a request leaves behind      upstream
 //! format       operators of logs and header rules
+//! expression   CEL over the attributes of an exchange
 //! route  access_log
 //! context      the stores that threads share     worker   a thread's own
 //! http
@@ -68,6 +69,7 @@ pub mod config;
 pub mod connection;
 pub mod context;
 pub mod daemon;
+mod expression;
 pub mod extension;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -11,17 +11,22 @@ use super::{Build, HttpFilter};
 use crate::config::ConfigError;
 use crate::config::supported::Table;
 use crate::connection::Peer;
-use crate::context::{Context, Local};
+use crate::context::Context;
 use crate::format::Info;
 use crate::http::stream::Stream;
 use crate::stats::{Counter, Histogram, Store};
 
 mod labels;
+mod overrides;
 
-use labels::Labels;
+use labels::{Labels, Reporter};
+use overrides::{Overrides, Values};
 
 /// Fields of this filter's messages that are implemented.
-pub const SUPPORTED: Table = &[("stats.PluginConfig", "disable_host_header_fallback tcp_reporting_duration reporter")];
+pub const SUPPORTED: Table = &[
+    ("stats.PluginConfig", "disable_host_header_fallback tcp_reporting_duration metrics reporter"),
+    ("stats.MetricConfig", "*"),
+];
 
 /// Full name of the configuration.
 pub const MESSAGE: &str = "stats.PluginConfig";
@@ -31,40 +36,39 @@ const MAX_SERIES: usize = 10_000;
 
 /// Makes the filter.
 pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
-    Ok(Arc::new(IstioStats::decode(&build.unpack()?, build.context)))
+    Ok(Arc::new(IstioStats::decode(&build.unpack()?, build.context)?))
 }
 
 /// The metrics of one `istio.stats` filter, HTTP or TCP.
 pub struct IstioStats {
     store: Arc<Store>,
-    node: Peer,
-    gateway: bool,
-    host_fallback: bool,
+    reporter: Reporter,
+    overrides: Overrides,
     /// Read without a lock; copied for each new label set.
     http: Series<HttpSeries>,
     tcp: Series<TcpSeries>,
 }
 
-/// The metrics of one label set.
+/// The metrics of one label set, but for those that are dropped.
 struct HttpSeries {
-    requests: Counter,
-    duration: Histogram,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-    grpc: Option<[Counter; 2]>,
+    requests: Option<Counter>,
+    duration: Option<Histogram>,
+    request_bytes: Option<Histogram>,
+    response_bytes: Option<Histogram>,
+    grpc: Option<[Option<Counter>; 2]>,
 }
 
-/// The metrics of TCP connections with one label set.
+/// The metrics of TCP connections with one label set, but for those that are dropped.
 #[derive(Debug)]
 pub struct TcpSeries {
     /// `istio_tcp_connections_opened_total`
-    pub opened: Counter,
+    pub opened: Option<Counter>,
     /// `istio_tcp_connections_closed_total`
-    pub closed: Counter,
+    pub closed: Option<Counter>,
     /// `istio_tcp_sent_bytes_total`: from the destination to the source.
-    pub sent: Counter,
+    pub sent: Option<Counter>,
     /// `istio_tcp_received_bytes_total`: from the source to the destination.
-    pub received: Counter,
+    pub received: Option<Counter>,
 }
 
 struct Series<T> {
@@ -102,38 +106,45 @@ impl<T> Series<T> {
 
 impl IstioStats {
     /// Decodes the configuration.
-    pub fn decode(message: &proto::PluginConfig, context: &Context) -> Self {
+    ///
+    /// # Errors
+    /// Names what of its rules is wrong, or cannot be evaluated.
+    pub fn decode(message: &proto::PluginConfig, context: &Context) -> Result<Self, ConfigError> {
         let overflow = context.stats.root().scope("istio_stats").counter("overflow");
-        Self {
+        Ok(Self {
             store: context.stats.clone(),
-            node: node(&context.local),
-            gateway: message.reporter() == proto::Reporter::ServerGateway,
-            host_fallback: !message.disable_host_header_fallback,
+            reporter: Reporter {
+                node: Peer::of_node(&context.local.node),
+                gateway: message.reporter() == proto::Reporter::ServerGateway,
+                host_fallback: !message.disable_host_header_fallback,
+            },
+            overrides: Overrides::decode(&message.metrics, &context.local.node)?,
             http: Series::new(overflow.clone()),
             tcp: Series::new(overflow),
-        }
+        })
     }
 
     /// Records a request that is over.
     pub fn record(&self, info: &Info<'_>, messages: Option<[u64; 2]>) {
-        let labels = Labels::of(info, &self.node, self.gateway, self.host_fallback);
-        let Some(series) = self.http.get(labels.hash(), || self.http_series(&labels, messages.is_some())) else {
-            return;
-        };
-        series.requests.inc();
-        series.duration.record(info.duration.unwrap_or_else(|| info.start.elapsed()).as_secs_f64() * 1000.0);
-        series.request_bytes.record(info.bytes_received as f64);
-        series.response_bytes.record(info.bytes_sent as f64);
+        let (labels, values) = (Labels::of(info, &self.reporter), self.overrides.values(info));
+        let made = || self.http_series(&labels, &values, messages.is_some());
+        let Some(series) = self.http.get(labels.hash(&values), made) else { return };
+        let record = |histogram: &Option<Histogram>, value: f64| histogram.iter().for_each(|all| all.record(value));
+        series.requests.iter().for_each(|counter| counter.inc());
+        record(&series.duration, info.duration.unwrap_or_else(|| info.start.elapsed()).as_secs_f64() * 1000.0);
+        record(&series.request_bytes, info.bytes_received as f64);
+        record(&series.response_bytes, info.bytes_sent as f64);
         if let (Some([requests, responses]), Some([sent, received])) = (&series.grpc, messages) {
-            requests.add(sent);
-            responses.add(received);
+            requests.iter().for_each(|counter| counter.add(sent));
+            responses.iter().for_each(|counter| counter.add(received));
         }
     }
 
-    fn http_series(&self, labels: &Labels<'_>, grpc: bool) -> HttpSeries {
+    fn http_series(&self, labels: &Labels<'_>, values: &Values, grpc: bool) -> HttpSeries {
         let all = labels.list();
-        let counter = |name: &str| self.store.series_counter(name, &all);
-        let histogram = |name: &str| self.store.series_histogram(name, &all);
+        let labels = |name: &str| self.overrides.apply(name, &all, values);
+        let counter = |name: &str| labels(name).map(|labels| self.store.series_counter(name, &labels));
+        let histogram = |name: &str| labels(name).map(|labels| self.store.series_histogram(name, &labels));
         HttpSeries {
             requests: counter("istio_requests_total"),
             duration: histogram("istio_request_duration_milliseconds"),
@@ -145,10 +156,13 @@ impl IstioStats {
 
     /// The metrics of a TCP connection; ask once its upstream is known. `None` if there are too many label sets.
     pub fn tcp(&self, info: &Info<'_>) -> Option<Arc<TcpSeries>> {
-        let labels = Labels::of(info, &self.node, self.gateway, self.host_fallback);
-        self.tcp.get(labels.hash(), || {
+        let (labels, values) = (Labels::of(info, &self.reporter), self.overrides.values(info));
+        self.tcp.get(labels.hash(&values), || {
             let all = labels.list();
-            let counter = |name: &str| self.store.series_counter(name, &all);
+            let counter = |name: &str| {
+                let labels = self.overrides.apply(name, &all, &values);
+                labels.map(|labels| self.store.series_counter(name, &labels))
+            };
             TcpSeries {
                 opened: counter("istio_tcp_connections_opened_total"),
                 closed: counter("istio_tcp_connections_closed_total"),
@@ -159,13 +173,12 @@ impl IstioStats {
     }
 }
 
-fn node(local: &Local) -> Peer {
-    Peer::of_node(&local.node)
-}
-
 impl HttpFilter for IstioStats {
     fn on_complete(&self, stream: &Stream) {
         let messages = stream.state.get::<super::grpc_stats::Messages>().map(super::grpc_stats::Messages::counts);
         self.record(&stream.info(), messages);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::overrides::Values;
 use crate::connection::TlsInfo;
 use crate::connection::{Peer, UpstreamPeer};
 use crate::format::{Info, grpc_status, response_flags};
 use crate::text::Text;
 
 const UNKNOWN: &str = "unknown";
+/// A revision that is not told.
+const LATEST: &str = "latest";
 
 /// Names, in the order in which values are kept.
 const NAMES: [&str; COUNT] = [
@@ -44,7 +47,7 @@ const NAMES: [&str; COUNT] = [
 const COUNT: usize = 25;
 
 /// Room for what tells label sets apart, without an allocation.
-const KEY: usize = 512;
+pub(super) const KEY: usize = 512;
 
 /// What the labels of one request or connection are made of. Texts are made only for a label set that is new.
 pub(super) struct Labels<'a> {
@@ -72,6 +75,16 @@ enum Workload<'a> {
     Endpoint(&'a str),
 }
 
+/// Who reports.
+pub(super) struct Reporter {
+    /// The proxy's own workload.
+    pub(super) node: Peer,
+    /// A gateway or waypoint that reports for the service (`SERVER_GATEWAY`).
+    pub(super) gateway: bool,
+    /// The request's host stands for a service that nothing else names.
+    pub(super) host_fallback: bool,
+}
+
 /// Which side reports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -89,8 +102,9 @@ fn known(value: &str) -> &str {
 }
 
 impl<'a> Labels<'a> {
-    pub(super) fn of(info: &'a Info<'a>, node: &'a Peer, gateway: bool, host_fallback: bool) -> Self {
-        let side = match (gateway, info.connection.direction) {
+    pub(super) fn of(info: &'a Info<'a>, reporter: &'a Reporter) -> Self {
+        let node = &reporter.node;
+        let side = match (reporter.gateway, info.connection.direction) {
             (true, _) => Side::Gateway,
             (false, INBOUND) => Side::Destination,
             (false, _) => Side::Source,
@@ -111,13 +125,14 @@ impl<'a> Labels<'a> {
         let own = tls.and_then(|tls| tls.local_uri_sans.first().map(|san| san.as_str())).unwrap_or_default();
         let (source_principal, destination_principal) = if side == Side::Source { (own, peer) } else { (peer, own) };
         let is_tcp = info.request.is_none();
+        let own_service = if side == Side::Destination { node.canonical_name.as_str() } else { "" };
         Self {
             side,
             source,
             destination,
             source_principal,
             destination_principal,
-            service: Service::of(info, host_fallback && !is_tcp),
+            service: Service::of(info, reporter.host_fallback && !is_tcp, own_service),
             protocol: protocol(info),
             status: (!is_tcp).then(|| info.status.unwrap_or(0)),
             grpc: grpc_status(info),
@@ -131,7 +146,7 @@ impl<'a> Labels<'a> {
     }
 
     /// A hash that tells label sets apart; more than one may stand for the same set.
-    pub(super) fn hash(&self) -> u128 {
+    pub(super) fn hash(&self, values: &Values) -> u128 {
         let mut key = smallvec::SmallVec::<[u8; KEY]>::new();
         self.source.put(&mut key);
         self.destination.put(&mut key);
@@ -150,6 +165,7 @@ impl<'a> Labels<'a> {
         texts.iter().for_each(|text| put(&mut key, text.as_bytes()));
         key.extend_from_slice(&self.status.map_or(u32::MAX, u32::from).to_le_bytes());
         key.extend_from_slice(&self.grpc.unwrap_or(u32::MAX).to_le_bytes());
+        values.put(&mut key);
         xxh3_128(&key)
     }
 
@@ -166,8 +182,9 @@ impl<'a> Labels<'a> {
     }
 
     fn values(&self) -> [String; COUNT] {
-        let [sw, sns, sapp, sver, scan, srev, scl] = self.source.fields();
-        let [dw, dns, dapp, dver, dcan, drev, dcl] = self.destination.fields();
+        let [sw, sns, sapp, sver, scan, srev, scl] = self.source.fields(LATEST);
+        let untold = if self.side == Side::Gateway { UNKNOWN } else { LATEST };
+        let [dw, dns, dapp, dver, dcan, drev, dcl] = self.destination.fields(untold);
         let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         let Service { host, name, namespace } = self.service;
         let namespace = namespace.map_or_else(|| dns.clone(), |namespace| known(namespace).to_owned());
@@ -227,8 +244,15 @@ impl Workload<'_> {
         key.push(0xfe);
     }
 
-    fn fields(self) -> [String; 7] {
-        let fields = |peer: &Peer| of_peer(peer).map(|text| known(text).to_owned());
+    /// `revision` stands for one that is not told.
+    fn fields(self, revision: &str) -> [String; 7] {
+        let fields = |peer: &Peer| {
+            let mut fields = of_peer(peer).map(|text| known(text).to_owned());
+            if peer.canonical_revision.is_empty() {
+                revision.clone_into(&mut fields[5]);
+            }
+            fields
+        };
         match self {
             Self::Unknown => fields(&Peer::default()),
             Self::Told(peer) => fields(peer),
@@ -273,8 +297,8 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// From the cluster's metadata `istio.services`, else its name, else the request's authority.
-    fn of(info: &'a Info<'a>, host_fallback: bool) -> Self {
+    /// From the cluster's metadata `istio.services`, else its name, else the request's authority, else the own service.
+    fn of(info: &'a Info<'a>, host_fallback: bool, own: &'a str) -> Self {
         let cluster = info.upstream.cluster.as_ref();
         let service = cluster.and_then(|cluster| cluster.config.metadata.get("istio")?.get("services")?.get(0));
         let field =
@@ -284,9 +308,9 @@ impl<'a> Service<'a> {
             return Self { host, name, namespace: Some(namespace) };
         }
         let authority = info.request.filter(|_| host_fallback).map(|head| head.authority.as_str()).unwrap_or_default();
+        let authority = if authority.is_empty() { own } else { authority };
         let name = match info.upstream.cluster_name.as_deref() {
-            Some("PassthroughCluster" | "InboundPassthroughCluster") => "PassthroughCluster",
-            Some("BlackHoleCluster") => "BlackHoleCluster",
+            Some(name @ ("PassthroughCluster" | "InboundPassthroughCluster" | "BlackHoleCluster")) => name,
             None if info.route.is_some_and(|route| route.name == "block_all") => "BlackHoleCluster",
             _ => authority,
         };
