@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{Balancer, HostSet};
 use crate::cluster::health::Unhealthy;
 use crate::cluster::tests::cluster;
-use crate::cluster::{Cluster, LbContext};
+use crate::cluster::{Cluster, LbContext, RESELECT};
 
 /// Endpoints `10.0.<priority>.<n>` with weights.
 fn endpoints(priority: u32, weights: &[u32]) -> String {
@@ -128,6 +128,16 @@ fn a_retry_avoids_the_hosts_that_were_tried() {
     let tried = [cluster.hosts.load().hosts[0].clone()];
     let context = LbContext { previous: &tried, reselect: 50, ..LbContext::default() };
     assert_eq!(picks(&cluster, 50, &context).into_keys().collect::<Vec<_>>(), ["10.0.0.1:80"]);
+}
+
+#[test]
+fn the_host_that_serves_is_found_although_the_one_that_failed_is_idle() {
+    let cluster = with("lb_policy: LEAST_REQUEST", &[endpoints(0, &[1, 1])]);
+    let hosts = cluster.hosts.load();
+    hosts.hosts[1].active.store(10, std::sync::atomic::Ordering::Relaxed);
+    let tried = [hosts.hosts[0].clone()];
+    let context = LbContext { previous: &tried, reselect: RESELECT, ..LbContext::default() };
+    assert_eq!(picks(&cluster, 10_000, &context).into_keys().collect::<Vec<_>>(), ["10.0.0.1:80"]);
 }
 
 /// The share of the host that came last, as it is `millis` after it came.

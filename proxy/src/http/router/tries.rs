@@ -19,7 +19,7 @@ use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::outlier::Outcome;
-use crate::cluster::{Cluster, Host, LbContext};
+use crate::cluster::{Cluster, Host, LbContext, RESELECT};
 use crate::http::stream::Stream;
 use crate::http::{LocalReply, RequestHead, Response, ResponseHead};
 use crate::route::{Forward, HostRewrite, SelectedRoute};
@@ -146,7 +146,7 @@ impl<'a> Tries<'a> {
             hash: self.hash,
             metadata_match: share.or(self.forward.metadata_match.as_deref()),
             previous: &self.previous,
-            reselect: if elsewhere { reselect.max(unprocessed::RESELECT) } else { reselect },
+            reselect: if elsewhere { reselect.max(RESELECT) } else { reselect },
             may_repeat: !avoid_previous && !elsewhere,
             omit,
             avoid_levels: &self.levels.avoided,

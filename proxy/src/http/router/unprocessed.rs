@@ -15,8 +15,6 @@ use crate::upstream::UpstreamError;
 
 /// On a 503: the request may be sent to somebody else.
 pub(super) const UNPROCESSED: HeaderName = HeaderName::from_static("x-ferromesh-unprocessed");
-/// Hosts that are tried in search of one that was not asked before.
-pub(super) const RESELECT: u32 = 8;
 /// `traffic_direction` of the listeners in front of an application.
 const INBOUND: i32 = 1;
 
