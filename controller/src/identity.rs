@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use ferromesh_core::TrustDomain;
 use ferromesh_core::backoff::Backoff;
+use ferromesh_core::tls::Following;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
@@ -121,7 +122,7 @@ impl Identity {
 
     /// What the xDS port needs; follows renewals and rotations of the root.
     pub fn server_tls(&self, trust_domain: TrustDomain) -> ServerTls {
-        let current = Arc::new(handshake::Current(Arc::clone(&self.held)));
+        let current = Arc::new(Following(handshake::Newest(Arc::clone(&self.held))));
         ServerTls { certificate: current.clone(), client_verifier: current, trust_domain }
     }
 
@@ -133,7 +134,7 @@ impl Identity {
         let mut config = rustls::ServerConfig::builder_with_provider(ferromesh_core::tls::provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(handshake::Current(Arc::clone(&self.held))));
+            .with_cert_resolver(Arc::new(Following(handshake::Newest(Arc::clone(&self.held)))));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

@@ -7,6 +7,10 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+mod following;
+
+pub use following::{Current, Following};
+
 /// Why certificates or a key could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

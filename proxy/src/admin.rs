@@ -2,18 +2,13 @@
 //!
 //! What changes something needs POST and a peer on the loopback. Plain HTTP/1 served by hyper: it is off the data path.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use crate::context::Context;
@@ -21,7 +16,7 @@ use crate::xds::dump::Dump;
 
 mod pages;
 
-/// Connections served at a time; more wait in the socket's queue.
+/// Connections served at a time; more are closed.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Changes the log filter; says what is wrong with a new one.
@@ -75,32 +70,12 @@ pub struct DrainListeners {
 impl Admin {
     /// Serves until dropped.
     pub async fn serve(self, listener: TcpListener) {
-        let active = Arc::new(AtomicUsize::new(0));
-        loop {
-            let Ok((socket, peer)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            if active.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-                active.fetch_sub(1, Ordering::Relaxed);
-                continue;
-            }
-            let (admin, active) = (self.clone(), active.clone());
-            tokio::task::spawn_local(async move {
-                let service = service_fn(|request: Request<Incoming>| {
-                    let admin = admin.clone();
-                    async move { Ok::<_, Infallible>(admin.answer(&request, peer)) }
-                });
-                let served = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(10))
-                    .serve_connection(TokioIo::new(socket), service);
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, "admin connection");
-                }
-                active.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+        let admin = Rc::new(self);
+        crate::pages::serve(listener, MAX_CONNECTIONS, move |request, peer| {
+            let admin = admin.clone();
+            async move { admin.answer(&request, peer) }
+        })
+        .await;
     }
 
     fn answer<B>(&self, request: &Request<B>, peer: SocketAddr) -> Response<Full<Bytes>> {

@@ -214,6 +214,11 @@ pub struct LbContext<'a> {
 }
 
 impl Cluster {
+    /// Whether its balancer places requests by their hashes.
+    pub fn hashes(&self) -> bool {
+        matches!(self.balancer.policy.kind, balance::Kind::RingHash { .. } | balance::Kind::Maglev { .. })
+    }
+
     /// Picks a host.
     ///
     /// # Errors

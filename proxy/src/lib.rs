@@ -24,7 +24,7 @@
 //! use comes back):
 //!
 //! ```text
-//! text  cause  io  linux  timer  grpc
+//! text  cause  io  linux  timer  grpc  pages
 //! config       errors of decoding, and the check of supported fields
 //! body  connection  extension  hot_restart
 //! message      heads of requests and responses, local replies
@@ -83,6 +83,7 @@ pub mod matcher;
 pub mod message;
 pub mod network;
 pub mod overload;
+mod pages;
 pub mod policy;
 pub mod route;
 pub mod runtime;

@@ -16,10 +16,11 @@ mod h1;
 mod h2;
 mod lease;
 mod pool;
+mod pools;
 mod tunnel;
 
 pub use lease::{Active, ClientStream};
-pub use pool::Pools;
+pub use pools::Pools;
 
 pub use crate::cluster::Wanted;
 

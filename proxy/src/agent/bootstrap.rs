@@ -7,29 +7,22 @@ use ferromesh_core::ports;
 use serde_json::{Value, json};
 
 use super::environment::{Environment, Role};
+use control_plane::{assignment, socket};
+
+pub mod control_plane;
 
 /// The version of Istio whose node metadata this is; EnvoyFilters match on it.
 const ISTIO_VERSION: &str = "1.31.0";
 
 /// The bootstrap as JSON, in Envoy's form.
 pub fn bootstrap(environment: &Environment) -> Value {
-    let ads = json!({ "ads": {}, "resource_api_version": "V3" });
     let loopback = |port| SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
     let outside = |port| SocketAddr::new(environment.any(), port);
     let admin = loopback(environment.admin_port);
     json!({
         "node": node(environment),
-        "admin": { "address": address(admin) },
-        "dynamic_resources": {
-            "lds_config": ads,
-            "cds_config": ads,
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": true,
-                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
-            },
-        },
+        "admin": { "address": socket(admin) },
+        "dynamic_resources": control_plane::dynamic_resources(),
         "static_resources": {
             "clusters": [
                 local("prometheus_stats", admin),
@@ -105,84 +98,33 @@ fn locality(environment: &Environment) -> Value {
     })
 }
 
-fn address(address: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
-}
-
-fn assignment(name: &str, address: &Value) -> Value {
-    json!({ "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }] })
-}
-
 fn local(name: &str, to: SocketAddr) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "0.250s",
-        "load_assignment": assignment(name, &address(to)),
+        "load_assignment": assignment(name, &socket(to)),
     })
 }
 
-/// The controller: by name, with mTLS, and only if it is the controller.
+/// The controller, by the name or address that the environment gives.
 fn controller(environment: &Environment) -> Value {
     let (host, port) = environment.discovery();
-    let ip = host.parse::<IpAddr>().ok();
-    let family = if environment.ip().is_ipv4() { "V4_ONLY" } else { "V6_ONLY" };
     let at = json!({ "socket_address": { "address": host, "port_value": port } });
-    let secret = |name: &str| {
-        json!({
-            "name": name,
-            "sds_config": {
-                "resource_api_version": "V3",
-                "api_config_source": {
-                    "api_type": "GRPC",
-                    "transport_api_version": "V3",
-                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "sds-grpc" } }],
-                },
-            },
-        })
-    };
-    json!({
-        "name": "xds-grpc",
-        "type": if ip.is_some() { "STATIC" } else { "STRICT_DNS" },
-        "dns_lookup_family": family,
-        "connect_timeout": "1s",
-        "respect_dns_ttl": true,
-        "load_assignment": assignment("xds-grpc", &at),
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": { "http2_protocol_options": {} },
-            },
-        },
-        "transport_socket": {
-            "name": "envoy.transport_sockets.tls",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                "sni": host,
-                "common_tls_context": {
-                    "alpn_protocols": ["h2"],
-                    "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
-                    "tls_certificate_sds_secret_configs": [secret("default")],
-                    "combined_validation_context": {
-                        "validation_context_sds_secret_config": secret("ROOTCA"),
-                        "default_validation_context": {
-                            "match_typed_subject_alt_names": [{
-                                "san_type": "URI",
-                                "matcher": { "exact": environment.controller_id() },
-                            }],
-                        },
-                    },
-                },
-            },
-        },
-    })
+    let mut cluster = control_plane::cluster(&at, host, &environment.controller_id());
+    if host.parse::<IpAddr>().is_err() {
+        cluster["type"] = "STRICT_DNS".into();
+        cluster["dns_lookup_family"] = if environment.ip().is_ipv4() { "V4_ONLY" } else { "V6_ONLY" }.into();
+        cluster["respect_dns_ttl"] = true.into();
+    }
+    cluster
 }
 
 /// A listener with one page that comes from a cluster.
 fn page(name: &str, at: SocketAddr, path: &str, cluster: &str) -> Value {
     json!({
         "name": name,
-        "address": address(at),
+        "address": socket(at),
         "filter_chains": [{
             "filters": [{
                 "name": "envoy.filters.network.http_connection_manager",

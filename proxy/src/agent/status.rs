@@ -1,17 +1,16 @@
 //! The status port: readiness, application probes, merged metrics, drain and end. Istio's paths.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
@@ -50,32 +49,12 @@ impl Status {
 
     /// Serves until dropped.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let active = Arc::new(AtomicUsize::new(0));
-        loop {
-            let Ok((socket, peer)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            if active.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-                active.fetch_sub(1, Ordering::Relaxed);
-                continue;
-            }
-            let (status, active) = (self.clone(), active.clone());
-            tokio::task::spawn_local(async move {
-                let service = service_fn(|request: Request<Incoming>| {
-                    let status = status.clone();
-                    async move { Ok::<_, Infallible>(status.answer(request, peer).await) }
-                });
-                let served = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(10))
-                    .serve_connection(TokioIo::new(socket), service);
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, "status connection");
-                }
-                active.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
+        let status = Rc::new(self);
+        crate::pages::serve(listener, MAX_CONNECTIONS, move |request, peer| {
+            let status = status.clone();
+            async move { status.answer(request, peer).await }
+        })
+        .await;
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {

@@ -2,28 +2,31 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version};
+use http::{Method, Version};
 
-use crate::body::{Body, BodyError, BodySource, Frame};
+use crate::body::Body;
 use crate::cause::Cause;
-use crate::codec::h1::framing::{Decoder, Encoder, Framing, Step};
+use crate::codec::h1::Refusal;
+use crate::codec::h1::framing::{Decoder, Framing};
 use crate::codec::h1::parse::{self, ParsedRequest};
 use crate::codec::h1::wire::Wire;
 use crate::codec::h1::write::{self, ResponseOn};
-use crate::codec::h1::{Refusal, Settings};
-use crate::http::exchange::{self, Meter, Sink};
+use crate::http::exchange::{self, Meter};
 use crate::http::serve::{IDLE_GRACE, Session};
 use crate::http::stream::Stream;
-use crate::message::{LocalReply, RequestHead, ResponseHead};
-use crate::stream::Traffic;
+use crate::message::{LocalReply, RequestHead};
 use crate::timer::Timer;
 
-/// While a request is served, so much of what its client sends ahead is read.
-const READ_AHEAD: usize = 16 * 1024;
+mod shared;
+mod sink;
+
+use shared::{RequestBody, Shared, Tunnel};
+use sink::H1Sink;
+
 /// For so many bytes a closed connection is still read, so that its last answer is not lost to a RST.
 const LINGER: usize = 256 * 1024;
 
@@ -54,97 +57,6 @@ pub async fn serve(session: Rc<Session>, wire: Wire) {
             close(&shared, &mut timer, delay).await;
         }
         return;
-    }
-}
-
-/// A connection's state; borrowed only within a poll.
-struct Shared {
-    wire: Wire,
-    decoder: Decoder,
-    settings: Settings,
-    /// The client waits for `100 Continue`.
-    owes_continue: bool,
-    tunnel: Tunnel,
-    /// Nobody will read the rest of the request's body.
-    dropped: bool,
-    /// Bytes of the request: its head, and what was taken of its body.
-    taken: (u64, u64),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tunnel {
-    No,
-    /// Asked for; not a byte goes either way before it is granted.
-    Asked,
-    Open,
-}
-
-impl Shared {
-    fn new(wire: Wire, settings: Settings) -> Self {
-        Self {
-            wire,
-            decoder: Decoder::new(Framing::None, settings),
-            settings,
-            owes_continue: false,
-            tunnel: Tunnel::No,
-            dropped: false,
-            taken: (0, 0),
-        }
-    }
-
-    /// Takes what is already here of a body that nobody wants.
-    fn drain_buffered(&mut self) {
-        while let Ok(Step::Frame(_)) = self.decoder.decode(&mut self.wire.input) {}
-    }
-
-    fn poll_body(&mut self, cx: &mut Context<'_>, meter: &Meter) -> Poll<Option<Result<Frame, BodyError>>> {
-        let failed = |cause: Cause, detail: String| {
-            meter.failure.set(Some(cause));
-            Poll::Ready(Some(Err(BodyError::new(cause, detail))))
-        };
-        if self.tunnel == Tunnel::Asked {
-            return Poll::Pending;
-        }
-        if std::mem::take(&mut self.owes_continue) {
-            self.wire.tail().put(b"HTTP/1.1 100 Continue\r\n\r\n");
-            // What the socket does not take now is written by the exchange.
-            let _ = self.wire.poll_flush(cx);
-        }
-        loop {
-            let before = self.wire.input.len();
-            let step = self.decoder.decode(&mut self.wire.input);
-            self.taken.1 += (before - self.wire.input.len()) as u64;
-            match step {
-                Ok(Step::Frame(frame)) => {
-                    if let Frame::Data(data) = &frame {
-                        meter.add(data.len());
-                    }
-                    meter.set_complete(self.decoder.is_done());
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Ok(Step::End) => {
-                    meter.set_complete(true);
-                    return Poll::Ready(None);
-                }
-                Ok(Step::More) => {}
-                Err(refusal) => return failed(refusal.cause, refusal.detail.to_owned()),
-            }
-            match ready!(self.wire.poll_fill_body(cx, self.decoder.expects())) {
-                Ok(true) => {}
-                Ok(false) if self.tunnel == Tunnel::Open => {
-                    meter.left.set(true);
-                    meter.set_complete(true);
-                    return Poll::Ready(None);
-                }
-                Ok(false) => {
-                    return failed(
-                        Cause::DownstreamRemoteDisconnect,
-                        "the client closed in the middle of its body".into(),
-                    );
-                }
-                Err(error) => return failed(Cause::DownstreamRemoteDisconnect, error.to_string()),
-            }
-        }
     }
 }
 
@@ -335,165 +247,4 @@ async fn close(shared: &RefCell<Shared>, timer: &mut Timer, delay: Duration) {
         timer.poll_until(cx, until)
     })
     .await;
-}
-
-struct RequestBody {
-    shared: Rc<RefCell<Shared>>,
-    meter: Rc<Meter>,
-}
-
-impl BodySource for RequestBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        self.shared.borrow_mut().poll_body(cx, &self.meter)
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        let shared = self.shared.borrow();
-        if shared.tunnel == Tunnel::No { shared.decoder.remaining() } else { None }
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        self.shared.borrow_mut().dropped = true;
-    }
-}
-
-struct H1Sink {
-    session: Rc<Session>,
-    shared: Rc<RefCell<Shared>>,
-    meter: Rc<Meter>,
-    on: ResponseOn,
-    encoder: Option<Encoder>,
-    /// What was queued when the request came, and when the head of its answer was.
-    queued: (u64, u64),
-    keep_alive: bool,
-    /// The connection is to be closed, whatever the client wants.
-    closing: bool,
-    ended: bool,
-    aborted: bool,
-}
-
-impl H1Sink {
-    fn new(session: Rc<Session>, shared: Rc<RefCell<Shared>>, meter: Rc<Meter>, on: ResponseOn) -> Self {
-        let queued = shared.borrow().wire.queued();
-        Self {
-            session,
-            shared,
-            queued: (queued, queued),
-            meter,
-            on,
-            encoder: None,
-            keep_alive: false,
-            closing: false,
-            ended: false,
-            aborted: false,
-        }
-    }
-
-    /// What becomes of the connection.
-    fn finish(self) -> End {
-        let shared = &mut *self.shared.borrow_mut();
-        if self.aborted || !self.ended {
-            return End::Abort;
-        }
-        if self.keep_alive && shared.tunnel == Tunnel::No {
-            shared.drain_buffered();
-            if shared.decoder.is_done() {
-                return End::KeepAlive;
-            }
-        }
-        End::Close
-    }
-
-    fn gone(error: &std::io::Error) -> BodyError {
-        BodyError::new(Cause::DownstreamRemoteDisconnect, error.to_string())
-    }
-}
-
-impl Sink for H1Sink {
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
-        let shared = &mut *self.shared.borrow_mut();
-        let watch = match shared.tunnel {
-            Tunnel::No => shared.decoder.is_done(),
-            Tunnel::Asked => true,
-            Tunnel::Open => false,
-        };
-        while watch && shared.wire.input.len() < READ_AHEAD {
-            match ready!(shared.wire.poll_fill_head(cx)) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return Poll::Ready(Cause::DownstreamRemoteDisconnect),
-            }
-        }
-        Poll::Pending
-    }
-
-    fn head(&mut self, head: &ResponseHead, body: &Body, _end: bool) -> Result<(), BodyError> {
-        let shared = &mut *self.shared.borrow_mut();
-        if shared.dropped && shared.tunnel == Tunnel::No {
-            shared.drain_buffered();
-        }
-        let unread = shared.dropped && !shared.decoder.is_done();
-        let mut on = self.on;
-        on.keep_alive &= !unread && !self.closing && !self.session.is_draining();
-        let asked = shared.tunnel == Tunnel::Asked;
-        if asked && head.upgrade.is_some() {
-            shared.tunnel = Tunnel::Open;
-            shared.decoder = Decoder::new(Framing::UntilClose, shared.settings);
-        } else if asked {
-            // What follows an upgrade that was not granted may be the tunnel's: it is never read as HTTP.
-            on.keep_alive = false;
-            shared.tunnel = Tunnel::No;
-            self.meter.set_complete(true);
-        }
-        shared.owes_continue = false;
-        let (framing, keep_alive) = write::response(&mut shared.wire, head, body, on);
-        self.queued.1 = shared.wire.queued();
-        self.keep_alive = keep_alive;
-        self.encoder = Some(Encoder::new(framing, shared.settings));
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.closing = true;
-    }
-
-    fn has_room(&self) -> bool {
-        self.shared.borrow().wire.has_room()
-    }
-
-    fn data(&mut self, data: Bytes, _end: bool) -> Result<(), BodyError> {
-        let wire = &mut self.shared.borrow_mut().wire;
-        let Some(encoder) = &mut self.encoder else { return Ok(()) };
-        encoder.data(data, wire).map_err(|error| BodyError::new(Cause::UpstreamProtocolError, error.to_string()))
-    }
-
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
-        if std::mem::replace(&mut self.ended, true) {
-            return Ok(());
-        }
-        let wire = &mut self.shared.borrow_mut().wire;
-        let Some(encoder) = &mut self.encoder else { return Ok(()) };
-        let ended = encoder.end(trailers.as_ref(), wire);
-        ended.map_err(|error| BodyError::new(Cause::UpstreamTerminationAfterResponse, error.to_string()))
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        self.shared.borrow_mut().wire.poll_flush(cx).map_err(|error| Self::gone(&error))
-    }
-
-    fn traffic(&self) -> Traffic {
-        let shared = self.shared.borrow();
-        let (head, body) = shared.taken;
-        Traffic {
-            received: head + body,
-            head_received: head,
-            sent: shared.wire.queued() - self.queued.0,
-            head_sent: self.queued.1 - self.queued.0,
-        }
-    }
-
-    fn abort(&mut self, _cause: Cause) {
-        self.aborted = true;
-    }
 }

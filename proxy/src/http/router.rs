@@ -22,6 +22,7 @@ mod failure;
 mod levels;
 mod limits;
 mod mirror;
+mod outcome;
 pub mod plan;
 mod redirect;
 mod replay;
@@ -83,7 +84,9 @@ async fn exchange(stream: &mut Stream, route: &SelectedRoute, body: Body) -> Res
     plan::finish_headers(&mut stream.request.headers);
     plan::set_expected(&mut stream.request.headers, &plan, Duration::ZERO);
     stream.upstream.attempts = 1;
-    let (hash, cookie) = hash::hash(&forward.hash, &stream.request, stream.remote, fastrand::u64(..));
+    // Only a balancer that hashes asks for it; for others no cookie is made.
+    let policies = if cluster.hashes() { forward.hash.as_slice() } else { &[] };
+    let (hash, cookie) = hash::hash(policies, &stream.request, stream.remote, fastrand::u64(..));
     finish_request(stream, route, forward);
     // A server that says GOAWAY gets what it has not processed again, on its next connection.
     let keep = plan.retry.is_some()

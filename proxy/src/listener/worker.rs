@@ -2,26 +2,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::{FilterChain, Listener, serve};
+use super::{FilterChain, Listener};
 use crate::http::serve::{Drain, DrainSignal, ManagerHandle};
-use crate::linux::DescriptorShare;
-use crate::overload::{Action, Connected};
 use crate::text::Text;
 use crate::worker::Worker;
 
-/// Pause after `accept` failed for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+mod accept;
+mod counted;
+
+use accept::{Accepting, to_tokio};
+pub(super) use counted::{Counted, Membership};
 
 /// `traffic_direction` of inbound listeners.
 const INBOUND: i32 = ferromesh_proto::envoy::config::core::v3::TrafficDirection::Inbound as i32;
@@ -48,11 +48,6 @@ pub(super) struct Active {
     handed: RefCell<Option<AbortHandle>>,
     /// Removed or draining; and how long connections that come still, or are in their handshake, may go on.
     ended: Cell<Option<Duration>>,
-}
-
-struct Accepting {
-    stop: watch::Sender<bool>,
-    address: SocketAddr,
 }
 
 /// The connections of one filter chain; of all its versions that differ in the HTTP connection manager only.
@@ -250,88 +245,6 @@ impl Listeners {
         (id << 10) | (self.worker.index as u64 & 0x3ff)
     }
 
-    fn accept_on(self: &Rc<Self>, active: &Rc<Active>, socket: TcpListener) -> Accepting {
-        let stop = watch::Sender::new(false);
-        let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        tokio::task::spawn_local(self.clone().accept_loop(active.clone(), socket, stop.subscribe()));
-        Accepting { stop, address }
-    }
-
-    async fn accept_loop(self: Rc<Self>, active: Rc<Active>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
-        let mut paused = self.worker.context.overload.paused();
-        loop {
-            let bypasses = active.listener().bypasses_overload;
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => break,
-                accepted = accept(&socket, &mut paused, bypasses) => accepted,
-            };
-            match accepted {
-                Ok((socket, peer)) => self.arrived(&active, socket, peer),
-                Err(error) if is_about_the_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(listener = %active.listener().name, %error, "accept failed; trying again shortly");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        // Connections that the kernel has already given to this socket would be reset when it closes. The runtime may not
-        // know of them yet, so the kernel is asked.
-        let Ok(socket) = socket.into_std() else { return };
-        while let Ok((socket, peer)) = socket.accept() {
-            if socket.set_nonblocking(true).is_ok()
-                && let Ok(socket) = TcpStream::from_std(socket)
-            {
-                self.start(&active, socket, peer);
-            }
-        }
-    }
-
-    async fn take_handed(self: Rc<Self>, active: Rc<Active>, listener: Arc<Listener>) {
-        let Some(balancer) = &listener.balancer else { return };
-        let mut sockets = balancer.join(self.worker.index, active.load.clone());
-        while let Some((socket, peer)) = sockets.recv().await {
-            // The sender has already counted it.
-            active.load.fetch_sub(1, Ordering::Relaxed);
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                self.start(&active, socket, peer);
-            }
-        }
-    }
-
-    /// An accepted socket: kept, or given to a worker with fewer connections.
-    fn arrived(self: &Rc<Self>, active: &Rc<Active>, socket: TcpStream, peer: SocketAddr) {
-        let listener = active.listener();
-        let other = listener.balancer.as_ref().and_then(|balancer| balancer.choose(self.worker.index));
-        let Some(other) = other else { return self.start(active, socket, peer) };
-        let Ok(socket) = socket.into_std() else { return };
-        if let Err(refused) = other.try_send((socket, peer)) {
-            let (socket, peer) = refused.into_inner();
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                self.start(active, socket, peer);
-            }
-        }
-    }
-
-    fn start(self: &Rc<Self>, active: &Rc<Active>, socket: TcpStream, peer: SocketAddr) {
-        let listener = active.listener();
-        if listener.stats.downstream_cx_active.get() >= listener.max_connections {
-            return listener.stats.downstream_cx_overflow.inc();
-        }
-        if crate::linux::is_of_the_reserve(socket.as_raw_fd(), DescriptorShare::Downstream) {
-            return listener.stats.downstream_cx_descriptor_overflow.inc();
-        }
-        let overload = &self.worker.context.overload;
-        if !listener.bypasses_overload && overload.meets(Action::RejectIncomingConnections) {
-            return listener.stats.downstream_cx_overload_reject.inc();
-        }
-        let Some(connected) = overload.connection(listener.ignores_global_limit) else {
-            return listener.stats.downstream_global_cx_overflow.inc();
-        };
-        let counted = Counted::new(self.clone(), active.clone(), connected);
-        tokio::task::spawn_local(serve::connection(self.clone(), active.clone(), socket, peer, counted));
-    }
-
     fn drain_groups(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool) {
         self.drain_groups_within(active, gone, self.drain_time);
     }
@@ -383,102 +296,4 @@ impl Active {
             task.abort();
         }
     }
-}
-
-impl Accepting {
-    fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-}
-
-/// A connection's place among those of its chain.
-pub(super) struct Membership {
-    pub(super) group: Rc<Group>,
-    id: u64,
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.group.members.borrow_mut().remove(&self.id);
-    }
-}
-
-/// Counts a connection while it lives.
-pub(super) struct Counted {
-    listeners: Rc<Listeners>,
-    active: Rc<Active>,
-    _connected: Connected,
-}
-
-impl Counted {
-    fn new(listeners: Rc<Listeners>, active: Rc<Active>, connected: Connected) -> Self {
-        listeners.connections.set(listeners.connections.get() + 1);
-        listeners.came.notify_waiters();
-        let counted = Self { listeners, active, _connected: connected };
-        counted.enter();
-        counted
-    }
-
-    fn enter(&self) {
-        let stats = &self.active.listener.borrow().stats;
-        stats.downstream_cx_total.inc();
-        stats.downstream_cx_active.inc();
-        self.active.load.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn leave(&self) {
-        let stats = &self.active.listener.borrow().stats;
-        stats.downstream_cx_active.dec();
-        stats.downstream_cx_destroy.inc();
-        self.active.load.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The connection is another listener's from now on.
-    pub(super) fn hand_over(&mut self, to: Rc<Active>) {
-        self.leave();
-        self.active = to;
-        self.enter();
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.leave();
-        self.listeners.connections.set(self.listeners.connections.get().saturating_sub(1));
-        self.listeners.changed.notify_waiters();
-    }
-}
-
-/// Accepts, unless the overload manager says that connections are to wait.
-async fn accept(
-    socket: &TcpListener,
-    paused: &mut watch::Receiver<bool>,
-    bypasses: bool,
-) -> std::io::Result<(TcpStream, SocketAddr)> {
-    if bypasses {
-        return socket.accept().await;
-    }
-    loop {
-        // The sender lives in the context that the worker holds.
-        let _ = paused.wait_for(|paused| !*paused).await;
-        tokio::select! {
-            biased;
-            _ = paused.wait_for(|paused| *paused) => {}
-            accepted = socket.accept() => return accepted,
-        }
-    }
-}
-
-fn to_tokio(socket: StdListener) -> std::io::Result<TcpListener> {
-    socket.set_nonblocking(true)?;
-    TcpListener::from_std(socket)
-}
-
-/// Errors of `accept` that tell of a connection that went away, not of this process.
-fn is_about_the_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted | ErrorKind::TimedOut
-    )
 }

@@ -1,4 +1,4 @@
-//! Connection pools of one worker, by host and [`Wanted`].
+//! The connections of one worker to one host of one kind.
 //!
 //! HTTP/1 connections rest in a last-in-first-out list; HTTP/2 connections are shared. A request that finds none waits
 //! in order, within `max_pending_requests`; connections are opened within `max_connections`, but each pool may always
@@ -9,105 +9,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::h1::Connection;
 use super::h2::{Multiplexed, Slot};
-use super::lease::{ClientStream, Http1Lease, Lease};
+use super::lease::{Http1Lease, Lease};
 use super::{UpstreamError, Wanted};
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host, dial};
 use crate::connection::{Dial, TlsInfo};
-
-/// How often idle connections are looked at.
-const SWEEP: Duration = Duration::from_secs(1);
-
-/// The upstream connections of one worker.
-#[derive(Default)]
-pub struct Pools {
-    hosts: RefCell<FxHashMap<u64, Vec<Rc<Pool>>>>,
-    sweeping: Cell<bool>,
-}
-
-impl Pools {
-    /// No connections.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A stream on a pooled or new connection; waits for one, within the cluster's breakers and connect timeout.
-    ///
-    /// # Errors
-    /// Overflow, connect or TLS failure, timeout.
-    pub async fn stream(
-        self: &Rc<Self>,
-        cluster: &Arc<Cluster>,
-        host: &Arc<Host>,
-        wanted: &Wanted,
-    ) -> Result<ClientStream, UpstreamError> {
-        let pool = self.pool(cluster, host, wanted);
-        let lease = match pool.ready() {
-            Some(lease) => lease,
-            None => pool.wait().await?,
-        };
-        ClientStream::new(&pool, lease)
-    }
-
-    /// Closes what rests: HTTP/1 connections that are idle; HTTP/2 ones end with their last stream.
-    pub fn drain(&self) {
-        for pool in self.hosts.borrow().values().flatten() {
-            pool.close_idle(|_| true);
-        }
-    }
-
-    fn pool(self: &Rc<Self>, cluster: &Arc<Cluster>, host: &Arc<Host>, wanted: &Wanted) -> Rc<Pool> {
-        let mut hosts = self.hosts.borrow_mut();
-        let pools = hosts.entry(host.id).or_default();
-        if let Some(pool) = pools.iter().find(|pool| pool.wanted == *wanted) {
-            return pool.clone();
-        }
-        let pool = Rc::new_cyclic(|me| Pool {
-            me: me.clone(),
-            cluster: cluster.clone(),
-            host: host.clone(),
-            wanted: wanted.clone(),
-            idle: RefCell::default(),
-            shared: RefCell::default(),
-            waiting: RefCell::default(),
-            connecting: Cell::new(0),
-            open: Cell::new(0),
-        });
-        pools.push(pool.clone());
-        drop(hosts);
-        if !self.sweeping.replace(true) {
-            tokio::task::spawn_local(sweep(Rc::downgrade(self)));
-        }
-        pool
-    }
-}
-
-/// Closes connections that have rested or lived too long, or whose host is gone; forgets empty pools.
-async fn sweep(pools: Weak<Pools>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
-        let Some(pools) = pools.upgrade() else { return };
-        let now = Instant::now();
-        let all: Vec<Rc<Pool>> = pools.hosts.borrow().values().flatten().cloned().collect();
-        for pool in &all {
-            pool.sweep(now);
-        }
-        drop(all);
-        pools.hosts.borrow_mut().retain(|_, of_host| {
-            of_host.retain(|pool| Rc::strong_count(pool) > 1 || !pool.is_empty());
-            !of_host.is_empty()
-        });
-    }
-}
 
 /// What is known of an open connection; counts it until it is dropped.
 pub(super) struct Facts {
@@ -142,7 +55,7 @@ impl Drop for Facts {
     }
 }
 
-struct Idle {
+pub(super) struct Idle {
     connection: Connection,
     facts: Facts,
     since: Instant,
@@ -162,8 +75,22 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    pub(super) fn new(cluster: Arc<Cluster>, host: Arc<Host>, wanted: Wanted) -> Rc<Self> {
+        Rc::new_cyclic(|me| Self {
+            me: me.clone(),
+            cluster,
+            host,
+            wanted,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            waiting: RefCell::default(),
+            connecting: Cell::new(0),
+            open: Cell::new(0),
+        })
+    }
+
     /// A connection that can take a request now.
-    fn ready(&self) -> Option<Lease> {
+    pub(super) fn ready(&self) -> Option<Lease> {
         if !self.waiting.borrow().is_empty() {
             // Those that wait go first.
             return None;
@@ -189,7 +116,7 @@ impl Pool {
         Lease::Http1(Http1Lease { connection: Some(connection), facts: Some(facts), pool })
     }
 
-    async fn wait(&self) -> Result<Lease, UpstreamError> {
+    pub(super) async fn wait(&self) -> Result<Lease, UpstreamError> {
         let stats = &self.cluster.stats;
         let breakers = &self.cluster.breakers[usize::from(self.wanted.high_priority)];
         let Some(_pending) = breakers.pending.take() else {
@@ -340,7 +267,7 @@ impl Pool {
         too_old || sick || self.host.health.is_removed()
     }
 
-    fn sweep(&self, now: Instant) {
+    pub(super) fn sweep(&self, now: Instant) {
         let limit = self.cluster.config.idle_timeout;
         let too_long = |since: Instant| limit.is_some_and(|limit| now.duration_since(since) >= limit);
         self.close_idle(|idle| {
@@ -368,7 +295,7 @@ impl Pool {
     }
 
     /// Closes the resting connections that `close` names.
-    fn close_idle(&self, mut close: impl FnMut(&mut Idle) -> bool) {
+    pub(super) fn close_idle(&self, mut close: impl FnMut(&mut Idle) -> bool) {
         let mut closed = Vec::new();
         let mut kept = Vec::new();
         for mut idle in std::mem::take(&mut *self.idle.borrow_mut()) {
@@ -379,7 +306,7 @@ impl Pool {
         drop(closed);
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.open.get() == 0 && self.connecting.get() == 0 && self.waiting.borrow().is_empty()
     }
 }

@@ -8,31 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferromesh_proto::Any;
-use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
-use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
 use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
-use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
-use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
-use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
-use ferromesh_proto::prost::Message;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Kind;
 use super::dump::{Dump, State};
 use super::session::Update;
-
 use crate::cluster::Cluster;
-use crate::config::{At, ConfigError};
+use crate::config::ConfigError;
 use crate::context::Context;
-use crate::http::filters;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
 use crate::stats::Counter;
 use crate::supported;
 use crate::text::Text;
-use crate::tls::{Origin, SdsSource, Secret};
+use crate::tls::SdsSource;
 use crate::workers::Workers;
+
+mod apply;
 
 /// How long a resource waits for what it refers to (Envoy's `initial_fetch_timeout`).
 const WARMING: Duration = Duration::from_secs(15);
@@ -182,96 +176,6 @@ impl Store {
         Ok(())
     }
 
-    fn apply_cluster(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
-        if let Some(held) = self.clusters.get(name) {
-            if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
-            }
-            if held.is_static && !is_static {
-                return Err(ConfigError::new("name", format!("{name:?} is a static cluster of the bootstrap")));
-            }
-        }
-        let proto: ClusterProto = decode(any)?;
-        let cluster = Cluster::decode(&proto, &self.context.for_clusters())?;
-        if let Some(assignment) = cluster.eds_service_name().and_then(|service| self.assignments.get(service)) {
-            cluster.update_endpoints(assignment)?;
-        }
-        cluster.start(&tokio::runtime::Handle::current());
-        let (waiting, woken) = (cluster.clone(), self.woken.clone());
-        tokio::task::spawn_local(async move {
-            waiting.warmed().await;
-            woken.notify_one();
-        });
-        let held = Held {
-            value: cluster,
-            bytes: bytes::Bytes::copy_from_slice(&any.value),
-            is_static,
-            warming_until: Some(Instant::now() + WARMING),
-        };
-        self.clusters.insert(name.to_owned(), held);
-        Ok(State::Warming)
-    }
-
-    fn apply_endpoints(&mut self, any: &Any) -> Result<State, ConfigError> {
-        let assignment: ClusterLoadAssignment = decode(any)?;
-        for held in self.clusters.values() {
-            if held.value.eds_service_name() == Some(&assignment.cluster_name) {
-                held.value.update_endpoints(&assignment)?;
-            }
-        }
-        self.assignments.insert(assignment.cluster_name.clone(), assignment);
-        Ok(State::Active)
-    }
-
-    fn apply_listener(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
-        if let Some(held) = self.listeners.get(name) {
-            if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
-            }
-            if held.is_static && !is_static {
-                return Err(ConfigError::new("name", format!("{name:?} is a static listener of the bootstrap")));
-            }
-        }
-        let proto: ListenerProto = decode(any)?;
-        let before = self.listeners.get(name).map(|held| held.value.as_ref());
-        let listener = Listener::decode_after(&proto, &self.context, before)?;
-        self.workers.prepare(&listener)?;
-        let held = Held {
-            value: listener,
-            bytes: bytes::Bytes::copy_from_slice(&any.value),
-            is_static,
-            warming_until: Some(Instant::now() + WARMING),
-        };
-        self.listeners.insert(name.to_owned(), held);
-        Ok(State::Warming)
-    }
-
-    fn apply_route(&mut self, any: &Any) -> Result<State, ConfigError> {
-        let proto: RouteProto = decode(any)?;
-        let (name, clusters) = (proto.name.clone(), super::routed::clusters(&proto));
-        let filter_config = |any: &Any| filters::decode_route(any, &self.context);
-        let table = Arc::new(RouteConfiguration::decode(proto, &filter_config)?);
-        self.waiting_routes.insert(name, (table, clusters));
-        self.woken.notify_one();
-        Ok(State::Active)
-    }
-
-    fn apply_secret(&mut self, any: &Any, version: &str, is_static: bool) -> Result<State, ConfigError> {
-        let proto: SecretProto = decode(any)?;
-        let (name, secret) = Secret::decode(&proto)?;
-        let origin = if is_static { Origin::Static } else { Origin::Sds };
-        self.context.secrets.set(&name, secret, origin, version);
-        Ok(State::Active)
-    }
-
-    fn apply_extension(&mut self, any: &Any) -> Result<State, ConfigError> {
-        let proto: TypedExtensionConfig = decode(any)?;
-        let config = crate::config::required(proto.typed_config, "typed_config")?;
-        self.context.extensions.set(&proto.name, config, &self.context).at("typed_config")?;
-        self.woken.notify_one();
-        Ok(State::Active)
-    }
-
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Cluster if self.clusters.get(name).is_some_and(|held| !held.is_static) => {
@@ -392,10 +296,6 @@ impl Store {
     }
 }
 
-fn decode<M: Message + Default>(any: &Any) -> Result<M, ConfigError> {
-    M::decode(any.value.clone()).map_err(|error| ConfigError::new("", error.to_string()))
-}
-
 /// The name of a resource, which is field 1 of every kind; found also where what follows it is broken.
 pub fn name_of(_: Kind, any: &Any) -> Option<String> {
     use ferromesh_proto::prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
@@ -414,6 +314,11 @@ pub fn name_of(_: Kind, any: &Any) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
+    use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
+    use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
+    use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
+
     use super::*;
 
     #[test]

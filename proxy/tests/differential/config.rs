@@ -122,6 +122,7 @@ pub fn bootstrap(groups: &[Group], ports: &Ports, folder: &Path) -> String {
     }
     let all: Vec<String> = SERVERS.iter().map(|name| endpoint(ports.of(name), name)).collect();
     cluster(&mut text, "ring", "lb_policy: RING_HASH, ", &all);
+    cluster(&mut text, "ring-one", "lb_policy: RING_HASH, ", &echo);
     levels(&mut text, "levels", &all);
     cluster(&mut text, "maglev", "lb_policy: MAGLEV, ", &all);
     text

@@ -275,6 +275,14 @@ fn bad_pushes() -> Vec<BadPush> {
             vec![cluster("c0", ", upstream_config: {name: x}")],
             vec!["upstream_config".into()],
         ),
+        (
+            "hedging",
+            vec![pack::<RouteConfiguration>(
+                "main",
+                "{name: main, virtual_hosts: [{name: all, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: c0, hedge_policy: {hedge_on_per_try_timeout: true}}}]}]}",
+            )],
+            vec!["virtual_hosts[0].routes[0].route.hedge_policy".into()],
+        ),
         ("a huge regex", vec![pack::<RouteConfiguration>("main", &cases)], vec!["safe_regex".into()]),
         ("a domain twice", vec![pack::<RouteConfiguration>("main", two)], vec!["domains".into()]),
         (

@@ -9,6 +9,7 @@ use super::answer::Watched;
 use super::failure::{self, is_transport};
 use super::levels::AvoidedLevels;
 use super::limits::{Limits, within};
+use super::outcome;
 use super::plan::{self, Plan};
 use super::redirect::{self, Redirected};
 use super::replay::Replay;
@@ -18,7 +19,6 @@ use super::{ATTEMPT_COUNT, Forwarded, set_authority, wanted};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::breaker::Permit;
-use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, Host, LbContext};
 use crate::http::stream::Stream;
 use crate::http::{LocalReply, RequestHead, Response, ResponseHead};
@@ -30,7 +30,7 @@ use crate::upstream::{Active, UpstreamError};
 const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// How one try ended.
-enum Try {
+pub(super) enum Try {
     Answer(ResponseHead, Body, Active),
     Failed(UpstreamError),
 }
@@ -99,7 +99,7 @@ impl<'a> Tries<'a> {
         loop {
             let host = self.pick(stream)?;
             let ended = self.one(stream, &host).await;
-            self.count(&host, &ended);
+            outcome::report(&self.cluster, &host, &ended);
             if self.is_free(stream, &ended) {
                 stream.upstream.attempts += 1;
                 self.elsewhere = matches!(ended, Try::Answer(..));
@@ -222,38 +222,6 @@ impl<'a> Tries<'a> {
     fn elapsed(&self) -> Duration {
         let since = self.body.progress.finished.get();
         since.map_or(Duration::ZERO, |since| crate::timer::now().saturating_duration_since(since))
-    }
-
-    /// Counters and outlier detection.
-    fn count(&self, host: &Host, ended: &Try) {
-        let stats = &self.cluster.stats;
-        let outcome = match ended {
-            Try::Answer(head, body, _) => {
-                let grpc = retry::grpc_status(&head.headers).filter(|_| matches!(body, Body::Empty));
-                Outcome::Status(grpc.map_or(head.status.as_u16(), retry::http_status))
-            }
-            Try::Failed(error) => match error.cause {
-                Cause::PerTryTimeout => {
-                    stats.upstream_rq_per_try_timeout.inc();
-                    Outcome::Timeout
-                }
-                Cause::ResponseTimeout => {
-                    stats.upstream_rq_timeout.inc();
-                    Outcome::Timeout
-                }
-                cause if is_transport(cause) => Outcome::ConnectFailed,
-                Cause::UpstreamRemoteReset | Cause::UpstreamRefusedStream => {
-                    stats.upstream_rq_rx_reset.inc();
-                    Outcome::Reset
-                }
-                Cause::UpstreamConnectionTermination
-                | Cause::UpstreamProtocolError
-                | Cause::ResponseHeadersTooLarge => Outcome::Reset,
-                // Our own limits, or the client's fault: nothing to hold against the host.
-                _ => return,
-            },
-        };
-        self.cluster.report(host, outcome);
     }
 
     /// Whether the request goes out again without any policy.

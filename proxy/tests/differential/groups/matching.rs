@@ -203,6 +203,18 @@ fn hashing() -> Group {
         route("/query", "ring", "{query_parameter: {name: user}}"),
         route("/cookie", "ring", "{cookie: {name: user}}"),
         route(
+            "/made",
+            "ring-one",
+            "{cookie: {name: user, ttl: 60s, path: /shop, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}}",
+        ),
+        route("/session", "ring-one", "{cookie: {name: user, ttl: 0s}}"),
+        route("/unhashed", "echo", "{cookie: {name: user, ttl: 60s}}"),
+        route(
+            "/made-first",
+            "ring",
+            "{cookie: {name: user, ttl: 60s}, terminal: true}, {header: {header_name: x-user}}",
+        ),
+        route(
             "/terminal",
             "ring",
             "{header: {header_name: x-none}}, {header: {header_name: x-user}, terminal: true}, {header: {header_name: x-other}}",
@@ -225,6 +237,11 @@ fn hashing() -> Group {
     group
         .get("cookie", "/cookie", &["cookie: a=b; user=anna"])
         .get("cookie again", "/cookie", &["cookie: user=boris"])
+        .get("cookie with ttl", "/made", &["cookie: user=anna"])
+        .get("cookie made", "/made", &[])
+        .get("cookie of the session", "/session", &[])
+        .get("cookie for nothing", "/unhashed", &[])
+        .get("cookie there and a header", "/made-first", &["cookie: user=boris", "x-user: anna"])
         .get("terminal", "/terminal", &["x-user: anna", "x-other: b"])
         .get("two values", "/header", &["x-user: b", "x-user: a"])
         .get("address", "/address", &[])
