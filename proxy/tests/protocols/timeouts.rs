@@ -129,8 +129,11 @@ async fn connections_end_with_their_time_and_what_is_in_flight_is_finished() {
     busy.send(GET).await;
     let mut upstream = server.accept().await;
     upstream.head().await;
+    let begun = std::time::Instant::now();
     assert_eq!(resting.rest().await, "", "it is closed without a word");
     assert_eq!(frames.until(GOAWAY).await.code(), 0);
+    // The busy connection is younger than the others.
+    crate::peers::eventually("its time is over, too", || async { begun.elapsed() > Duration::from_millis(600) }).await;
     upstream.send(OK).await;
     let (head, body) = busy.message().await;
     assert!(head.contains("connection: close") && body == "ok", "{head}{body}");
