@@ -21,10 +21,7 @@ mod labels;
 use labels::Labels;
 
 /// Fields of this filter's messages that are implemented.
-pub const SUPPORTED: Table = &[(
-    "stats.PluginConfig",
-    "disable_host_header_fallback tcp_reporting_duration reporter rotation_interval graceful_deletion_interval",
-)];
+pub const SUPPORTED: Table = &[("stats.PluginConfig", "disable_host_header_fallback tcp_reporting_duration reporter")];
 
 /// Full name of the configuration.
 pub const MESSAGE: &str = "stats.PluginConfig";
