@@ -1,5 +1,7 @@
 //! Who is calling: bearer token or client certificate in, one SPIFFE ID out.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub(crate) mod jwt;
 mod kubernetes;
 mod pods;

@@ -1,4 +1,4 @@
-//! The body of this crate's fuzz target (`fuzz/` runs it under libFuzzer, the test below over the same corpus).
+//! The bodies of this crate's fuzz targets (`fuzz/` runs them under libFuzzer, the test below over the same corpus).
 
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
@@ -7,6 +7,7 @@ mod replay;
 use base64::Engine;
 use ferromesh_core::SpiffeId;
 
+pub use crate::authn::fuzz::bearer_token;
 use crate::csr;
 
 /// A certificate signing request: PEM, or its DER bytes.
@@ -26,6 +27,11 @@ pub fn csr(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::replay::replay;
+
+    #[test]
+    fn bearer_token() {
+        replay("bearer_token", super::bearer_token);
+    }
 
     #[test]
     fn csr() {

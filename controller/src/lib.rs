@@ -12,6 +12,8 @@ pub mod app;
 pub mod args;
 pub mod daemon;
 pub mod envoyfilter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod gateways;
 pub mod identity;
 pub mod index;

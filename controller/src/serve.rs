@@ -9,6 +9,8 @@
 
 pub mod client;
 pub mod debounce;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod hub;
 pub mod listener;
 pub mod resources;

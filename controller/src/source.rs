@@ -3,6 +3,8 @@
 
 pub mod files;
 pub mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod kubernetes;
 pub mod memory;
 pub mod parse;

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use crate::context::Context;
 use crate::xds::dump::Dump;
 
+mod config_dump;
 mod pages;
 
 /// Connections served at a time; more wait in the socket's queue.

@@ -19,8 +19,8 @@ pub struct Args {
     #[arg(short = 'c', long, value_name = "FILE", required_unless_present = "sds_only")]
     pub config_path: Option<PathBuf>,
     /// Worker threads; default: one for each CPU.
-    #[arg(long, value_name = "N")]
-    pub concurrency: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: Option<u16>,
     /// Check the bootstrap and exit.
     #[arg(long)]
     pub validate: bool,
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "SOCKET")]
     pub hot_restart_path: Option<PathBuf>,
     /// Longest time that connections get to end in a drain, in seconds.
-    #[arg(long, default_value_t = 45, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 45, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub drain_time_s: u64,
     /// Fetch the workload's certificate and serve it by SDS on this Unix socket, for an Envoy; no proxy runs.
     #[arg(long, value_name = "SOCKET")]
@@ -73,6 +73,21 @@ impl Args {
     /// Worker threads.
     pub fn workers(&self) -> usize {
         let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.concurrency.filter(|workers| *workers > 0).unwrap_or_else(cpus)
+        self.concurrency.map_or_else(cpus, usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_cannot_be_meant_are_refused() {
+        let parse = |more: &[&str]| Args::try_parse_from(["ferromesh-proxy", "-c", "file"].iter().chain(more));
+        assert_eq!(parse(&["--concurrency", "2"]).unwrap().workers(), 2);
+        assert!(parse(&[]).unwrap().workers() > 0);
+        for more in [["--concurrency", "0"], ["--concurrency", "70000"], ["--drain-time-s", "18446744073709551615"]] {
+            assert!(parse(&more).is_err(), "{more:?}");
+        }
     }
 }

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
-use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use ferromesh_proto::envoy::config::core::v3::{ApiConfigSource, ConfigSource, api_config_source, grpc_service};
 use ferromesh_proto::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, from_ads};
 use crate::{stats, supported};
+
+mod consistency;
 
 /// Why a bootstrap cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,8 @@ pub fn parse(text: &str) -> Result<Bootstrap, BootstrapError> {
 }
 
 fn check(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
-    supported::check(&Any::pack(bootstrap))
+    supported::check(&Any::pack(bootstrap))?;
+    consistency::check(bootstrap)
 }
 
 /// How the control plane is reached.
@@ -114,11 +116,7 @@ pub fn ads(bootstrap: &Bootstrap) -> Result<Option<Ads>, ConfigError> {
 }
 
 fn by_ads(source: Option<&ConfigSource>) -> Result<bool, ConfigError> {
-    match source.and_then(|source| source.config_source_specifier.as_ref()) {
-        None => Ok(false),
-        Some(ConfigSourceSpecifier::Ads(_)) => Ok(true),
-        Some(_) => Err(ConfigError::new("", "only ads is implemented here")),
-    }
+    source.map_or(Ok(false), |source| from_ads(Some(source)).map(|()| true))
 }
 
 fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, ConfigError> {

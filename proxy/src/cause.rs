@@ -62,6 +62,8 @@ causes! {
     UpstreamRefusedStream => 503, "UR", "upstream_reset_before_response_started{remote_refused_stream_reset}", "The endpoint refused the stream (its concurrency limit).";
     /// The endpoint's answer is not valid HTTP.
     UpstreamProtocolError => 502, "UPE", "upstream_reset_before_response_started{protocol_error}", "The endpoint's answer is not valid HTTP; check the port's protocol (appProtocol or port name).";
+    /// The request, as the route rewrote it, cannot be written.
+    UnwritableRequest => 500, "", "upstream_request_not_writable", "The route's rewrites made an authority or a path with a space or a control character; nothing was sent. Check the rewrites, and the endpoints' hostnames.";
     /// The response broke off after its head was sent on.
     UpstreamResetAfterResponse => 0, "UR", "upstream_reset_after_response_started{remote_reset}", "The endpoint broke its answer off midway.";
     /// The connection ended after the response's head was sent on.

@@ -8,7 +8,9 @@ use ferromesh_proto::{Any, prost, prost_types};
 
 use crate::text::Text;
 
+mod header_text;
 pub mod supported;
+pub mod visit;
 
 /// Why a resource is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +77,23 @@ pub fn duration(value: Option<prost_types::Duration>, field: &str) -> Result<Opt
     value
         .map(|value| Duration::try_from(value).map_err(|_| ConfigError::new(field, "must not be negative")))
         .transpose()
+}
+
+/// A source that resources come from must be the control plane's aggregated stream; no other is implemented.
+///
+/// # Errors
+/// Names the source that is not.
+pub fn from_ads(source: Option<&core::ConfigSource>) -> Result<(), ConfigError> {
+    use core::config_source::ConfigSourceSpecifier;
+    let field = match source.and_then(|source| source.config_source_specifier.as_ref()) {
+        Some(ConfigSourceSpecifier::Ads(_)) => return Ok(()),
+        None => return Err(ConfigError::new("", "must be set; only ads is implemented here")),
+        Some(ConfigSourceSpecifier::PathConfigSource(_)) => "path_config_source",
+        Some(ConfigSourceSpecifier::ApiConfigSource(_)) => "api_config_source",
+        Some(ConfigSourceSpecifier::Self_(_)) => "self",
+        Some(_) => "",
+    };
+    Err(ConfigError::new(field, "is not implemented here; only ads is"))
 }
 
 /// The message inside.

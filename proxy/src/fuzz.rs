@@ -10,10 +10,12 @@ mod replay;
 use ferromesh_proto::Any;
 use ferromesh_proto::json;
 
+pub use crate::codec::h2::fuzz::h2_frames;
 pub use crate::format::fuzz::format;
-pub use crate::http::fuzz::{h1_request, h1_response, path};
+pub use crate::http::fuzz::{grpc_timeout, h1_request, h1_response, path};
 pub use crate::listener::fuzz::{detection, proxy_protocol, sni};
 pub use crate::matcher::fuzz::regex;
+pub use crate::network::fuzz::peer_metadata;
 pub use crate::xds::fuzz::xds;
 
 /// YAML or JSON text as a message: what is read shows as JSON, and that reads as the same.
@@ -42,5 +44,5 @@ mod tests {
         };
     }
 
-    replayed!(detection format h1_request h1_response json path proxy_protocol regex sni xds);
+    replayed!(detection format grpc_timeout h1_request h1_response h2_frames json path peer_metadata proxy_protocol regex sni xds);
 }

@@ -43,6 +43,25 @@ impl RequestHead {
         self.path.as_str().split_once('?').map(|(_, query)| query)
     }
 
+    /// What of the head cannot be written: a target, authority or protocol that would end its line or begin another.
+    ///
+    /// Header names and values are safe by their types; these three are texts that routes rewrite.
+    pub fn unwritable(&self) -> Option<&'static str> {
+        let breaks = |text: &Text| text.as_bytes().iter().any(|byte| *byte <= b' ' || *byte == 0x7f);
+        match self {
+            head if breaks(&head.authority) => Some("authority"),
+            head if breaks(&head.path) => Some("path"),
+            head if head
+                .upgrade
+                .as_ref()
+                .is_some_and(|protocol| protocol.bytes().any(|byte| byte.is_ascii_control())) =>
+            {
+                Some("upgrade")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this is a gRPC request, by its content type.
     pub fn is_grpc(&self) -> bool {
         self.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {

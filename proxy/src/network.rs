@@ -26,6 +26,8 @@ use crate::io::Io;
 use crate::stream::{Traffic, Upstream};
 use crate::worker::Worker;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod metadata_exchange;
 mod rbac;
 mod tcp_proxy;

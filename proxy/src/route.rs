@@ -341,6 +341,7 @@ pub struct RateLimit {
 }
 
 pub mod decode;
+pub mod destinations;
 pub mod hash;
 pub mod header_rules;
 pub mod internal_redirect;

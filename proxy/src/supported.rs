@@ -8,55 +8,51 @@ use crate::config::ConfigError;
 use crate::config::supported::{self, Supported, Table};
 use crate::{access_log, cluster, codec, http, listener, network, overload, policy, route, tls};
 
-/// One table a room; a room that decodes messages lists them in its own file.
-const TABLES: &[Table] = &[
-    supported::COMMON,
-    BOOTSTRAP,
-    listener::SUPPORTED,
-    network::SUPPORTED,
-    http::SUPPORTED,
-    http::local_reply::SUPPORTED,
-    codec::h1::names::SUPPORTED,
-    http::manager::detection::SUPPORTED,
-    http::filters::SUPPORTED,
-    http::filters::alpn::SUPPORTED,
-    http::filters::cors::SUPPORTED,
-    http::filters::discovered::SUPPORTED,
-    http::filters::fault::SUPPORTED,
-    http::filters::grpc_stats::SUPPORTED,
-    http::filters::header_mutation::SUPPORTED,
-    http::filters::health_check::SUPPORTED,
-    http::filters::istio_stats::SUPPORTED,
-    http::filters::local_ratelimit::SUPPORTED,
-    http::filters::peer_metadata::SUPPORTED,
-    http::filters::rbac::SUPPORTED,
-    route::SUPPORTED,
-    cluster::SUPPORTED,
-    tls::SUPPORTED,
-    access_log::SUPPORTED,
-    overload::SUPPORTED,
-    policy::SUPPORTED,
+/// The rooms that decode messages, each with the fields that it reads.
+const ROOMS: &[(&str, Table)] = &[
+    ("bootstrap", BOOTSTRAP),
+    ("listener", listener::SUPPORTED),
+    ("network", network::SUPPORTED),
+    ("http", http::SUPPORTED),
+    ("http/local_reply", http::local_reply::SUPPORTED),
+    ("codec/h1/names", codec::h1::names::SUPPORTED),
+    ("http/manager/detection", http::manager::detection::SUPPORTED),
+    ("http/filters", http::filters::SUPPORTED),
+    ("http/filters/alpn", http::filters::alpn::SUPPORTED),
+    ("http/filters/cors", http::filters::cors::SUPPORTED),
+    ("http/filters/discovered", http::filters::discovered::SUPPORTED),
+    ("http/filters/fault", http::filters::fault::SUPPORTED),
+    ("http/filters/grpc_stats", http::filters::grpc_stats::SUPPORTED),
+    ("http/filters/header_mutation", http::filters::header_mutation::SUPPORTED),
+    ("http/filters/health_check", http::filters::health_check::SUPPORTED),
+    ("http/filters/istio_stats", http::filters::istio_stats::SUPPORTED),
+    ("http/filters/local_ratelimit", http::filters::local_ratelimit::SUPPORTED),
+    ("http/filters/peer_metadata", http::filters::peer_metadata::SUPPORTED),
+    ("http/filters/rbac", http::filters::rbac::SUPPORTED),
+    ("route", route::SUPPORTED),
+    ("cluster", cluster::SUPPORTED),
+    ("tls", tls::SUPPORTED),
+    ("access_log", access_log::SUPPORTED),
+    ("overload", overload::SUPPORTED),
+    ("policy", policy::SUPPORTED),
 ];
 
 /// Fields of the bootstrap that are implemented; here, since the bootstrap is checked where it is read.
-///
-/// Without effect here, accepted because Istio's and Envoy's own samples set them: `stats_config` and
-/// `stats_flush_interval` (metrics are always on and read live), `default_socket_interface`,
-/// `enable_dispatcher_stats`.
 const BOOTSTRAP: Table = &[
     (
         "envoy.config.bootstrap.v3.Bootstrap",
         "node static_resources dynamic_resources admin layered_runtime stats_config stats_flush_interval cluster_manager \
          enable_dispatcher_stats use_tcp_for_dns_lookups typed_dns_resolver_config dns_resolution_config \
-         overload_manager stats_server_version_override header_prefix",
+         overload_manager bootstrap_extensions",
     ),
     ("envoy.config.bootstrap.v3.Bootstrap.StaticResources", "listeners clusters secrets"),
     ("envoy.config.bootstrap.v3.Bootstrap.DynamicResources", "lds_config cds_config ads_config"),
-    ("envoy.config.bootstrap.v3.Admin", "address access_log_path profile_path ignore_global_conn_limit"),
+    ("envoy.config.bootstrap.v3.Admin", "address access_log access_log_path profile_path ignore_global_conn_limit"),
     ("envoy.config.bootstrap.v3.LayeredRuntime", "layers"),
     ("envoy.config.bootstrap.v3.RuntimeLayer", "name static_layer admin_layer"),
     ("envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer", "*"),
-    ("envoy.config.bootstrap.v3.ClusterManager", "local_cluster_name"),
+    ("envoy.config.bootstrap.v3.ClusterManager", ""),
+    ("envoy.extensions.bootstrap.internal_listener.v3.InternalListener", "*"),
     ("envoy.config.metrics.v3.StatsConfig", "*"),
     ("envoy.config.metrics.v3.TagSpecifier", "*"),
     ("envoy.config.metrics.v3.StatsMatcher", "*"),
@@ -73,6 +69,21 @@ const BOOTSTRAP: Table = &[
 /// # Errors
 /// Names the type URL and the path of the first field that is not.
 pub fn check(any: &Any) -> Result<(), ConfigError> {
-    static SUPPORTED: OnceLock<Supported> = OnceLock::new();
-    SUPPORTED.get_or_init(|| Supported::of(TABLES)).check(any)
+    all().check(any)
 }
+
+/// Whether a field of a message is implemented; for the tests of what is said of fields.
+#[cfg(test)]
+pub fn is_field_supported(message: &str, field: &str) -> bool {
+    all().has(message, field)
+}
+
+fn all() -> &'static Supported {
+    static SUPPORTED: OnceLock<Supported> = OnceLock::new();
+    SUPPORTED.get_or_init(|| Supported::of(supported::COMMON, ROOMS.iter().map(|(_, table)| *table)))
+}
+
+pub mod idle;
+
+#[cfg(test)]
+mod tests;

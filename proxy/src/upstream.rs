@@ -63,6 +63,12 @@ impl UpstreamError {
         self
     }
 
+    /// `what` of a request's head would break its line.
+    fn unwritable(what: &str) -> Self {
+        let detail = format!("the request's {what} has a space or a control character and was not sent");
+        Self::early(Cause::UnwritableRequest, detail)
+    }
+
     /// An error after something was sent.
     pub fn late(cause: Cause, detail: impl Into<String>) -> Self {
         Self { cause, detail: detail.into(), before_request: false, race: Race::None }

@@ -27,6 +27,8 @@ mod http2;
 mod listeners;
 #[path = "protocols/redirects.rs"]
 mod redirects;
+#[path = "protocols/sockets.rs"]
+mod sockets;
 #[path = "protocols/tcp.rs"]
 mod tcp;
 #[path = "protocols/timeouts.rs"]

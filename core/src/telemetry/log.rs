@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -88,9 +89,32 @@ pub fn init(log: &LogArgs, otlp: &OtlpArgs, service: &'static str) -> Result<Tel
 }
 
 fn parse_level(level: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::builder()
-        .parse(level)
-        .map_err(|error| TelemetryError::Level { level: level.into(), reason: error.to_string() })
+    let refuse = |reason: String| TelemetryError::Level { level: level.into(), reason };
+    if level.trim().is_empty() {
+        return Err(refuse("is empty".into()));
+    }
+    let known: Vec<String> = level.split(',').map(directive).collect::<Result<_, _>>().map_err(refuse)?;
+    EnvFilter::builder().parse(known.join(",")).map_err(|error| refuse(error.to_string()))
+}
+
+/// One part of a filter, with Envoy's words for levels as well.
+///
+/// A word alone must be a level: `EnvFilter` would take what is none for the name of a module, and log nothing else.
+fn directive(part: &str) -> Result<String, String> {
+    let (target, word) = match part.rsplit_once('=') {
+        Some((target, word)) => (Some(target), word.trim()),
+        None => (None, part.trim()),
+    };
+    let word = match word.to_ascii_lowercase().as_str() {
+        "warning" => "warn".to_owned(),
+        "critical" => "error".to_owned(),
+        other => other.to_owned(),
+    };
+    // Nothing would be read as `error`.
+    if word.is_empty() || word.parse::<LevelFilter>().is_err() {
+        return Err(format!("{word:?} is not a level (off, error, warn, info, debug, trace)"));
+    }
+    Ok(target.map_or_else(|| word.clone(), |target| format!("{target}={word}")))
 }
 
 impl LogHandle {
@@ -122,6 +146,25 @@ impl Telemetry {
             && let Err(error) = traces.shutdown()
         {
             tracing::warn!(%error, "traces were not all sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_level_is_refused_and_envoys_words_are_taken() {
+        for level in
+            ["info", "OFF", "warning", "info,ferromesh_proxy=debug", "critical,a::b=trace", "a[span{x=1}]=info"]
+        {
+            assert!(parse_level(level).is_ok(), "{level}");
+        }
+        assert_eq!(parse_level("warning,a=critical").unwrap().to_string(), "a=error,warn");
+        for level in ["bogus", "", " ", "info,", "info,bogus", "a=bogus", "=,=", "info;debug"] {
+            let said = parse_level(level).map(drop).unwrap_err().to_string();
+            assert!(said.contains("log level"), "{level}: {said}");
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Admin, Command, DrainListeners, json as json_reply, parameter, reply, text};
 use crate::cause::Cause;
 use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
+use crate::matcher::re2;
 use crate::stats::render::{self, Selection};
 use crate::tls::CertificateFacts;
 
@@ -35,7 +36,11 @@ pub(super) static PAGES: &[Page] = &[
     get("/help", "this list", |_, _| text(StatusCode::OK, help())),
     get("/certs", "certificates and their expiry", certs),
     get("/clusters", "hosts of each cluster and their state (?format=json)", clusters),
-    get("/config_dump", "configuration as it came (?include_eds)", config_dump),
+    get(
+        "/config_dump",
+        "configuration as it came (?include_eds, ?resource=static_clusters, ?mask=cluster.name,..., ?name_regex=)",
+        config_dump,
+    ),
     get("/explain", "what a response flag or response_code_details means (?code=UF)", explain),
     post("/drain_listeners", "close listeners (?graceful, ?inboundonly, ?skip_exit)", drain_listeners),
     post("/healthcheck/fail", "make the health_check filter fail", |admin, _| {
@@ -96,7 +101,16 @@ fn server_info(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
 }
 
 fn config_dump(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
-    json_reply(&admin.dump.to_json(parameter(query, "include_eds").is_some()))
+    let asked = |name| parameter(query, name).filter(|value| !value.is_empty());
+    let names = match asked("name_regex").map(|regex| re2::full(&regex)).transpose() {
+        Ok(names) => names,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("name_regex: {error}\n")),
+    };
+    let dump = admin.dump.to_json(parameter(query, "include_eds").is_some(), names.as_ref());
+    match super::config_dump::select(dump, asked("resource").as_deref(), asked("mask").as_deref()) {
+        Ok(kept) => json_reply(&kept),
+        Err((status, why)) => text(status, why),
+    }
 }
 
 fn command(admin: &Admin, command: Command) -> Response<Full<Bytes>> {
@@ -120,7 +134,12 @@ fn logging(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     let (Some(level), Some(set)) = (level, &admin.set_log_level) else {
         return text(StatusCode::BAD_REQUEST, "say ?level=debug, or ?paths=target:level,target:level\n");
     };
-    match set(&level.replace(':', "=")) {
+    // Envoy's `target:level`; a target may have colons of its own.
+    let directive = |part: &str| match part.rsplit_once(':') {
+        Some((target, level)) if !part.contains('=') => format!("{target}={level}"),
+        _ => part.to_owned(),
+    };
+    match set(&level.split(',').map(directive).collect::<Vec<_>>().join(",")) {
         Ok(()) => text(StatusCode::OK, "OK\n"),
         Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     }

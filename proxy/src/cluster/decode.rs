@@ -21,7 +21,7 @@ use super::endpoints::{self, Plan};
 use super::health::HealthCheck;
 use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
-use crate::config::{At, ConfigError, duration, required};
+use crate::config::{At, ConfigError, duration, from_ads, required};
 use crate::runtime::Runtime;
 use crate::stats::{Owner, Store};
 use crate::text::Text;
@@ -59,6 +59,9 @@ impl Cluster {
 fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<Cluster>, ConfigError> {
     if cluster.name.is_empty() {
         return Err(ConfigError::new("name", "must be set"));
+    }
+    if cluster.wait_for_warm_on_init == Some(false) {
+        return Err(ConfigError::new("wait_for_warm_on_init", "false is not implemented"));
     }
     let config = config(cluster, context)?;
     let owner = Owner { kind: "cluster", value: config.stat_name.clone(), tag: "envoy_cluster_name" };
@@ -204,6 +207,9 @@ fn discovery(
             return Err(ConfigError::new("cluster_type", format!("{:?} is not implemented", custom.name)));
         }
     };
+    if kind != DiscoveryType::Eds && cluster.eds_cluster_config.is_some() {
+        return Err(ConfigError::new("eds_cluster_config", "goes only with type EDS"));
+    }
     match kind {
         DiscoveryType::Static => {
             // Istio's BlackHoleCluster has none: a cluster without hosts.
@@ -215,8 +221,10 @@ fn discovery(
             Ok((Discovery::Static, Some(plan)))
         }
         DiscoveryType::Eds => {
-            let named = cluster.eds_cluster_config.as_ref().map(|eds| eds.service_name.as_str());
-            let service_name = named.filter(|name| !name.is_empty()).unwrap_or(&cluster.name).to_owned();
+            let eds = required(cluster.eds_cluster_config.as_ref(), "eds_cluster_config")?;
+            from_ads(eds.eds_config.as_ref()).at("eds_cluster_config.eds_config")?;
+            let name = if eds.service_name.is_empty() { &cluster.name } else { &eds.service_name };
+            let service_name = name.clone();
             Ok((Discovery::Eds { service_name }, None))
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {

@@ -3,12 +3,6 @@
 use crate::config::supported::Table;
 
 /// Fields of this room's messages that are implemented.
-///
-/// Listed although they have no effect here: `wait_for_warm_on_init` and `ignore_health_on_host_removal` (what they ask
-/// for is always so), `zone_aware_lb_config` (Envoy needs a
-/// local cluster for it, which Istio does not configure), `update_merge_window` (updates are merged by the host set),
-/// `udp_max_queries`, `max_udp_channel_duration` and `reinit_channel_on_timeout` (each question has its own socket),
-/// HTTP/2 frame limits (the HTTP/2 library has its own, stricter ones), `reuse_connection` for TCP checks (each has its own).
 pub const SUPPORTED: Table = &[
     (
         "envoy.config.cluster.v3.Cluster",
@@ -93,19 +87,13 @@ pub const SUPPORTED: Table = &[
          max_requests_per_connection",
     ),
     ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"),
-    (
-        "envoy.config.core.v3.Http1ProtocolOptions",
-        "allow_absolute_url enable_trailers override_stream_error_on_invalid_http_message header_key_format",
-    ),
+    ("envoy.config.core.v3.Http1ProtocolOptions", "allow_absolute_url enable_trailers header_key_format"),
     (
         "envoy.config.core.v3.Http2ProtocolOptions",
-        "hpack_table_size max_concurrent_streams initial_stream_window_size initial_connection_window_size \
-         allow_connect max_outbound_frames max_outbound_control_frames \
-         max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream \
-         max_inbound_window_update_frames_per_data_frame_sent stream_error_on_invalid_http_messaging \
-         override_stream_error_on_invalid_http_message connection_keepalive",
+        "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \
+         connection_keepalive",
     ),
-    ("envoy.config.core.v3.KeepaliveSettings", "interval timeout interval_jitter connection_idle_interval"),
+    ("envoy.config.core.v3.KeepaliveSettings", "interval timeout interval_jitter"),
     (
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options upstream_http_protocol_options explicit_http_config \

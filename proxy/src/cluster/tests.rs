@@ -43,26 +43,26 @@ fn a_static_cluster_without_endpoints_has_no_hosts_as_istios_black_hole() {
 #[test]
 fn what_is_not_implemented_is_refused_by_its_path() {
     let table = [
-        ("{name: c, type: EDS, lb_policy: 99}", "lb_policy"),
+        ("{name: c, lb_policy: 99}", "lb_policy"),
         ("{name: c, type: STRICT_DNS}", "load_assignment"),
-        ("{name: c, type: EDS, lrs_server: {self: {}}}", "lrs_server"),
-        ("{name: c, type: EDS, lb_policy: CLUSTER_PROVIDED}", "lb_policy"),
+        ("{name: c, lrs_server: {self: {}}}", "lrs_server"),
+        ("{name: c, lb_policy: CLUSTER_PROVIDED}", "lb_policy"),
         (
-            "{name: c, type: EDS, lb_policy: LEAST_REQUEST, least_request_lb_config: {active_request_bias: {}}}",
+            "{name: c, lb_policy: LEAST_REQUEST, least_request_lb_config: {active_request_bias: {}}}",
             "least_request_lb_config.active_request_bias",
         ),
         (
-            "{name: c, type: EDS, round_robin_lb_config: {slow_start_config: {slow_start_window: 1s, aggression: {}}}}",
+            "{name: c, round_robin_lb_config: {slow_start_config: {slow_start_window: 1s, aggression: {}}}}",
             "round_robin_lb_config.slow_start_config.aggression",
         ),
-        ("{name: c, type: EDS, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}", "maglev_lb_config.table_size"),
+        ("{name: c, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}", "maglev_lb_config.table_size"),
         (
             "{name: c, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: \
              web.example, port_value: 80}}}}]}]}}",
             "load_assignment",
         ),
         (
-            "{name: c, type: EDS, health_checks: [{interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, \
+            "{name: c, health_checks: [{interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, \
              tcp_health_check: {}}]}",
             "health_checks[0].timeout",
         ),

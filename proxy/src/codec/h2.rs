@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod guard;
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).

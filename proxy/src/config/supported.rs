@@ -1,15 +1,16 @@
 //! Which fields of which messages are implemented, and the check of encoded resources against that.
 //!
 //! prost drops unknown fields silently, so the check runs over the wire form: every tag that is set must be in a
-//! room's table. A message that no table lists is not implemented at all.
+//! room's table. A message that no table lists is not implemented at all. Texts that become part of a message's head are
+//! checked on the way.
 
 use std::collections::{HashMap, HashSet};
 
 use ferromesh_proto::fields::{self, Field, Message};
-use ferromesh_proto::wire::{Parts, Payload};
+use ferromesh_proto::wire::{MAX_DEPTH, Parts, Payload, WireError};
 use ferromesh_proto::{Any, json};
 
-use super::ConfigError;
+use super::{ConfigError, header_text};
 
 /// Rows of (full message name, names of its supported fields separated by spaces).
 /// A row `("envoy.x.v3.Y", "*")` supports all fields that this build's descriptors know.
@@ -18,7 +19,7 @@ pub type Table = &'static [(&'static str, &'static str)];
 /// Messages that several rooms read.
 pub const COMMON: Table = &[
     ("envoy.config.core.v3.Address", "socket_address pipe envoy_internal_address"),
-    ("envoy.config.core.v3.SocketAddress", "protocol address port_value named_port ipv4_compat resolver_name"),
+    ("envoy.config.core.v3.SocketAddress", "protocol address port_value named_port ipv4_compat"),
     ("envoy.config.core.v3.Pipe", "path mode"),
     ("envoy.config.core.v3.CidrRange", "*"),
     ("envoy.config.core.v3.DataSource", "filename inline_bytes inline_string environment_variable"),
@@ -32,13 +33,8 @@ pub const COMMON: Table = &[
     ("envoy.config.core.v3.RuntimeDouble", "*"),
     ("envoy.config.core.v3.RuntimeUInt32", "*"),
     ("envoy.config.core.v3.RuntimePercent", "*"),
-    (
-        "envoy.config.core.v3.ConfigSource",
-        "ads api_config_source path_config_source resource_api_version initial_fetch_timeout self",
-    ),
+    ("envoy.config.core.v3.ConfigSource", "ads api_config_source resource_api_version initial_fetch_timeout"),
     ("envoy.config.core.v3.AggregatedConfigSource", "*"),
-    ("envoy.config.core.v3.SelfConfigSource", "*"),
-    ("envoy.config.core.v3.PathConfigSource", "path"),
     (
         "envoy.config.core.v3.ApiConfigSource",
         "api_type transport_api_version grpc_services set_node_on_first_message_only",
@@ -58,7 +54,6 @@ pub const COMMON: Table = &[
     ("envoy.type.matcher.v3.RegexMatcher", "google_re2 regex"),
     ("envoy.type.matcher.v3.RegexMatcher.GoogleRE2", "*"),
     ("envoy.type.matcher.v3.RegexMatchAndSubstitute", "pattern substitution"),
-    ("envoy.type.matcher.v3.ListStringMatcher", "*"),
     ("envoy.type.matcher.v3.PathMatcher", "*"),
     ("envoy.type.matcher.v3.DoubleMatcher", "*"),
     ("envoy.type.matcher.v3.ValueMatcher", "*"),
@@ -70,30 +65,61 @@ pub const COMMON: Table = &[
     ("envoy.type.matcher.v3.FilterStateMatcher", "key string_match"),
 ];
 
-/// The fields of all tables, by message.
-pub struct Supported(HashMap<&'static str, Fields>);
+/// What is implemented: the tables of the rooms, and what all of them share.
+///
+/// A message in one room's table says nothing of the same message where another room decodes it: what stands inside of a
+/// message is looked for in the table of the room that has the message, then among what is shared, then in other rooms.
+pub struct Supported {
+    common: Fields,
+    rooms: Vec<Fields>,
+}
 
-enum Fields {
+/// Implemented fields by message.
+type Fields = HashMap<&'static str, Names>;
+
+enum Names {
     All,
-    Named(HashSet<&'static str>),
+    Listed(HashSet<&'static str>),
+}
+
+/// A place of `Supported::rooms`; `None` before a room is known.
+type Room = Option<usize>;
+
+fn fields_of(table: Table) -> Fields {
+    let mut all = Fields::new();
+    for (message, names) in table {
+        let names = match *names {
+            "*" => Names::All,
+            names => Names::Listed(names.split_whitespace().collect()),
+        };
+        all.insert(*message, names);
+    }
+    all
+}
+
+impl Names {
+    fn has(&self, field: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(names) => names.contains(field),
+        }
+    }
 }
 
 impl Supported {
-    /// What these tables list.
-    pub fn of(tables: &[Table]) -> Self {
-        let mut all = HashMap::new();
-        for (message, names) in tables.iter().copied().flatten() {
-            match *names {
-                "*" => {
-                    all.insert(*message, Fields::All);
-                }
-                names => match all.entry(*message).or_insert_with(|| Fields::Named(HashSet::new())) {
-                    Fields::All => {}
-                    Fields::Named(set) => set.extend(names.split_whitespace()),
-                },
-            }
+    /// What these tables list: what is shared, and one table a room.
+    pub fn of(common: Table, rooms: impl IntoIterator<Item = Table>) -> Self {
+        Self { common: fields_of(common), rooms: rooms.into_iter().map(fields_of).collect() }
+    }
+
+    /// The fields of a message that stands in `room`, and the room that reads what is inside of it.
+    fn find(&self, message: &str, room: Room) -> Option<(&Names, Room)> {
+        let own = room.and_then(|place| self.rooms.get(place)?.get(message));
+        if let Some(names) = own.or_else(|| self.common.get(message)) {
+            return Some((names, room));
         }
-        Self(all)
+        let other = self.rooms.iter().enumerate().find_map(|(place, fields)| Some((fields.get(message)?, place)));
+        other.map(|(names, place)| (names, Some(place)))
     }
 
     /// Checks that every field that `any` sets, at any depth, is implemented.
@@ -101,37 +127,45 @@ impl Supported {
     /// # Errors
     /// Names the type URL and the path of the first field that is not.
     pub fn check(&self, any: &Any) -> Result<(), ConfigError> {
-        self.check_any(any, false).map_err(|error| error.of_type(&any.type_url))
+        self.check_any(any, false, None, 0).map_err(|error| error.of_type(&any.type_url))
     }
 
-    fn check_any(&self, any: &Any, optional: bool) -> Result<(), ConfigError> {
+    /// Whether some room reads a field of a message.
+    pub fn has(&self, message: &str, field: &str) -> bool {
+        self.rooms.iter().chain([&self.common]).filter_map(|fields| fields.get(message)).any(|names| names.has(field))
+    }
+
+    fn check_any(&self, any: &Any, optional: bool, room: Room, depth: u32) -> Result<(), ConfigError> {
         let any = json::resolve_typed_struct(any).map_err(|error| ConfigError::new("", error.to_string()));
         let any = match any {
             Ok(any) => any,
             Err(_) if optional => return Ok(()),
             Err(error) => return Err(error),
         };
-        let Some(message) = fields::message(&any.type_url).filter(|found| self.0.contains_key(found.name())) else {
+        let known = fields::message(&any.type_url);
+        let Some(message) = known.filter(|found| self.find(found.name(), room).is_some()) else {
             return if optional {
                 Ok(())
             } else {
                 Err(ConfigError::new("", format!("extension type {:?} is not implemented", any.type_url)))
             };
         };
-        self.check_message(message, &any.value)
+        self.check_message(message, &any.value, room, depth)
     }
 
-    fn check_message(&self, message: Message, bytes: &[u8]) -> Result<(), ConfigError> {
+    fn check_message(&self, message: Message, bytes: &[u8], room: Room, depth: u32) -> Result<(), ConfigError> {
+        if depth > MAX_DEPTH {
+            return Err(ConfigError::new("", WireError::Depth.to_string()));
+        }
         if message.is_map_entry() {
-            return self.check_fields(message, bytes, None);
+            return self.check_fields(message, bytes, None, room, depth);
         }
         if message.name().starts_with("google.protobuf.") {
             return Ok(());
         }
-        match self.0.get(message.name()) {
+        match self.find(message.name(), room) {
             None => Err(ConfigError::new("", format!("message {} is not implemented", message.name()))),
-            Some(Fields::All) => self.check_fields(message, bytes, None),
-            Some(Fields::Named(names)) => self.check_fields(message, bytes, Some(names)),
+            Some((names, room)) => self.check_fields(message, bytes, Some(names), room, depth),
         }
     }
 
@@ -139,9 +173,12 @@ impl Supported {
         &self,
         message: Message,
         bytes: &[u8],
-        names: Option<&HashSet<&'static str>>,
+        names: Option<&Names>,
+        room: Room,
+        depth: u32,
     ) -> Result<(), ConfigError> {
         let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
+        let texts = header_text::rules(message.name());
         let mut seen: HashMap<u32, usize> = HashMap::new();
         for part in Parts::of(bytes) {
             let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;
@@ -149,29 +186,40 @@ impl Supported {
                 let number = part.number;
                 return Err(ConfigError::new("", format!("field number {number} of {} is unknown", message.name())));
             };
-            if names.is_some_and(|names| !names.contains(known.name())) {
+            if names.is_some_and(|names| !names.has(known.name())) {
                 return Err(ConfigError::new(known.name(), "is not implemented"));
             }
             let index = seen.entry(part.number).or_default();
-            if let (Payload::Bytes(payload), Some(inner)) = (part.payload, known.message()) {
-                self.check_inner(inner, payload, optional).map_err(|error| error.at(segment(known, *index)))?;
+            if let Payload::Bytes(payload) = part.payload {
+                let checked = match known.message() {
+                    Some(inner) => self.check_inner(inner, payload, optional, room, depth + 1),
+                    None => header_text::check(texts, known.name(), payload),
+                };
+                checked.map_err(|error| error.at(segment(known, *index)))?;
             }
             *index += 1;
         }
         Ok(())
     }
 
-    fn check_inner(&self, inner: Message, payload: &[u8], optional: bool) -> Result<(), ConfigError> {
+    fn check_inner(
+        &self,
+        inner: Message,
+        payload: &[u8],
+        optional: bool,
+        room: Room,
+        depth: u32,
+    ) -> Result<(), ConfigError> {
         if inner.name() == "google.protobuf.Any" {
             let any = ferromesh_proto::prost::Message::decode(payload)
                 .map_err(|error| ConfigError::new("", error.to_string()))?;
-            return self.check_any(&any, optional);
+            return self.check_any(&any, optional, room, depth);
         }
-        self.check_message(inner, payload)
+        self.check_message(inner, payload, room, depth)
     }
 }
 
-fn segment(field: Field, index: usize) -> String {
+pub(super) fn segment(field: Field, index: usize) -> String {
     if field.is_list() { format!("{}[{index}]", field.name()) } else { field.name().to_owned() }
 }
 

@@ -39,7 +39,7 @@ pub const SUPPORTED: Table = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         "name typed_config config_discovery is_optional disabled",
     ),
-    ("envoy.extensions.filters.http.router.v3.Router", "start_child_span suppress_grpc_request_failure_code_stats"),
+    ("envoy.extensions.filters.http.router.v3.Router", "start_child_span"),
 ];
 
 /// What a filter wants to happen next.

@@ -1,13 +1,17 @@
 //! Heads and bodies of HTTP/1, and paths. What is read must not depend on where the network cut it.
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::grpc_timeout;
 use super::head::path::{Outcome, Rules, normalize};
 use crate::body::Frame;
 use crate::codec::h1::framing::{Decoder, Framing, Step};
 use crate::codec::h1::names::NameFormat;
 use crate::codec::h1::{Settings, parse};
+use crate::route::GrpcTimeout;
 
 const LIMITS: Settings = Settings {
     head_bytes: 4096,
@@ -173,5 +177,21 @@ pub fn path(data: &[u8]) {
     // A form that would change again could mean one thing to a policy and another to the upstream.
     if rules.normalize && rules.merge_slashes && rules.escaped_slashes == 4 {
         assert_eq!(normalize(&form, rules), Outcome::Same, "{text:?} became {form:?}");
+    }
+}
+
+/// `grpc-timeout`: what is told on is no longer than what was asked for, and a route's bound is kept.
+pub fn grpc_timeout(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert("grpc-timeout", value);
+    let Some(asked) = grpc_timeout::asked(&headers) else { return };
+    grpc_timeout::tell(&mut headers, asked);
+    let told = grpc_timeout::asked(&headers).expect("what is told can be read");
+    assert!(told <= asked, "{asked:?} became {told:?}");
+    let (max, offset) = (Duration::from_secs(5), Some(Duration::from_secs(1)));
+    for of_stream in [false, true] {
+        let bounded = grpc_timeout::bounded(asked, &GrpcTimeout { max, offset, of_stream });
+        assert!(bounded <= max && (asked.is_zero() || bounded <= asked), "{asked:?} became {bounded:?}");
     }
 }

@@ -66,7 +66,7 @@ impl MetadataExchange {
     }
 }
 
-async fn read<S: AsyncRead + Unpin>(io: &mut S) -> io::Result<Peer> {
+pub(super) async fn read<S: AsyncRead + Unpin>(io: &mut S) -> io::Result<Peer> {
     let bad = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, format!("metadata exchange: {reason}"));
     if io.read_u32().await? != MAGIC {
         return Err(bad("the first bytes are not the protocol's magic number"));

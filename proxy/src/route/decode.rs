@@ -113,7 +113,7 @@ pub const SUPPORTED: Table = &[
     ("envoy.config.route.v3.RetryPolicy.RetryBackOff", "*"),
     ("envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate", "*"),
     ("envoy.config.route.v3.FilterConfig", "config is_optional disabled"),
-    ("envoy.config.route.v3.RateLimit", "stage actions disable_key"),
+    ("envoy.config.route.v3.RateLimit", "stage actions"),
     (
         "envoy.config.route.v3.RateLimit.Action",
         "source_cluster destination_cluster request_headers query_parameters remote_address generic_key \

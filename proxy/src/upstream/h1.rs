@@ -62,7 +62,7 @@ impl Connection {
     /// With `head.upgrade` the request's body is polled only after the answer has accepted the upgrade.
     ///
     /// # Errors
-    /// If the connection ends or breaks, the peer speaks no HTTP, or the request's body fails.
+    /// If the head cannot be written, the connection ends or breaks, the peer speaks no HTTP, or the request's body fails.
     pub async fn send(
         self,
         head: &RequestHead,
@@ -70,6 +70,11 @@ impl Connection {
         inform: Option<&dyn Fn(ResponseHead)>,
         done: Done,
     ) -> Result<(ResponseHead, Body), UpstreamError> {
+        if let Some(what) = head.unwritable() {
+            // Nothing was written: the connection is as good as before.
+            done(Some(self));
+            return Err(UpstreamError::unwritable(what));
+        }
         let mut exchange = Exchange::new(self, head, body, done);
         let parsed = exchange.response_head(&head.method, inform).await?;
         Ok(exchange.into_response(parsed))

@@ -252,6 +252,9 @@ fn check_extended_connect(sender: &SendRequest<Bytes>) -> Result<(), UpstreamErr
 }
 
 fn request(head: &RequestHead) -> Result<http::Request<()>, UpstreamError> {
+    if let Some(what) = head.unwritable() {
+        return Err(UpstreamError::unwritable(what));
+    }
     let unfit = |what: &str| {
         UpstreamError::early(Cause::InvalidPath, format!("the request's {what} cannot be sent over HTTP/2"))
     };

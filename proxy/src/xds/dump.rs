@@ -30,6 +30,9 @@ struct Entry {
     error: Option<(String, String)>,
 }
 
+/// What the names of shown resources match; `None` for all.
+type Names<'a> = Option<&'a regex::Regex>;
+
 /// Every resource that the proxy holds.
 #[derive(Debug, Default)]
 pub struct Dump {
@@ -74,17 +77,18 @@ impl Dump {
 
     /// Versions by name.
     pub fn versions(&self, kind: Kind) -> Vec<(String, String)> {
-        self.of(kind).into_iter().map(|(name, entry)| (name, entry.version)).collect()
+        self.of(kind, None).into_iter().map(|(name, entry)| (name, entry.version)).collect()
     }
 
-    fn of(&self, kind: Kind) -> Vec<(String, Entry)> {
+    fn of(&self, kind: Kind, names: Names<'_>) -> Vec<(String, Entry)> {
         let entries = self.entries.lock();
-        let of_kind = entries.iter().filter(|((found, _), _)| *found == kind);
+        let is_asked = |name: &str| names.is_none_or(|names| names.is_match(name));
+        let of_kind = entries.iter().filter(|((found, name), _)| *found == kind && is_asked(name));
         of_kind.map(|((_, name), entry)| (name.clone(), entry.clone())).collect()
     }
 
-    /// The dump in Envoy's shape; endpoints only if `eds`. Private keys are never shown.
-    pub fn to_json(&self, eds: bool) -> Value {
+    /// The dump in Envoy's shape; endpoints only if `eds`, resources only of these names. Private keys are never shown.
+    pub fn to_json(&self, eds: bool, names: Names<'_>) -> Value {
         let mut configs = Vec::new();
         if let Some((any, updated)) = &*self.bootstrap.lock() {
             let mut bootstrap = json::any_to_json(any, false);
@@ -95,23 +99,29 @@ impl Dump {
                 "last_updated": timestamp(*updated),
             }));
         }
-        configs.push(self.clusters());
+        configs.push(self.clusters(names));
         if eds {
-            configs.push(self.plain("EndpointsConfigDump", Kind::Endpoint, "endpoint_configs", "endpoint_config"));
+            configs.push(self.plain(
+                "EndpointsConfigDump",
+                Kind::Endpoint,
+                "endpoint_configs",
+                "endpoint_config",
+                names,
+            ));
         }
-        configs.push(self.listeners());
-        configs.push(self.plain("RoutesConfigDump", Kind::Route, "route_configs", "route_config"));
-        configs.push(self.secrets());
-        configs.push(self.plain("EcdsConfigDump", Kind::Extension, "ecds_filters", "ecds_filter"));
+        configs.push(self.listeners(names));
+        configs.push(self.plain("RoutesConfigDump", Kind::Route, "route_configs", "route_config", names));
+        configs.push(self.secrets(names));
+        configs.push(self.plain("EcdsConfigDump", Kind::Extension, "ecds_filters", "ecds_filter", names));
         let mut dump = json!({ "configs": configs });
         // Clusters and listeners may hold keys inline, too.
         redact(&mut dump);
         dump
     }
 
-    fn clusters(&self) -> Value {
+    fn clusters(&self, names: Names<'_>) -> Value {
         let mut dump = json!({ "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump" });
-        for (_, entry) in self.of(Kind::Cluster) {
+        for (_, entry) in self.of(Kind::Cluster, names) {
             let list = match entry.state {
                 State::Static => "static_clusters",
                 State::Active => "dynamic_active_clusters",
@@ -122,9 +132,9 @@ impl Dump {
         dump
     }
 
-    fn listeners(&self) -> Value {
+    fn listeners(&self, names: Names<'_>) -> Value {
         let mut dump = json!({ "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump" });
-        for (name, entry) in self.of(Kind::Listener) {
+        for (name, entry) in self.of(Kind::Listener, names) {
             match entry.state {
                 State::Static => push(&mut dump, "static_listeners", shown("listener", &entry)),
                 state => {
@@ -140,18 +150,18 @@ impl Dump {
         dump
     }
 
-    fn plain(&self, message: &str, kind: Kind, lists: &str, field: &str) -> Value {
+    fn plain(&self, message: &str, kind: Kind, lists: &str, field: &str, names: Names<'_>) -> Value {
         let mut dump = json!({ "@type": format!("type.googleapis.com/envoy.admin.v3.{message}") });
-        for (_, entry) in self.of(kind) {
+        for (_, entry) in self.of(kind, names) {
             let origin = if entry.state == State::Static { "static" } else { "dynamic" };
             push(&mut dump, &format!("{origin}_{lists}"), shown(field, &entry));
         }
         dump
     }
 
-    fn secrets(&self) -> Value {
+    fn secrets(&self, names: Names<'_>) -> Value {
         let mut dump = json!({ "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump" });
-        for (name, entry) in self.of(Kind::Secret) {
+        for (name, entry) in self.of(Kind::Secret, names) {
             let mut secret = shown("secret", &entry);
             secret["name"] = name.into();
             redact(&mut secret);
@@ -216,7 +226,7 @@ mod tests {
         let secret = Secret { name: "s".into(), r#type: Some(secret::Type::TlsCertificate(certificate)) };
         let dump = Dump::default();
         dump.set(Kind::Secret, "s", "1", Any::pack(&secret), State::Active);
-        let shown = dump.to_json(false).to_string();
+        let shown = dump.to_json(false, None).to_string();
         assert!(shown.contains("[redacted]") && !shown.contains("KEY MATERIAL"), "{shown}");
     }
 
@@ -226,7 +236,7 @@ mod tests {
         let any = Any { type_url: Kind::Listener.type_url(), value: bytes::Bytes::new() };
         dump.set(Kind::Listener, "l", "1", any, State::Active);
         dump.refuse(Kind::Listener, "l", "2", "no");
-        let shown = dump.to_json(false);
+        let shown = dump.to_json(false, None);
         let listeners = &shown["configs"][1];
         assert_eq!(listeners["dynamic_listeners"][0]["error_state"]["details"], "no");
         assert_eq!(listeners["dynamic_listeners"][0]["active_state"]["version_info"], "1");

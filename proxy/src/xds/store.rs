@@ -27,7 +27,7 @@ use crate::config::{At, ConfigError};
 use crate::context::Context;
 use crate::http::filters;
 use crate::listener::Listener;
-use crate::route::RouteConfiguration;
+use crate::route::{RouteConfiguration, destinations};
 use crate::stats::Counter;
 use crate::supported;
 use crate::text::Text;
@@ -233,6 +233,7 @@ impl Store {
             }
         }
         let proto: ListenerProto = decode(any)?;
+        destinations::check_inline(any, &|cluster| self.clusters.contains_key(cluster))?;
         let before = self.listeners.get(name).map(|held| held.value.as_ref());
         let listener = Listener::decode_after(&proto, &self.context, before)?;
         self.workers.prepare(&listener)?;
@@ -248,6 +249,7 @@ impl Store {
 
     fn apply_route(&mut self, any: &Any) -> Result<State, ConfigError> {
         let proto: RouteProto = decode(any)?;
+        destinations::check(&proto, false, &|cluster| self.clusters.contains_key(cluster))?;
         let (name, clusters) = (proto.name.clone(), super::routed::clusters(&proto));
         let filter_config = |any: &Any| filters::decode_route(any, &self.context);
         let table = Arc::new(RouteConfiguration::decode(proto, &filter_config)?);

@@ -154,3 +154,22 @@ async fn an_answer_that_nobody_asked_for_reaches_nobody() {
         way.stop().await;
     }
 }
+
+/// Envoy writes what the header says; here nothing that would end a line, or a word of the first one, is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rewritten_head_that_cannot_be_written_is_answered_with_500_and_nothing_goes_on() {
+    let server = crate::peers::upstream("server").await;
+    for more in [json!({}), crate::config::http2(json!({}))] {
+        let routes = json!([crate::config::route("next", json!({"host_rewrite_header": "x-host"}))]);
+        let node = Hop::http().routes(routes).cluster("next", &[server], more).start().await;
+        for value in ["a b", "a\tb"] {
+            let mut client = Wire::connect(node.address()).await;
+            client.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx-host: {value}\r\nconnection: close\r\n\r\n")).await;
+            let answer = client.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 500"), "{value:?}: {answer}");
+            node.logged(&["details=upstream_request_not_writable"]).await;
+        }
+        assert_eq!(node.stat("cluster.next.upstream_rq_200").await, 0);
+        node.stop().await;
+    }
+}

@@ -8,14 +8,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use ferromesh_proto::Any;
-use ferromesh_proto::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use ferromesh_proto::envoy::config::core::v3::{ConfigSource, ExtensionConfigSource};
+use ferromesh_proto::envoy::config::core::v3::ExtensionConfigSource;
 
 use super::{Build, FILTERS, Flow, HttpFilter, resolve, unknown};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, required};
+use crate::config::{At, ConfigError, from_ads};
 use crate::context::Context;
 use crate::extension::{Commit, Place};
 use crate::http::stream::Stream;
@@ -69,13 +68,6 @@ pub fn decode(
     let place = Arc::new(place);
     context.extensions.subscribe(name, place.clone(), context)?;
     Ok(place)
-}
-
-fn from_ads(source: Option<&ConfigSource>) -> Result<(), ConfigError> {
-    match required(source, "config_source")?.config_source_specifier {
-        Some(ConfigSourceSpecifier::Ads(_)) => Ok(()),
-        _ => Err(ConfigError::new("", "only ads is implemented here")),
-    }
 }
 
 /// The place of a filter in a connection manager's list.

@@ -24,11 +24,7 @@ use overrides::{Overrides, Values};
 
 /// Fields of this filter's messages that are implemented.
 pub const SUPPORTED: Table = &[
-    (
-        "stats.PluginConfig",
-        "disable_host_header_fallback tcp_reporting_duration metrics reporter rotation_interval \
-         graceful_deletion_interval",
-    ),
+    ("stats.PluginConfig", "disable_host_header_fallback tcp_reporting_duration metrics reporter"),
     ("stats.MetricConfig", "*"),
 ];
 

@@ -35,7 +35,11 @@ pub fn apply(manager: &HttpConnectionManager, tls: Option<&TlsInfo>, headers: &m
 
 /// The element for this connection's client.
 pub fn element(manager: &HttpConnectionManager, tls: &TlsInfo) -> String {
-    let [subject, cert, chain, dns, uri] = manager.set_client_cert_details;
+    element_with(manager.set_client_cert_details, tls)
+}
+
+/// As [`element`]; details are subject, cert, chain, dns and uri.
+fn element_with([subject, cert, chain, dns, uri]: [bool; 5], tls: &TlsInfo) -> String {
     let mut parts = Vec::with_capacity(6);
     if let Some(by) = tls.local_uri_sans.first() {
         parts.push(format!("By={}", quoted(by, false)));
@@ -68,4 +72,45 @@ fn quoted(value: &str, always: bool) -> String {
         return value.to_owned();
     }
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The keys of a header's parts as its readers find them: split where `;` and `,` stand outside of quotes.
+    fn keys(element: &str) -> Vec<String> {
+        let (mut parts, mut quoted, mut escaped) = (vec![String::new()], false, false);
+        for letter in element.chars() {
+            match letter {
+                ';' | ',' if !quoted => parts.push(String::new()),
+                '"' if !escaped => quoted = !quoted,
+                _ => {}
+            }
+            escaped = letter == '\\' && !escaped;
+            if let (Some(part), false) = (parts.last_mut(), matches!(letter, ';' | ',') && !quoted) {
+                part.push(letter);
+            }
+        }
+        parts.iter().map(|part| part.split('=').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_of_a_certificate_adds_a_part_or_another_client(
+            uri in "[ -~]{0,20}", dns in "[ -~]{0,20}", subject in "[ -~]{0,20}", by in "[ -~]{0,20}",
+        ) {
+            let tls = TlsInfo {
+                peer_uri_sans: vec![uri.as_str().into()],
+                peer_dns_sans: vec![dns.as_str().into()],
+                local_uri_sans: vec![by.as_str().into()],
+                peer_subject: subject.as_str().into(),
+                ..TlsInfo::default()
+            };
+            let element = element_with([true, false, false, true, true], &tls);
+            prop_assert_eq!(keys(&element), ["By", "Hash", "Subject", "URI", "DNS"], "{}", element);
+        }
+    }
 }

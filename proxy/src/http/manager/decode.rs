@@ -18,7 +18,7 @@ use super::{Codec, ForwardClientCert, HttpConnectionManager, ServerHeader, Stats
 use crate::codec::h1::Settings;
 use crate::codec::h1::names::NameFormat;
 use crate::codec::h2::Http2Options;
-use crate::config::{At, ConfigError, duration, required};
+use crate::config::{At, ConfigError, duration, from_ads, required};
 use crate::context::Context;
 use crate::http::filters;
 use crate::http::local_reply::Rewrite;
@@ -278,7 +278,10 @@ fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<RouteH
         RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
             Err(ConfigError::new("rds.route_config_name", "must be set"))
         }
-        RouteSpecifier::Rds(rds) => Ok(context.routes.handle(&rds.route_config_name)),
+        RouteSpecifier::Rds(rds) => {
+            from_ads(rds.config_source.as_ref()).at("rds.config_source")?;
+            Ok(context.routes.handle(&rds.route_config_name))
+        }
         RouteSpecifier::ScopedRoutes(_) => Err(ConfigError::new("scoped_routes", "is not implemented")),
     }
 }
