@@ -7,7 +7,8 @@ use ferromesh_api::gateway_api::http_route::ValueMatchType;
 use ferromesh_api::gateway_api::{BackendRef, HttpRouteRule};
 use ferromesh_proto::envoy::config::route::v3::{RouteMatch, route_match::PathSpecifier};
 
-use super::http_route::matches::{self, Matched, bad_regex};
+use super::http_route::expressions;
+use super::http_route::matches::{self, Matched};
 use super::http_route::{Place, Rank, Ranked, rule_with, texts};
 use super::message::regex;
 
@@ -72,9 +73,12 @@ fn refusal(matching: &GrpcRouteMatch) -> Option<String> {
     let method = matching.method.as_ref()?;
     match &method.type_ {
         ValueMatchType::Unknown(word) => Some(format!("method.type {word:?} is not known")),
-        ValueMatchType::RegularExpression => {
-            method.service.iter().chain(&method.method).filter(|text| !text.is_empty()).find_map(|text| bad_regex(text))
-        }
+        ValueMatchType::RegularExpression => method
+            .service
+            .iter()
+            .chain(&method.method)
+            .filter(|text| !text.is_empty())
+            .find_map(|text| expressions::refusal(text)),
         ValueMatchType::Exact => {
             let mut words = method.service.iter().chain(&method.method);
             let odd = words.find(|word| word.contains(['/', '?', '#']) || !texts::is_visible(word))?;

@@ -2,6 +2,7 @@
 //! precedence come out (Gateway API v1: HTTPRoute).
 
 pub mod backend;
+pub mod expressions;
 pub mod filters;
 pub mod matches;
 pub mod rewrite;

@@ -9,6 +9,7 @@ mod envoy;
 mod gateway;
 mod laptop;
 mod properties;
+mod proxy;
 mod refusals;
 mod secrets;
 mod sharing;

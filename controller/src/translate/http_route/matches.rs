@@ -11,7 +11,7 @@ use ferromesh_proto::envoy::config::route::v3::{
 use ferromesh_proto::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
 use super::super::message::{exact, regex};
-use super::{Rank, texts};
+use super::{Rank, expressions, texts};
 
 /// A translated match.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ pub fn refusal(matching: &HttpRouteMatch) -> Option<String> {
         match &path.type_ {
             PathMatchType::Unknown(word) => return Some(format!("path.type {word:?} is not known")),
             PathMatchType::RegularExpression => {
-                if let Some(why) = bad_regex(&path.value) {
+                if let Some(why) = expressions::refusal(&path.value) {
                     return Some(format!("path.value: {why}"));
                 }
             }
@@ -78,7 +78,7 @@ pub fn refusal(matching: &HttpRouteMatch) -> Option<String> {
                 return Some(format!("{what} {:?}: type {word:?} is not known", value.name));
             }
             ValueMatchType::RegularExpression => {
-                if let Some(why) = bad_regex(&value.value) {
+                if let Some(why) = expressions::refusal(&value.value) {
                     return Some(format!("{what} {:?}: {why}", value.name));
                 }
             }
@@ -100,20 +100,6 @@ pub fn refusal(matching: &HttpRouteMatch) -> Option<String> {
 
 /// The longest name of a query parameter that Envoy takes.
 const LONGEST_QUERY: usize = 1024;
-
-/// The longest expression that is sent, as in Istio.
-const LONGEST_REGEX: usize = 1024;
-
-/// Why an expression would be refused by the proxy.
-pub fn bad_regex(expression: &str) -> Option<String> {
-    if expression.len() > LONGEST_REGEX {
-        return Some(format!("an expression of {} bytes is too long; {LONGEST_REGEX} is the most", expression.len()));
-    }
-    if expression.is_empty() {
-        return Some("an expression is empty".to_owned());
-    }
-    regex::Regex::new(expression).err().map(|error| format!("not a regular expression: {error}"))
-}
 
 fn path_specifier(path: &PathMatch) -> (u8, PathSpecifier, Option<String>) {
     match path.type_ {

@@ -46,7 +46,7 @@ fn bootstrap(view: &View, node: &Node) -> Bootstrap {
 }
 
 /// Puts the routes that listeners would fetch into them, so that Envoy reads those too.
-fn inline_routes(view: &View, node: &Node, bootstrap: &mut Bootstrap) {
+pub(super) fn inline_routes(view: &View, node: &Node, bootstrap: &mut Bootstrap) {
     use ferromesh_proto::envoy::config::listener::v3::filter::ConfigType;
     use ferromesh_proto::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
     use hcm::http_connection_manager::RouteSpecifier;

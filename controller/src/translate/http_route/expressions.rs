@@ -1,0 +1,134 @@
+//! Which regular expressions a proxy takes: those of RE2, compiled within bounds. What it would reject, it would reject
+//! with every other route of the port.
+
+use regex::RegexBuilder;
+
+/// The longest expression that is sent, as in Istio.
+const LONGEST: usize = 1024;
+/// The largest compiled form, half of what our proxy allows: it compiles a little more around it.
+const LARGEST: usize = 1 << 19;
+/// The most that RE2 repeats anything.
+const MOST_REPEATS: u32 = 1000;
+
+/// Why an expression would be refused by the proxy.
+pub fn refusal(expression: &str) -> Option<String> {
+    if expression.len() > LONGEST {
+        return Some(format!("an expression of {} bytes is too long; {LONGEST} is the most", expression.len()));
+    }
+    if expression.is_empty() {
+        return Some("an expression is empty".to_owned());
+    }
+    let built = RegexBuilder::new(expression).size_limit(LARGEST).dfa_size_limit(LARGEST).build();
+    built.err().map(|error| format!("not a regular expression: {error}")).or_else(|| not_of_re2(expression))
+}
+
+/// What the engine here reads and RE2 does not.
+fn not_of_re2(expression: &str) -> Option<String> {
+    let mut rest = expression;
+    let (mut class, mut repeated) = (false, false);
+    while let Some(sign) = rest.chars().next() {
+        let after = rest.get(sign.len_utf8()..).unwrap_or_default();
+        let (next, repeats) = match sign {
+            '\\' => {
+                let escaped = after.chars().next().unwrap_or_default();
+                let behind = after.get(escaped.len_utf8()..).unwrap_or_default();
+                if matches!(escaped, 'u' | 'U') || (matches!(escaped, 'b' | 'B') && behind.starts_with('{')) {
+                    return Some(format!("\\{escaped} is not written so in RE2's expressions"));
+                }
+                // `\p{…}`, `\x{…}`: the braces are part of it.
+                let braces = matches!(escaped, 'p' | 'P' | 'x') && behind.starts_with('{');
+                (if braces { behind.split_once('}').map_or("", |(_, behind)| behind) } else { behind }, false)
+            }
+            ']' => {
+                class = false;
+                (after, false)
+            }
+            '[' => {
+                class = true;
+                // A `]` that comes first stands for itself.
+                let inside = after.strip_prefix('^').unwrap_or(after);
+                (inside.strip_prefix(']').unwrap_or(inside), false)
+            }
+            _ if class => (after, false),
+            '(' => {
+                if let Some(flag) = flags(after).chars().find(|flag| !"imsU-".contains(*flag)) {
+                    return Some(format!("RE2's expressions have no flag {flag:?}"));
+                }
+                // The question mark of a group repeats nothing.
+                (after.strip_prefix('?').unwrap_or(after), false)
+            }
+            '*' | '+' | '?' | '{' => {
+                if repeated {
+                    return Some("RE2's expressions do not repeat what is repeated already without a group".to_owned());
+                }
+                let behind = if sign == '{' { bounds(after)? } else { after };
+                (behind.strip_prefix('?').unwrap_or(behind), true)
+            }
+            _ => (after, false),
+        };
+        (rest, repeated) = (next, repeats);
+    }
+    too_many(expression)
+}
+
+/// The flags of a group: those of `(?i)` and `(?i:…)`; none of `(?:…)`, `(?P<name>…)` and `(?<name>…)`.
+fn flags(group: &str) -> &str {
+    let Some(rest) = group.strip_prefix('?').filter(|rest| !rest.starts_with(['P', '<'])) else { return "" };
+    rest.split([':', ')']).next().unwrap_or_default()
+}
+
+/// What comes behind `n,m}`.
+fn bounds(text: &str) -> Option<&str> {
+    text.split_once('}').map(|(_, behind)| behind)
+}
+
+/// A number of repetitions that RE2 does not take.
+fn too_many(expression: &str) -> Option<String> {
+    let braces = expression.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(inner, _)| inner));
+    let numbers = braces.flat_map(|inner| inner.split(',')).filter_map(|number| number.trim().parse::<u32>().ok());
+    let most = numbers.max().filter(|most| *most > MOST_REPEATS)?;
+    Some(format!("{most} repetitions are too many; {MOST_REPEATS} is the most"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_of_re2_are_taken_and_others_are_refused_before_a_proxy_does() {
+        for good in [
+            "/a.*",
+            "[a-z]+?",
+            "(?i)x",
+            "(?i:x)(?P<n>y)(?:z)?",
+            r"\x{41}\p{Greek}*",
+            "a{2,5}?",
+            "[]x{*+]+",
+            r"\bfoo\b",
+            r"a\{b\}",
+            "(a*)*",
+            "a{1000}",
+            r"\d{3}",
+        ] {
+            assert_eq!(refusal(good), None, "{good}");
+        }
+        for bad in [
+            "",
+            "(",
+            "(?=x)",
+            "(?x)a b",
+            "(?u:a)",
+            r"\u0041",
+            r"\b{start}a",
+            "a**",
+            "a+*",
+            "a{2}{3}",
+            "a?+",
+            r"\w{900}\w{900}",
+            "a{1001}",
+            r"(a{500}){500}",
+        ] {
+            assert!(refusal(bad).is_some(), "{bad}");
+        }
+    }
+}
