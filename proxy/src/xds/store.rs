@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::config::ConfigError;
 use crate::context::Context;
 use crate::listener::Listener;
-use crate::route::{RouteConfiguration, destinations};
+use crate::route::RouteConfiguration;
 use crate::stats::Counter;
 use crate::supported;
 use crate::text::Text;
