@@ -19,11 +19,13 @@ mod wire;
 #[path = "differential/world.rs"]
 mod world;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use differences::{DIFFERENCES, Difference};
+use differences::DIFFERENCES;
+use groups::{Case, Group};
+use world::Facts;
 
 /// The binary that FERROMESH_ENVOY names. Without it the test is skipped aloud, and fails where CI=true.
 fn envoy() -> Option<PathBuf> {
@@ -43,31 +45,66 @@ fn this_proxy_answers_forwards_and_logs_as_envoy_does_but_for_the_listed_differe
     for (group, case) in groups.iter().flat_map(|group| group.cases.iter().map(move |case| (group, case))) {
         assert!(names.insert((group.name, case.name)), "case {}/{} is there twice", group.name, case.name);
     }
-    let [place_of_envoy, place_of_ours] = world::places(&groups);
-    let (theirs, ours) = std::thread::scope(|scope| {
-        let theirs = scope.spawn(|| world::run(world::Kind::Envoy(&envoy), &groups, place_of_envoy));
-        let ours = world::run(world::Kind::Ours, &groups, place_of_ours);
-        (theirs.join().unwrap(), ours)
-    });
-    let mut used = HashSet::new();
-    let mut report = String::new();
-    let cases: BTreeMap<&String, ()> = theirs.keys().chain(ours.keys()).map(|case| (case, ())).collect();
-    for case in cases.keys() {
-        let empty = Vec::new();
-        let differing = observe::compare(theirs.get(*case).unwrap_or(&empty), ours.get(*case).unwrap_or(&empty));
-        for (what, envoy, ours) in differing {
-            let covered = |difference: &Difference| difference.covers(case, &what, &ours);
-            let listed = DIFFERENCES.iter().enumerate().filter(|(_, difference)| covered(difference));
-            if listed.map(|(index, _)| used.insert(index)).count() > 0 {
-                continue;
-            }
-            writeln!(report, "{case}: {what}\n    envoy {envoy:?}\n    ours  {ours:?}").unwrap();
+    let (mut theirs, mut ours) = both(&envoy, &groups);
+    // Some cases end by a timer, which on a busy machine is late in one proxy and not in the other: what differs is
+    // asked again, and counts if it differs each time.
+    for _ in 0..AGAIN {
+        let differing: HashSet<String> = unlisted(&theirs, &ours).into_iter().map(|(case, ..)| case).collect();
+        let is_of = |group: &Group| group.cases.iter().any(|case| differing.contains(&key(group, case)));
+        let groups: Vec<Group> = groups::all().into_iter().filter(is_of).collect();
+        if groups.is_empty() {
+            break;
         }
+        let (envoy, proxy) = both(&envoy, &groups);
+        theirs.extend(envoy);
+        ours.extend(proxy);
     }
-    for (index, difference) in DIFFERENCES.iter().enumerate() {
-        if !used.contains(&index) {
+    let mut report = String::new();
+    for (case, what, envoy, ours) in unlisted(&theirs, &ours) {
+        writeln!(report, "{case}: {what}\n    envoy {envoy:?}\n    ours  {ours:?}").unwrap();
+    }
+    let seen = differing(&theirs, &ours);
+    for difference in DIFFERENCES {
+        if !seen.iter().any(|(case, what, _, ours)| difference.covers(case, what, ours)) {
             writeln!(report, "not seen any more, remove it: {difference:?}").unwrap();
         }
     }
-    assert!(report.is_empty(), "{} cases\n{report}", cases.len());
+    assert!(report.is_empty(), "{} cases\n{report}", names.len());
+}
+
+/// How often a difference is looked for once more.
+const AGAIN: usize = 2;
+
+/// Case, what differs, Envoy's values and ours.
+type Differing = (String, String, Vec<String>, Vec<String>);
+
+fn key(group: &Group, case: &Case) -> String {
+    format!("{}/{}", group.name, case.name)
+}
+
+/// What Envoy and this proxy do with the same cases at the same time.
+fn both(envoy: &Path, groups: &[Group]) -> (Facts, Facts) {
+    let [place_of_envoy, place_of_ours] = world::places(groups);
+    std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| world::run(world::Kind::Envoy(envoy), groups, place_of_envoy));
+        let ours = world::run(world::Kind::Ours, groups, place_of_ours);
+        (theirs.join().unwrap(), ours)
+    })
+}
+
+fn differing(theirs: &Facts, ours: &Facts) -> Vec<Differing> {
+    let cases: BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let facts = |all: &Facts, case: &String| all.get(case).cloned().unwrap_or_default();
+    let of_case = |case: &String| -> Vec<Differing> {
+        let found = observe::compare(&facts(theirs, case), &facts(ours, case));
+        found.into_iter().map(|(what, envoy, ours)| (case.clone(), what, envoy, ours)).collect()
+    };
+    cases.into_iter().flat_map(of_case).collect()
+}
+
+/// What differs, and is not listed.
+fn unlisted(theirs: &Facts, ours: &Facts) -> Vec<Differing> {
+    let mut found = differing(theirs, ours);
+    found.retain(|(case, what, _, ours)| !DIFFERENCES.iter().any(|difference| difference.covers(case, what, ours)));
+    found
 }
