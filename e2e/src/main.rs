@@ -264,12 +264,12 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Profile { proxy, requests, protocol, instructions, syscalls, functions, check } => {
             let proxy = ours(&proxy, "cargo build --release -p ferromesh-proxy")?;
             let (instructions, syscalls) = (instructions || !syscalls, syscalls || !instructions);
-            let bound = check.then(|| profile::bound(&proxy)).transpose()?;
+            let bounds = check.then(|| profile::bounds(&proxy)).transpose()?;
             let syscalls = syscalls && !check;
             let plan = profile::Plan { proxy, requests, instructions, syscalls, relay: !check, protocol };
             let counts = profile::run(&plan)?;
             print!("{}", profile::table(&counts, functions));
-            bound.map_or(Ok(()), |bound| profile::check(&counts, bound))
+            bounds.map_or(Ok(()), |bounds| profile::check(&counts, &bounds))
         }
         Command::Bench(args) => compare(args),
     }

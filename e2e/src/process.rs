@@ -1,5 +1,6 @@
 //! Child processes: found, started, awaited, measured, ended.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -70,10 +71,11 @@ impl Process {
     pub fn listens_within(&mut self, address: SocketAddr, within: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         loop {
-            if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
+            let answers = TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok();
+            let ended = self.child.try_wait()?;
+            if answers && ended.is_none() {
                 return Ok(());
             }
-            let ended = self.child.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 bail!("{} does not listen at {address} ({ended:?}):\n{}", self.name, tail(&self.log, 8));
             }
@@ -178,11 +180,20 @@ fn rss(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// A free port of the loopback.
+/// A free port of the loopback, below those that connections take by themselves: whoever starts slowly (under callgrind)
+/// would find such a one taken.
 ///
 /// # Errors
 /// If there is none.
 pub fn free_port() -> anyhow::Result<u16> {
+    const QUIET: std::ops::Range<u16> = 10_000..30_000;
+    for _ in 0..100 {
+        let random = RandomState::new().build_hasher().finish();
+        let port = QUIET.start + (random % u64::from(QUIET.end - QUIET.start)) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
