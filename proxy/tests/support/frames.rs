@@ -104,8 +104,8 @@ impl Frames {
         assert_eq!(frames.wire.exact(PREFACE.len()).await, PREFACE);
         let payload: Vec<u8> =
             settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
-        frames.send(SETTINGS, 0, 0, &payload).await;
-        frames.send(SETTINGS, ACK, 0, b"").await;
+        // In one write: a proxy that these settings drive away may be gone before a second.
+        frames.wire.send([frame(SETTINGS, 0, 0, &payload), frame(SETTINGS, ACK, 0, b"")].concat()).await;
         frames
     }
 
