@@ -12,6 +12,12 @@ use serde_json::{Map, Value};
 
 use super::probe::Probers;
 
+mod variables;
+
+#[cfg(test)]
+pub(super) use variables::duration;
+use variables::{Variables, proxy_config};
+
 /// Where the controller is, unless ProxyConfig says otherwise.
 pub const DEFAULT_DISCOVERY: &str = "ferromesh-controller.ferromesh-system.svc:15012";
 /// Account of the controller, in the namespace of the discovery address.
@@ -81,7 +87,7 @@ impl ProxyArgs {
 /// Why the proxy of a pod cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// A variable (or an annotation of the pod) is missing or wrong.
+    /// A variable is missing or wrong.
     #[error("environment variable {name}: {reason}")]
     Variable {
         /// Its name.
@@ -334,175 +340,10 @@ impl Environment {
 /// The port that the pod's annotation sets, which goes before ProxyConfig's.
 fn status_port(annotations: &BTreeMap<String, String>) -> Result<Option<u16>, AgentError> {
     const NAME: &str = "status.sidecar.istio.io/port";
-    let read = |text: &String| text.trim().parse().map_err(|error| Variables::wrong(NAME, error));
+    let wrong =
+        |text: &str| AgentError::Start(format!("annotation {NAME}: {text:?} is no port; give one, or 0 for none"));
+    let read = |text: &String| text.trim().parse().map_err(|_| wrong(text));
     annotations.get(NAME).map(read).transpose()
-}
-
-struct Variables<'a>(&'a BTreeMap<String, String>);
-
-impl Variables<'_> {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
-    }
-
-    fn wrong(name: &str, reason: impl ToString) -> AgentError {
-        AgentError::Variable { name: name.to_owned(), reason: reason.to_string() }
-    }
-
-    fn needed(&self, name: &str) -> Result<String, AgentError> {
-        let value = self.get(name);
-        value.map(str::to_owned).ok_or_else(|| Self::wrong(name, "is missing; the pod's template sets it"))
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, AgentError> {
-        let read = |text: &str| serde_json::from_str(text).map_err(|error| Self::wrong(name, error));
-        self.get(name).map(read).transpose()
-    }
-
-    fn duration(&self, name: &str) -> Result<Option<Duration>, AgentError> {
-        let read = |text: &str| {
-            duration(text).ok_or_else(|| Self::wrong(name, format!("{text:?} is no duration (5s, 1m30s)")))
-        };
-        self.get(name).map(read).transpose()
-    }
-
-    fn seconds(&self, name: &str) -> Result<Option<Duration>, AgentError> {
-        let read = |text: &str| text.parse().map(Duration::from_secs).map_err(|error| Self::wrong(name, error));
-        self.get(name).map(read).transpose()
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, AgentError> {
-        let read = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "t" => Ok(true),
-            "false" | "0" | "f" => Ok(false),
-            _ => Err(Self::wrong(name, format!("{text:?} is neither true nor false"))),
-        };
-        self.get(name).map(read).transpose()
-    }
-
-    /// The pod's addresses: INSTANCE_IPS, with INSTANCE_IP first.
-    fn ips(&self) -> Result<Vec<IpAddr>, AgentError> {
-        let first = self.needed("INSTANCE_IP")?;
-        let mut ips = Vec::new();
-        for (name, text) in
-            [("INSTANCE_IP", first.as_str()), ("INSTANCE_IPS", self.get("INSTANCE_IPS").unwrap_or_default())]
-        {
-            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                let ip = part.parse().map_err(|error| Self::wrong(name, format!("{part:?}: {error}")))?;
-                if !ips.contains(&ip) {
-                    ips.push(ip);
-                }
-            }
-        }
-        Ok(ips)
-    }
-
-    fn metadata(&self) -> Result<Map<String, Value>, AgentError> {
-        let mut metadata = Map::new();
-        for (name, value) in self.0 {
-            if let Some(key) = name.strip_prefix("ISTIO_METAJSON_") {
-                metadata.insert(key.to_owned(), serde_json::from_str(value).map_err(|error| Self::wrong(name, error))?);
-            } else if let Some(key) = name.strip_prefix("ISTIO_META_") {
-                let structured = key == "POD_PORTS";
-                let json = || serde_json::from_str(value.trim()).map_err(|error| Self::wrong(name, error));
-                metadata.insert(key.to_owned(), if structured { json()? } else { value.clone().into() });
-            }
-        }
-        Ok(metadata)
-    }
-
-    fn scrape(&self) -> Result<Option<Scrape>, AgentError> {
-        #[derive(Deserialize)]
-        struct Annotations {
-            #[serde(default)]
-            scrape: String,
-            #[serde(default)]
-            path: String,
-            #[serde(default)]
-            port: String,
-        }
-        let name = "ISTIO_PROMETHEUS_ANNOTATIONS";
-        if self.flag("ENABLE_PROMETHEUS_MERGE")? == Some(false) {
-            return Ok(None);
-        }
-        let Some(found) = self.json::<Annotations>(name)?.filter(|found| found.scrape != "false") else {
-            return Ok(None);
-        };
-        let port = if found.port.is_empty() { Ok(80) } else { found.port.parse() };
-        let port: u16 = port.map_err(|_| Self::wrong(name, format!("port {:?} is no port", found.port)))?;
-        if port == ports::AGENT_STATUS {
-            return Err(Self::wrong(name, "port 15020 is the proxy's own: it would ask itself"));
-        }
-        let path = if found.path.is_empty() { "/metrics".to_owned() } else { found.path };
-        Ok(Some(Scrape { port, path: if path.starts_with('/') { path } else { format!("/{path}") } }))
-    }
-
-    fn concurrency(&self, asked: Option<usize>) -> Result<usize, AgentError> {
-        let name = "ISTIO_CPU_LIMIT";
-        let limit = self.get(name).map(|text| text.parse::<usize>().map_err(|error| Self::wrong(name, error)));
-        let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(match (asked, limit.transpose()?) {
-            (Some(0), _) => cpus(),
-            (Some(count), _) => count,
-            (None, Some(limit)) if limit > 0 => limit,
-            (None, _) => DEFAULT_CONCURRENCY,
-        })
-    }
-
-    fn termination_drain(&self, config: &ProxyConfig) -> Result<Duration, AgentError> {
-        if let Some(seconds) = self.seconds("TERMINATION_DRAIN_DURATION_SECONDS")? {
-            return Ok(seconds);
-        }
-        let Some(text) = &config.termination_drain_duration else { return Ok(Duration::from_secs(5)) };
-        duration(text)
-            .ok_or_else(|| Self::wrong("PROXY_CONFIG", format!("terminationDrainDuration: {text:?} is no duration")))
-    }
-
-    fn warnings(&self, config: &ProxyConfig) -> Vec<String> {
-        let unknown = config.other.keys().filter(|name| !ELSEWHERE.contains(&name.as_str()));
-        let mut warnings: Vec<String> = unknown.map(|name| format!("PROXY_CONFIG: {name} is not honoured")).collect();
-        if config.drain_duration.is_some() {
-            warnings.push("PROXY_CONFIG: drainDuration is not honoured: a changed listener drains for 45 s".into());
-        }
-        if self.get("ISTIO_META_DNS_CAPTURE") == Some("true") {
-            warnings
-                .push("ISTIO_META_DNS_CAPTURE: this proxy has no DNS proxy; DNS must not be redirected to it".into());
-        }
-        warnings
-    }
-}
-
-/// PROXY_CONFIG as JSON or YAML.
-fn proxy_config(variables: &BTreeMap<String, String>) -> Result<ProxyConfig, AgentError> {
-    let text = variables.get("PROXY_CONFIG").map(|text| text.trim()).filter(|text| !text.is_empty());
-    let Some(text) = text else { return Ok(ProxyConfig::default()) };
-    serde_saphyr::from_str(text).map_err(|error| Variables::wrong("PROXY_CONFIG", error.without_snippet()))
-}
-
-/// A duration as Go writes it: `1m30s`, `500ms`, `0s`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
-        let (number, after) = rest.split_at(digits);
-        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            "us" | "µs" => 0.000_001,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * seconds;
-        rest = after;
-    }
-    (!text.trim().is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
 }
 
 /// A file of the downward API: `key="value"`, a line each. One that is not there is empty.

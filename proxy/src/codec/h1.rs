@@ -10,6 +10,7 @@
 pub mod framing;
 pub mod names;
 pub mod parse;
+pub mod target;
 pub mod wire;
 pub mod write;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 on both sides: GOAWAY, keepalive, limits on streams, resets, CONNECT, trailers.
+//! HTTP/2 on both sides: GOAWAY, keepalive, resets, trailers; limits on streams and CONNECT in files of their own.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,19 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
-use h2::ext::Protocol;
 use http::{HeaderMap, Request, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::config::{Hop, SHAPES, Shape, http2, protocol, route};
+use crate::config::{Hop, SHAPES, http2, protocol};
 use crate::frames::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, SETTINGS, block,
-    frame,
+    CANCEL, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, REFUSED_STREAM, RST_STREAM, block,
 };
 use crate::peers::{PATIENCE, eventually};
-use crate::wire::{Server, Wire, header};
+use crate::wire::{Server, Wire};
+
+#[path = "http2/connect.rs"]
+mod connect;
+#[path = "http2/streams.rs"]
+mod streams;
 
 /// Long enough to see that something does not come.
 const MOMENT: Duration = Duration::from_millis(150);
@@ -197,109 +200,6 @@ async fn a_client_that_answers_no_ping_is_left_and_one_that_does_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_may_have_so_many_streams_as_it_was_told() {
-    let server = Server::new().await;
-    let few = json!({"http2_protocol_options": {"max_concurrent_streams": 2}});
-    let node = before(&server, Hop::http().terminal(few), json!({})).await;
-    let mut client = Frames::client(node.address()).await;
-    let settings = client.until(SETTINGS).await;
-    let limit = settings.payload.chunks(6).find(|setting| setting[..2] == MAX_CONCURRENT_STREAMS.to_be_bytes());
-    assert_eq!(limit.unwrap()[2..], 2u32.to_be_bytes());
-    client.send(SETTINGS, 1, 0, b"").await;
-    for stream in [1, 3, 5] {
-        client.get(stream, "/").await;
-    }
-    let refused = client.until(RST_STREAM).await;
-    assert_eq!((refused.stream, refused.code()), (5, REFUSED_STREAM));
-    let mut upstream = Frames::server(&server, &[]).await;
-    for _ in 0..2 {
-        let stream = upstream.until(HEADERS).await.stream;
-        upstream.answer(stream, "200", b"").await;
-        client.until(HEADERS).await;
-    }
-    client.get(7, "/").await;
-    let stream = upstream.until(HEADERS).await.stream;
-    upstream.answer(stream, "200", b"").await;
-    assert_eq!(client.until(HEADERS).await.stream, 7, "there is room again");
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_gets_no_more_streams_on_a_connection_than_it_allows() {
-    let mut server = Server::new().await;
-    for (own, theirs) in [(json!({}), 2), (json!({"max_concurrent_streams": 2}), 100)] {
-        let node = before(&server, Hop::http(), own).await;
-        let (send, _connection) = client(node.address()).await;
-        let warm = spawn(&send, get("/"), b"");
-        let mut first = Frames::server(&server, &[(MAX_CONCURRENT_STREAMS, theirs)]).await;
-        let stream = first.until(HEADERS).await.stream;
-        first.answer(stream, "200", b"").await;
-        assert_eq!(status(warm).await, 200);
-        let calls: Vec<_> = (0..6).map(|_| spawn(&send, get("/"), b"")).collect();
-        let second = Frames::server(&server, &[(MAX_CONCURRENT_STREAMS, theirs)]).await;
-        let serving = [first, second].map(|connection| tokio::spawn(two_at_a_time(connection)));
-        let third = tokio::spawn(async move {
-            two_at_a_time(Frames::server(&server, &[(MAX_CONCURRENT_STREAMS, theirs)]).await).await;
-            server
-        });
-        for call in calls {
-            assert_eq!(status(call).await, 200);
-        }
-        node.stop().await;
-        for serving in serving {
-            serving.await.unwrap();
-        }
-        third.abort();
-        server = Server::new().await;
-    }
-}
-
-/// Answers streams once two are open, or no further comes for a while; asserts that there are never more.
-async fn two_at_a_time(mut connection: Frames) {
-    let mut open = Vec::new();
-    loop {
-        match tokio::time::timeout(MOMENT, connection.find(HEADERS)).await {
-            Ok(Some(head)) => open.push(head.stream),
-            Ok(None) => return,
-            Err(_) => {
-                assert!(open.len() <= 2, "{open:?}");
-                for stream in open.drain(..) {
-                    connection.answer(stream, "200", b"").await;
-                }
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_allows_no_stream_is_waited_for_within_the_timeout_and_not_dialled_again_and_again() {
-    let server = Server::new().await;
-    let hop = Hop::http().routes(json!([route("next", json!({"timeout": "0.5s"}))]));
-    let node = before(&server, hop, json!({})).await;
-    let (send, _connection) = client(node.address()).await;
-    let calls: Vec<_> = (0..5).map(|_| spawn(&send, get("/"), b"")).collect();
-    let mut first = Frames::server(&server, &[(MAX_CONCURRENT_STREAMS, 0)]).await;
-    // The proxy may have left by then.
-    first.try_send(&frame(GOAWAY, 0, 0, &[0; 8])).await;
-    let accepting = tokio::spawn(async move {
-        let mut held = vec![first];
-        while let Ok(more) =
-            tokio::time::timeout(PATIENCE, Frames::server(&server, &[(MAX_CONCURRENT_STREAMS, 0)])).await
-        {
-            held.push(more);
-        }
-    });
-    for call in calls {
-        let status = status(call).await;
-        assert!([503, 504].contains(&status), "{status}");
-    }
-    let dialled = node.stat("cluster.next.upstream_cx_total").await;
-    assert!(dialled <= 15, "{dialled} connections for 5 requests");
-    accepting.abort();
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_of_the_server_are_told_in_each_clients_terms() {
     let server = Server::new().await;
     let node = before(&server, Hop::http(), json!({})).await;
@@ -464,174 +364,6 @@ async fn a_stream_that_nobody_reads_does_not_stop_the_others() {
         assert_eq!(upstream.until(RST_STREAM).await.stream, stream);
         way.stop().await;
     }
-}
-
-fn upgrades() -> Hop {
-    Hop::http().terminal(json!({"http2_protocol_options": {"allow_connect": true},
-        "upgrade_configs": [{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]}))
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn extended_connect_is_an_upgrade_over_http_1_and_stays_itself_over_http_2() {
-    let server = Server::new().await;
-    let extended = || {
-        let mut request = Request::connect("http://a.test/chat").body(()).unwrap();
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
-        request
-    };
-    let node = upgrades().to(server.address).start().await;
-    let (send, _connection) = client(node.address()).await;
-    let mut ready = send.ready().await.unwrap();
-    eventually("SETTINGS come", || async { ready.is_extended_connect_protocol_enabled() }).await;
-    let (answer, mut up) = ready.send_request(extended(), false).unwrap();
-    let mut upstream = server.accept().await;
-    let head = upstream.head().await;
-    assert!(head.starts_with("GET /chat HTTP/1.1") && header(&head, "upgrade") == Some("websocket"), "{head}");
-    upstream.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n").await;
-    let answer = answer.await.unwrap();
-    assert_eq!(answer.status(), 200);
-    let mut down = answer.into_body();
-    up.send_data(Bytes::from_static(b"ping"), false).unwrap();
-    assert_eq!(upstream.exact(4).await, b"ping");
-    upstream.send("pong").await;
-    assert_eq!(down.data().await.unwrap().unwrap(), "pong");
-    up.send_data(Bytes::new(), true).unwrap();
-    assert_eq!(upstream.rest().await, "", "the end of the stream is the end of the tunnel's half");
-    upstream.send("last").await;
-    drop(upstream);
-    assert_eq!(down.data().await.unwrap().unwrap(), "last");
-    assert!(end(&mut down).await);
-    node.stop().await;
-
-    let node = before(&server, upgrades(), json!({"allow_connect": true})).await;
-    let (send, _connection) = client(node.address()).await;
-    let mut ready = send.ready().await.unwrap();
-    eventually("SETTINGS come", || async { ready.is_extended_connect_protocol_enabled() }).await;
-    let (answer, mut up) = ready.send_request(extended(), false).unwrap();
-    let mut upstream = Frames::server(&server, &[(ENABLE_CONNECT_PROTOCOL, 1)]).await;
-    let stream = upstream.until(HEADERS).await.stream;
-    upstream.send(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")])).await;
-    let mut down = answer.await.unwrap().into_body();
-    up.send_data(Bytes::from_static(b"ping"), false).unwrap();
-    assert_eq!(upstream.until(DATA).await.payload, b"ping");
-    upstream.send(DATA, END_STREAM, stream, b"pong").await;
-    assert_eq!(down.data().await.unwrap().unwrap(), "pong");
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn extended_connect_is_refused_where_it_is_not_allowed() {
-    let server = Server::new().await;
-    let node = before(&server, Hop::http(), json!({})).await;
-    let mut client = Frames::client(node.address()).await;
-    let head =
-        [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
-    client.send(HEADERS, END_HEADERS, 1, &block(&head)).await;
-    assert_eq!(client.until(RST_STREAM).await.stream, 1);
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connect_is_passed_on_in_the_next_hops_version() {
-    let server = Server::new().await;
-    let any = json!([{"match": {"connect_matcher": {}}, "route": {"cluster": "next"}}]);
-    // HTTP/1 to HTTP/1.
-    let node = upgrades().routes(any.clone()).to(server.address).start().await;
-    let mut old = Wire::connect(node.address()).await;
-    old.send("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\nearly").await;
-    let mut upstream = server.accept().await;
-    let head = upstream.head().await;
-    assert!(head.starts_with("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n"), "{head}");
-    upstream.is_quiet(MOMENT).await;
-    upstream.send("HTTP/1.1 200 OK\r\n\r\nhello").await;
-    assert!(old.head().await.starts_with("HTTP/1.1 200"));
-    assert_eq!((old.exact(5).await, upstream.exact(5).await), (b"hello".to_vec(), b"early".to_vec()));
-    drop(old);
-    upstream.rest().await;
-    // HTTP/2 to HTTP/1.
-    let (send, _connection) = client(node.address()).await;
-    let mut ready = send.ready().await.unwrap();
-    let (answer, mut up) = ready.send_request(Request::connect("db.test:5432").body(()).unwrap(), false).unwrap();
-    let mut upstream = server.accept().await;
-    assert!(upstream.head().await.starts_with("CONNECT db.test:5432 "));
-    upstream.send("HTTP/1.1 200 OK\r\n\r\nhello").await;
-    let mut down = answer.await.unwrap().into_body();
-    assert_eq!(down.data().await.unwrap().unwrap(), "hello");
-    up.send_data(Bytes::from_static(b"query"), true).unwrap();
-    assert_eq!(upstream.rest().await, "query");
-    node.stop().await;
-    // HTTP/1 to HTTP/2, refused first.
-    let node = before(&server, upgrades().routes(any), json!({})).await;
-    let mut old = Wire::connect(node.address()).await;
-    old.send("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\n").await;
-    let mut upstream = Frames::server(&server, &[]).await;
-    let stream = upstream.until(HEADERS).await.stream;
-    upstream.answer(stream, "403", b"no").await;
-    let (head, body) = old.message().await;
-    assert!(head.starts_with("HTTP/1.1 403") && body == "no" || head.contains("chunked"), "{head}{body}");
-    let mut old = Wire::connect(node.address()).await;
-    old.send("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\n").await;
-    let stream = upstream.until(HEADERS).await.stream;
-    upstream.send(HEADERS, END_HEADERS, stream, &block(&[(":status", "200")])).await;
-    assert!(old.head().await.starts_with("HTTP/1.1 200"));
-    old.send("query").await;
-    assert_eq!(upstream.until(DATA).await.payload, b"query");
-    upstream.send(DATA, END_STREAM, stream, b"rows").await;
-    assert_eq!(old.rest().await, "rows");
-    node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connect_ends_here_where_the_route_says_so_and_its_bytes_go_on_as_tcp() {
-    let server = Server::new().await;
-    let ends = json!([{"match": {"connect_matcher": {}}, "route": {"cluster": "next",
-        "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}]);
-    for shape in [Shape::Single, Shape::Pair] {
-        // In a pair the first proxy passes the CONNECT on, and the second ends it.
-        let last = upgrades().routes(ends.clone()).to(server.address).start().await;
-        let first = match shape {
-            Shape::Single => None,
-            Shape::Pair => {
-                let any = json!([{"match": {"connect_matcher": {}}, "route": {"cluster": "next"}}]);
-                Some(upgrades().routes(any).cluster("next", &[last.address()], http2(json!({}))).start().await)
-            }
-        };
-        let address = first.as_ref().map_or(last.address(), |first| first.address());
-        let mut old = Wire::connect(address).await;
-        old.send("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\nearly").await;
-        let mut upstream = server.accept().await;
-        assert!(old.head().await.starts_with("HTTP/1.1 200"));
-        assert_eq!(upstream.exact(5).await, b"early", "not a byte of HTTP comes before it");
-        upstream.send("hello").await;
-        assert_eq!(old.exact(5).await, b"hello");
-        drop(old);
-        upstream.rest().await;
-        drop(upstream);
-        let (send, _connection) = client(address).await;
-        let mut ready = send.ready().await.unwrap();
-        let (answer, mut up) = ready.send_request(Request::connect("db.test:5432").body(()).unwrap(), false).unwrap();
-        let mut upstream = server.accept().await;
-        let answer = answer.await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let mut down = answer.into_body();
-        up.send_data(Bytes::from_static(b"query"), true).unwrap();
-        assert_eq!(upstream.rest().await, "query");
-        upstream.send("rows").await;
-        drop(upstream);
-        assert_eq!(down.data().await.unwrap().unwrap(), "rows");
-        assert!(end(&mut down).await);
-        last.until_stat("cluster.next.upstream_rq_active", 0).await;
-        if let Some(first) = first {
-            first.stop().await;
-        }
-        last.stop().await;
-    }
-    let gone = Server::new().await.address;
-    let node = upgrades().routes(ends).to(gone).start().await;
-    let mut old = Wire::connect(node.address()).await;
-    old.send("CONNECT db.test:5432 HTTP/1.1\r\nhost: db.test:5432\r\n\r\n").await;
-    assert!(old.head().await.starts_with("HTTP/1.1 503"));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

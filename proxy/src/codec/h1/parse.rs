@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::framing::Framing;
 use super::names::preserved;
+use super::target::{authority_of, bad_host, target_of};
 use super::{Refusal, Settings};
 use crate::cause::Cause;
 use crate::message::{RequestHead, ResponseHead};
@@ -156,7 +157,7 @@ pub fn request(bytes: &Bytes, settings: Settings) -> Result<ParsedRequest, Refus
     let framing = request_framing(&facts, version)?;
     let connection = facts.connection(&mut headers)?;
     let target = target_of(&method, bytes.slice_ref(target.as_bytes()), settings)?;
-    let (authority, bad_host) = match authority_of(&facts, target.authority, version) {
+    let (authority, bad_host) = match authority_of(facts.host.as_ref(), target.authority, version) {
         Ok(authority) => (authority, None),
         Err(refusal) => (Text::default(), Some(refusal)),
     };
@@ -411,94 +412,6 @@ fn response_framing(
         (None, Some(length)) => Ok((Framing::Length(length), true)),
         (None, None) => Ok((Framing::UntilClose, false)),
     }
-}
-
-struct Target {
-    scheme: Text,
-    authority: Option<Text>,
-    path: Text,
-}
-
-/// Takes the request target apart (RFC 9112, 3.2).
-fn target_of(method: &Method, target: Bytes, settings: Settings) -> Result<Target, Refusal> {
-    let bad = |detail| Refusal::new(Cause::InvalidTarget, detail);
-    if target.iter().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(bad("the target has a character that must be percent-encoded"));
-    }
-    let target = Text::from_utf8(target).map_err(|_| bad("the target is not ASCII"))?;
-    if *method == Method::CONNECT {
-        return Ok(Target { scheme: Text::default(), authority: Some(target), path: Text::default() });
-    }
-    if target.starts_with('/') {
-        return Ok(Target { scheme: Text::default(), authority: None, path: target });
-    }
-    if target.as_str() == "*" && *method == Method::OPTIONS {
-        return Ok(Target { scheme: Text::default(), authority: None, path: target });
-    }
-    if !settings.absolute_urls {
-        // Whoever looks at it as a path finds that it is none.
-        return Ok(Target { scheme: Text::default(), authority: None, path: target });
-    }
-    let Some((scheme, rest)) = target.split_once("://") else { return Err(bad("the path does not start with /")) };
-    let scheme = match scheme {
-        scheme if scheme.eq_ignore_ascii_case("http") => Text::from_static("http"),
-        scheme if scheme.eq_ignore_ascii_case("https") => Text::from_static("https"),
-        _ => return Err(bad("a target with a scheme other than http and https")),
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = match path {
-        "" => Text::from_static("/"),
-        path if path.starts_with(['?', '#']) => Text::from(format!("/{path}")),
-        path => Text::from(path),
-    };
-    Ok(Target { scheme, authority: Some(Text::from(authority)), path })
-}
-
-const fn bad_host(detail: &'static str) -> Refusal {
-    Refusal::new(Cause::InvalidHost, detail)
-}
-
-fn authority_of(facts: &Facts, of_target: Option<Text>, version: Version) -> Result<Text, Refusal> {
-    if let Some(host) = &facts.host
-        && !is_authority(host.as_bytes())
-    {
-        return Err(bad_host("Host is malformed"));
-    }
-    if facts.host.is_none() && version == Version::HTTP_11 {
-        return Err(Refusal::new(Cause::MissingHost, "no Host"));
-    }
-    match of_target {
-        Some(authority) if is_authority(authority.as_bytes()) => Ok(authority),
-        Some(_) => Err(bad_host("the target's authority is malformed")),
-        None => Ok(facts.host.clone().unwrap_or_default()),
-    }
-}
-
-/// Whether this is `host [":" port]` without user information (RFC 3986, 3.2; RFC 9110, 4.2.4).
-pub fn is_authority(bytes: &[u8]) -> bool {
-    let (host, port) = match bytes {
-        [b'[', ..] => match bytes.iter().position(|byte| *byte == b']') {
-            Some(end) => bytes.split_at(end + 1),
-            None => return false,
-        },
-        _ => bytes.split_at(bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len())),
-    };
-    let host_is_good = match host {
-        [b'[', inner @ .., b']'] => {
-            !inner.is_empty() && inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.%vV-_~".contains(byte))
-        }
-        host => {
-            !host.is_empty()
-                && host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte))
-        }
-    };
-    let port_is_good = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    host_is_good && port_is_good
 }
 
 fn request_upgrade(

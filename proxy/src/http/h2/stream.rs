@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::cause::Cause;
-use crate::codec::h1::parse::is_authority;
+use crate::codec::h1::target::is_authority;
 use crate::http::exchange::{self, Meter, Sink};
 use crate::http::serve::Session;
 use crate::message::{LocalReply, RequestHead, ResponseHead};
