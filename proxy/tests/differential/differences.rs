@@ -28,11 +28,16 @@ pub enum What {
 }
 
 impl Difference {
-    /// Whether this is about a fact of a case, of which ours are these.
-    pub fn covers(&self, case: &str, what: &str, ours: &[String]) -> bool {
+    /// Whether this is about a case.
+    pub fn is_of(&self, case: &str) -> bool {
         // What differs over HTTP/1 may differ so over HTTP/2.
         let either = ["down ", "up "].iter().find_map(|prefix| case.strip_prefix(prefix));
-        (matches(self.case, case) || either.is_some_and(|case| matches(self.case, case)))
+        matches(self.case, case) || either.is_some_and(|case| matches(self.case, case))
+    }
+
+    /// Whether this is about a fact of a case, of which ours are these.
+    pub fn covers(&self, case: &str, what: &str, ours: &[String]) -> bool {
+        self.is_of(case)
             && match self.what {
                 What::Fact(fact) => matches(fact, what),
                 What::Refused(status) if what == "status" => ours == [status],
