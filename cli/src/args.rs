@@ -264,8 +264,8 @@ pub struct Wanted {
     /// One value of the chart: path.to.it=value; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the values of the chart that this comes to, and change nothing.
-    #[arg(long)]
+    /// Print the values of the chart that the files of -f come to, and change nothing.
+    #[arg(long, conflicts_with_all = ["values", "set"])]
     pub dry_run: bool,
     /// Nothing is asked here; taken for the sake of scripts.
     #[arg(short = 'y', long = "skip-confirmation", hide = true)]

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, bail};
 use ferromesh_api::cluster::{Cluster, ClusterError, Resource};
+use ferromesh_injector::inject::PROXY_CONTAINER;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
@@ -107,7 +108,7 @@ pub fn key(pod: &Pod) -> (&str, &str) {
 pub fn has_proxy(pod: &Pod) -> bool {
     let spec = pod.spec.iter();
     let names = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-    names.into_iter().any(|container| container.name == "istio-proxy")
+    names.into_iter().any(|container| container.name == PROXY_CONTAINER)
 }
 
 /// Whether a pod runs and is not on its way out.

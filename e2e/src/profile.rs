@@ -113,14 +113,14 @@ pub fn bounds(proxy: &Path) -> anyhow::Result<Bounds> {
 /// # Errors
 /// With the bound that is not kept.
 pub fn check(counts: &Counts, bounds: &Bounds) -> anyhow::Result<()> {
-    let total = |name: &str| {
+    let of = |name: &str| {
         let pair = counts.instructions.iter().find(|(found, _)| found == name).map(|(_, pair)| pair);
-        pair.map_or(f64::NAN, |pair| pair.iter().map(callgrind::total).sum())
+        pair.map_or(f64::NAN, total)
     };
-    let (ours, most) = (total(OURS), bounds.instructions);
+    let (ours, most) = (of(OURS), bounds.instructions);
     ensure!(ours <= most, "{ours:.0} instructions a request; the bound is {most:.0}");
     for (with, most) in bounds.metrics {
-        let share = (total(with) - total(UNCOUNTED)) / total(with);
+        let share = (of(with) - of(UNCOUNTED)) / of(with);
         ensure!(share <= most, "{with}: counting takes {:.1} % of the instructions", share * 100.0);
     }
     Ok(())

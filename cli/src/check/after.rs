@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
+use ferromesh_api::labels::REVISION;
+use ferromesh_injector::decide::{self, Decision};
+use ferromesh_injector::inject::PROXY_CONTAINER;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Namespace, Pod};
 
 use super::Check;
-use super::look::Seen;
+use super::look::{DAEMONS, Seen};
 use crate::cluster::{has_proxy, is_running, key};
 
-/// The daemons, by their Deployments.
-const DAEMONS: [(&str, &str); 3] =
-    [("controller", "ferromesh-controller"), ("CA", "ferromesh-ca"), ("injector", "ferromesh-injector")];
 /// What the controller calls itself in GatewayClasses.
 const CONTROLLERS: [&str; 2] = [ISTIO_CONTROLLER, FERROMESH_CONTROLLER];
 /// Names that a line shows.
@@ -89,30 +89,29 @@ fn classes(seen: &Seen) -> Check {
     }
 }
 
-/// Whether a namespace asks for sidecars.
-fn asks(namespace: &Namespace) -> bool {
-    let labels = namespace.metadata.labels.as_ref();
-    let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
-    label("istio-injection").map_or_else(|| label("istio.io/rev").is_some(), |value| value == "enabled")
-}
-
-/// Whether a pod declines.
-fn declines(pod: &Pod) -> bool {
-    let says = |map: Option<&BTreeMap<String, String>>| {
-        map.and_then(|map| map.get("sidecar.istio.io/inject")).is_some_and(|value| value == "false")
+/// Whether the injector would give a pod a sidecar, that of whichever revision its namespace names.
+fn is_wanted(pod: &Pod, namespaces: &[Namespace]) -> bool {
+    let none = BTreeMap::new();
+    let (name, metadata) = (key(pod).0, &pod.metadata);
+    let namespace = namespaces.iter().find(|one| one.metadata.name.as_deref() == Some(name));
+    let labels = namespace.and_then(|one| one.metadata.labels.as_ref()).unwrap_or(&none);
+    let asking = decide::Pod {
+        labels: metadata.labels.as_ref().unwrap_or(&none),
+        annotations: metadata.annotations.as_ref().unwrap_or(&none),
+        host_network: pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false),
     };
-    let host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    host || says(pod.metadata.labels.as_ref()) || says(pod.metadata.annotations.as_ref())
+    let revisions = [Some(decide::DEFAULT_REVISION), labels.get(REVISION).map(String::as_str)];
+    let is_for = |revision| decide::decide(asking, decide::Namespace { name, labels }, revision) == Decision::Inject;
+    revisions.into_iter().flatten().any(is_for)
 }
 
 fn injected(seen: &Seen) -> Check {
     let what = "sidecars";
-    let asking: BTreeSet<&str> =
-        seen.namespaces.iter().filter(|one| asks(one)).filter_map(|one| one.metadata.name.as_deref()).collect();
-    let running = seen.pods.iter().filter(|pod| is_running(pod) && asking.contains(key(pod).0));
-    let (with, without): (Vec<&Pod>, Vec<&Pod>) = running.filter(|pod| !declines(pod)).partition(|pod| has_proxy(pod));
+    let wanted = seen.pods.iter().filter(|pod| is_running(pod) && is_wanted(pod, &seen.namespaces));
+    let (with, without): (Vec<&Pod>, Vec<&Pod>) = wanted.partition(|pod| has_proxy(pod));
     if without.is_empty() {
-        return Check::good(what, format!("{} pods in {} namespaces", with.len(), asking.len()));
+        let spaces: BTreeSet<&str> = with.iter().map(|pod| key(pod).0).collect();
+        return Check::good(what, format!("{} pods in {} namespaces", with.len(), spaces.len()));
     }
     let spaces: BTreeSet<&str> = without.iter().map(|pod| key(pod).0).collect();
     let commands: Vec<String> =
@@ -146,7 +145,7 @@ fn ready(seen: &Seen) -> Check {
 fn proxy_is_ready(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    all.into_iter().any(|one| one.name == "istio-proxy" && one.ready)
+    all.into_iter().any(|one| one.name == PROXY_CONTAINER && one.ready)
 }
 
 /// The tag of an image.
@@ -171,7 +170,8 @@ fn versions(seen: &Seen) -> Check {
         .filter(|pod| {
             let spec = pod.spec.as_ref();
             let all = spec.map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
-            is_running(pod) && all.and_then(|all| container(all, "istio-proxy")).is_some_and(|image| tag(image) != own)
+            is_running(pod)
+                && all.and_then(|all| container(all, PROXY_CONTAINER)).is_some_and(|image| tag(image) != own)
         })
         .collect();
     if other.is_empty() {
@@ -275,9 +275,11 @@ mod tests {
         declining.metadata.labels = Some([("sidecar.istio.io/inject".to_owned(), "false".to_owned())].into());
         seen.pods.push(declining);
         assert_eq!(worst(&seen, "sidecars"), Level::Good);
-        let labels =
-            |value: Value| serde_json::from_value::<Namespace>(json!({"metadata": {"labels": value}})).unwrap();
-        assert!(asks(&labels(json!({"istio.io/rev": "canary"}))));
-        assert!(!asks(&labels(json!({"istio.io/rev": "canary", "istio-injection": "disabled"}))));
+        let demo = |labels: Value| -> [Namespace; 1] {
+            [serde_json::from_value(json!({"metadata": {"name": "demo", "labels": labels}})).unwrap()]
+        };
+        let bare = pod("bare", "", false);
+        assert!(is_wanted(&bare, &demo(json!({"istio.io/rev": "canary"}))));
+        assert!(!is_wanted(&bare, &demo(json!({"istio.io/rev": "canary", "istio-injection": "disabled"}))));
     }
 }

@@ -21,6 +21,10 @@ const REVIEWS: Resource = Resource::cluster_wide("authorization.k8s.io", "v1", "
 /// Gateway API's CRD that says which release is there.
 const GATEWAYS_CRD: &str = "gateways.gateway.networking.k8s.io";
 
+/// The daemons, by their Deployments.
+pub const DAEMONS: [(&str, &str); 3] =
+    [("controller", "ferromesh-controller"), ("CA", "ferromesh-ca"), ("injector", "ferromesh-injector")];
+
 /// What an installation makes: group, resource.
 pub(super) const MADE: [(&str, &str); 8] = [
     ("", "namespaces"),
@@ -63,9 +67,8 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether any of the mesh's own Deployments is there.
     pub fn is_installed(&self) -> bool {
-        self.deployments
-            .iter()
-            .any(|one| one.metadata.name.as_deref().is_some_and(|name| name == "ferromesh-controller"))
+        let is_ours = |name: &str| DAEMONS.iter().any(|(_, daemon)| *daemon == name);
+        self.deployments.iter().any(|one| one.metadata.name.as_deref().is_some_and(is_ours))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use anyhow::{Context, anyhow};
 use ferromesh_api::cluster::Cluster;
+use ferromesh_api::labels::GATEWAY_NAME;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{PODS, has_proxy, is_running, key};
 
-/// Label of the pods that the controller makes for a Gateway.
-const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
 /// Names that a message lists.
 const SHOWN: usize = 20;
 
@@ -37,7 +36,7 @@ fn choose<'a>(pods: &'a [Pod], name: &str) -> Option<&'a Pod> {
 /// Whether a pod belongs to a workload, by its owner: a ReplicaSet is called as its Deployment, with a hash.
 fn is_of(pod: &Pod, name: &str) -> bool {
     let labels = pod.metadata.labels.as_ref();
-    if labels.and_then(|labels| labels.get(GATEWAY)).is_some_and(|gateway| gateway == name) {
+    if labels.and_then(|labels| labels.get(GATEWAY_NAME)).is_some_and(|gateway| gateway == name) {
         return true;
     }
     pod.metadata.owner_references.iter().flatten().any(|owner| match owner.kind.as_str() {
@@ -68,7 +67,7 @@ mod tests {
     fn pod(name: &str, phase: &str, owner: (&str, &str), gateway: &str) -> Pod {
         serde_json::from_value(json!({
             "metadata": {
-                "name": name, "namespace": "demo", "labels": { (GATEWAY): gateway },
+                "name": name, "namespace": "demo", "labels": { (GATEWAY_NAME): gateway },
                 "ownerReferences": [{ "apiVersion": "apps/v1", "kind": owner.0, "name": owner.1, "uid": "1" }],
             },
             "spec": { "containers": [{ "name": "app" }], "initContainers": [{ "name": "istio-proxy" }] },

@@ -1,9 +1,8 @@
 //! `ferromesh install`, `upgrade` and `uninstall`: the chart that this program holds, by Helm.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use tokio::process::Command;
 
@@ -130,8 +129,10 @@ async fn release(wanted: &Wanted, release: &Release, values: &Map<String, Value>
     let mut command = helm_command(&release.cluster, &release.namespace)?;
     command.arg("upgrade").arg(RELEASE).arg(chart).args(how);
     command.args(["--wait", "--timeout", &release.timeout]);
-    let files = std::iter::once(&file).chain(&wanted.values).filter(|path| **path != file || !values.is_empty());
-    for path in files {
+    if !values.is_empty() {
+        command.arg("--values").arg(&file);
+    }
+    for path in &wanted.values {
         command.arg("--values").arg(path);
     }
     for set in &wanted.set {
@@ -144,14 +145,13 @@ fn helm_command(cluster: &ClusterArgs, namespace: &str) -> anyhow::Result<Comman
     let helm: PathBuf =
         helm().context("helm is not in PATH; install Helm 3.14 or later: https://helm.sh/docs/intro/install")?;
     let mut command = Command::new(helm);
-    let mut with = |flag: &str, value: Option<OsString>| {
-        if let Some(value) = value {
-            command.arg(flag).arg(value);
-        }
-    };
-    with("--kubeconfig", cluster.kubeconfig.as_deref().map(Path::as_os_str).map(OsString::from));
-    with("--kube-context", cluster.context.clone().map(OsString::from));
-    with("--namespace", Some(OsString::from(namespace)));
+    if let Some(file) = &cluster.kubeconfig {
+        command.arg("--kubeconfig").arg(file);
+    }
+    if let Some(context) = &cluster.context {
+        command.arg("--kube-context").arg(context);
+    }
+    command.arg("--namespace").arg(namespace);
     Ok(command)
 }
 
@@ -176,7 +176,7 @@ fn done(ran: anyhow::Result<()>, what: &str, namespace: &str) -> Result<Exit, Fa
             Ok(Exit::Ok)
         }
         Err(error) => {
-            output::note(&format!("error: {:#}", anyhow!(error)));
+            output::note(&format!("error: {error:#}"));
             output::note(&format!("See why: ferromesh check -n {namespace}"));
             Ok(Exit::Failed)
         }

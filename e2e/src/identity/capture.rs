@@ -40,9 +40,11 @@ impl Capture {
             ready.send(())?;
             let mut packets = Packets::default();
             let mut bytes = vec![0; 65_536];
-            while !theirs.load(Ordering::Relaxed) && packets.0.len() < MOST {
+            while packets.0.len() < MOST {
                 match recv(&socket, &mut bytes[..], RecvFlags::empty()) {
                     Ok((_, length)) => packets.0.extend(Packet::read(&bytes[..length.min(65_536)])),
+                    // Nothing is on its way any more.
+                    Err(rustix::io::Errno::AGAIN) if theirs.load(Ordering::Relaxed) => break,
                     Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                     Err(error) => return Err(error).context("reading packets"),
                 }
@@ -57,7 +59,6 @@ impl Capture {
 
     /// Ends it, once what is on its way has come.
     pub(super) fn end(self) -> anyhow::Result<Packets> {
-        std::thread::sleep(Duration::from_millis(200));
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow::anyhow!("the capture ended before its time"))?
     }

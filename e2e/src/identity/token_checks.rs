@@ -37,7 +37,7 @@ impl Run {
         let seen = ask(&server, Some(&own), None)?;
         self.refused("a token from another pod's address gives none", &seen, "address");
         let seen = ask(&client, None, None)?;
-        self.refused("no token gives none", &seen, "");
+        self.refused("no token gives none", &seen, "neither a bearer token");
 
         let (still_good, expired) = self.forged(&own)?;
         let seen = ask(&client, Some(&still_good), None)?;

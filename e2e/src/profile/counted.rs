@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::callgrind::{self, Functions};
 use crate::bench::peers::{Launcher, Peer, Protocol};
@@ -40,7 +40,8 @@ fn run(peer: &Peer, tool: Tool, folder: &Path, backend: SocketAddr, requests: u3
     let pair = peer.start_under(folder, backend, &launcher)?.context("this peer is not here")?;
     match peer.protocol() {
         Protocol::Http2 => drive_http2(pair.address, requests)?,
-        Protocol::Http1 | Protocol::Tcp => drive(pair.address, requests)?,
+        Protocol::Http1 => drive(pair.address, requests)?,
+        Protocol::Tcp => bail!("bytes are no requests; take --protocol http1 or http2"),
     }
     for process in pair.processes {
         process.end(Duration::from_secs(60))?;
