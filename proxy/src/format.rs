@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cause::Cause;
 use crate::config::ConfigError;
-use crate::connection::Connection;
+use crate::connection::{Connection, Peer, UpstreamPeer};
 use crate::matcher::metadata::Dynamic;
 use crate::message::{RequestHead, ResponseHead};
 use crate::stream::{FilterState, Traffic, Upstream};
@@ -26,7 +26,7 @@ mod substitution;
 mod time;
 
 pub use json::JsonFormatter;
-pub use operator::{GRPC_NAMES, Operator, grpc_status, protocol, response_flags};
+pub use operator::{GRPC_NAMES, Operator, PeerField, grpc_status, protocol, response_flags};
 pub use substitution::Substitution;
 pub use time::TimeFormat;
 
@@ -77,6 +77,18 @@ pub struct Info<'a> {
     pub state: Option<&'a FilterState>,
     /// The body of the proxy's own answer, while it is made.
     pub local_reply: &'a str,
+}
+
+impl<'a> Info<'a> {
+    /// The client's workload, as filters or the connection told it.
+    pub fn downstream_peer(&self) -> Option<&'a Peer> {
+        self.state.and_then(|state| state.get::<Peer>()).or(self.connection.peer.as_deref())
+    }
+
+    /// The server's workload, as its headers or connection told it.
+    pub fn upstream_peer(&self) -> Option<&'a Peer> {
+        self.state?.get::<UpstreamPeer>().map(|peer| &*peer.0)
+    }
 }
 
 /// What operators read of a route.

@@ -169,6 +169,19 @@ impl Policy {
     }
 }
 
+/// Decodes the rules of a list; errors name their place.
+fn some_of<M, T>(
+    messages: &[M],
+    field: &str,
+    decode: impl Fn(&M) -> Result<T, ConfigError>,
+) -> Result<Vec<T>, ConfigError> {
+    if messages.is_empty() {
+        return Err(ConfigError::new(field, "must have at least one entry"));
+    }
+    let place = |(index, message)| decode(message).at(format!("{field}[{index}]"));
+    messages.iter().enumerate().map(place).collect()
+}
+
 /// What `any` makes of several rules; one stands for itself.
 fn one_of<T>(mut rules: Vec<T>, any: fn(Vec<T>) -> T) -> T {
     match rules.pop() {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::node::Node;
 use crate::cluster::HostAddress;
-use crate::connection::{Peer, TlsInfo, UpstreamPeer};
-use crate::format::{Info, grpc_status, protocol};
+use crate::connection::{Peer, TlsInfo};
+use crate::format::{Info, PeerField, grpc_status, protocol};
 
 /// What is known when expressions are evaluated.
 pub(super) struct Facts<'a> {
@@ -148,27 +148,16 @@ const XDS: Fields = &[
 const PEER: &[&str] = &["name", "workload", "namespace", "service", "revision", "app", "version", "cluster"];
 
 fn peer(peer: &Peer) -> Node<'_> {
-    let values = [
-        &peer.id,
-        &peer.workload,
-        &peer.namespace,
-        &peer.canonical_name,
-        &peer.canonical_revision,
-        &peer.app,
-        &peer.version,
-        &peer.cluster,
-    ];
-    let fields = PEER.iter().zip(values).filter_map(|(name, value)| text(value).map(|value| (*name, value)));
-    Node::Group(fields.collect())
+    let field = |name: &&'static str| Some((*name, Node::Text(PeerField::parse(name)?.of(peer)?)));
+    Node::Group(PEER.iter().filter_map(field).collect())
 }
 
 fn downstream_peer<'a>(facts: &Facts<'a>) -> Option<Node<'a>> {
-    let info = facts.info;
-    info.state.and_then(|state| state.get::<Peer>()).or(info.connection.peer.as_deref()).map(peer)
+    facts.info.downstream_peer().map(peer)
 }
 
 fn upstream_peer<'a>(facts: &Facts<'a>) -> Option<Node<'a>> {
-    facts.info.state?.get::<UpstreamPeer>().map(|found| peer(&found.0))
+    facts.info.upstream_peer().map(peer)
 }
 
 fn metadata(map: &Map<String, Value>) -> Node<'_> {

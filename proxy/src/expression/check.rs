@@ -1,8 +1,9 @@
 //! What an expression names: attributes that are implemented, functions that are known, and nothing that loops.
 
-use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::attributes::{self, Inner, Read};
+use crate::matcher::re2;
 
 /// Functions that expressions may call.
 const FUNCTIONS: &[&str] = &[
@@ -63,9 +64,12 @@ pub(super) fn names(expression: &IdedExpr) -> Result<Vec<Attribute>, String> {
 
 fn walk(expression: &IdedExpr, depth: usize, named: &mut Vec<Attribute>) -> Result<(), String> {
     if depth > MAX_DEPTH {
-        return Err(format!("it nests deeper than {MAX_DEPTH}"));
+        return Err(too_deep());
     }
     if let Some(path) = path(expression) {
+        if depth + path.len() > MAX_DEPTH {
+            return Err(too_deep());
+        }
         named.push(attribute(&path)?);
         return Ok(());
     }
@@ -77,6 +81,7 @@ fn walk(expression: &IdedExpr, depth: usize, named: &mut Vec<Attribute>) -> Resu
             Err(format!("function {:?} is not implemented", call.func_name))
         }
         Expr::Call(call) => {
+            check_pattern(call)?;
             call.target.iter().try_for_each(|target| walk(target, depth + 1, named))?;
             call.args.iter().try_for_each(|argument| walk(argument, depth + 1, named))
         }
@@ -84,6 +89,23 @@ fn walk(expression: &IdedExpr, depth: usize, named: &mut Vec<Attribute>) -> Resu
         Expr::Map(_) | Expr::Struct(_) => Err("a map or message is not implemented".to_owned()),
         // `path` takes identifiers.
         Expr::Ident(_) | Expr::Unspecified => Err("it cannot be read".to_owned()),
+    }
+}
+
+fn too_deep() -> String {
+    format!("it nests deeper than {MAX_DEPTH}")
+}
+
+/// A pattern is compiled whenever it is asked for, so that clients must not choose it.
+fn check_pattern(call: &CallExpr) -> Result<(), String> {
+    if call.func_name != "matches" {
+        return Ok(());
+    }
+    match call.args.last().map(|pattern| &pattern.expr) {
+        Some(Expr::Literal(LiteralValue::String(pattern))) => {
+            re2::search(pattern.inner()).map(|_| ()).map_err(|error| format!("pattern {:?} {error}", pattern.inner()))
+        }
+        _ => Err("the pattern of \"matches\" must be a constant text".to_owned()),
     }
 }
 
@@ -100,9 +122,11 @@ fn path(expression: &IdedExpr) -> Option<Vec<&str>> {
             let [operand, index] = call.args.as_slice() else { return None };
             let Expr::Literal(index) = &index.expr else { return None };
             let mut names = path(operand)?;
-            if let LiteralValue::String(name) = index {
-                names.push(name.inner());
-            }
+            names.push(match index {
+                LiteralValue::String(name) => name.inner(),
+                // An element of a list; no attribute has this name.
+                _ => "[]",
+            });
             Some(names)
         }
         _ => None,

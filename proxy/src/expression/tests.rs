@@ -112,6 +112,10 @@ fn what_cannot_be_evaluated_is_refused_by_its_name() {
         ("lower(request.host)", "function \"lower\""),
         ("['a'].exists(x, x == request.host)", "macro"),
         ("{'a': 1}", "map"),
+        ("request.host.matches(request.path)", "constant"),
+        ("request.host.matches('(')", "pattern"),
+        ("request[0].host", "\"request.[].host\""),
+        ("request.host[0]", "\"request.host.[]\""),
     ];
     for (text, named) in cases {
         let error = expressions().add(text).expect_err(text).to_string();

@@ -198,7 +198,7 @@ pub(super) fn normalize_path(manager: &HttpConnectionManager, head: &mut Request
 }
 
 fn is_internal(manager: &HttpConnectionManager, address: std::net::IpAddr) -> bool {
-    manager.internal_addresses.iter().any(|net| net.contains(&address))
+    manager.internal_addresses.iter().any(|net| crate::policy::contains(net, address))
 }
 
 fn scheme(headers: &HeaderMap, secure: bool) -> Text {

@@ -3,7 +3,7 @@
 use ferromesh_proto::envoy::config::rbac::v3 as rbac;
 use ipnet::IpNet;
 
-use super::{Input, cidr, contains, sourced_metadata, url_path};
+use super::{Input, cidr, contains, some_of, sourced_metadata, url_path};
 use crate::config::{At, ConfigError, required};
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 
@@ -24,14 +24,7 @@ pub(super) enum Permission {
 
 impl Permission {
     pub(super) fn list(messages: &[rbac::Permission], field: &str) -> Result<Vec<Self>, ConfigError> {
-        if messages.is_empty() {
-            return Err(ConfigError::new(field, "must have at least one entry"));
-        }
-        messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Self::decode(message).at(format!("{field}[{index}]")))
-            .collect()
+        some_of(messages, field, Self::decode)
     }
 
     #[allow(deprecated)]

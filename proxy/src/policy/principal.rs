@@ -4,7 +4,7 @@ use ferromesh_proto::envoy::config::rbac::v3 as rbac;
 use ferromesh_proto::envoy::r#type::matcher::v3 as matcher;
 use ipnet::IpNet;
 
-use super::{Input, cidr, contains, sourced_metadata, url_path};
+use super::{Input, cidr, contains, some_of, sourced_metadata, url_path};
 use crate::config::{At, ConfigError, required};
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher};
 
@@ -30,14 +30,7 @@ const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 
 impl Principal {
     pub(super) fn list(messages: &[rbac::Principal], field: &str) -> Result<Vec<Self>, ConfigError> {
-        if messages.is_empty() {
-            return Err(ConfigError::new(field, "must have at least one entry"));
-        }
-        messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| Self::decode(message).at(format!("{field}[{index}]")))
-            .collect()
+        some_of(messages, field, Self::decode)
     }
 
     #[allow(deprecated)]

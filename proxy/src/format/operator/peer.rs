@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Operator;
 use crate::config::ConfigError;
-use crate::connection::{Peer, UpstreamPeer};
+use crate::connection::Peer;
 use crate::format::Info;
 
 /// Fields of the peer's metadata that logs can show.
@@ -47,7 +47,8 @@ pub(super) fn parse(arguments: &str) -> Result<Operator, ConfigError> {
 }
 
 impl PeerField {
-    fn parse(name: &str) -> Option<Self> {
+    /// The field of this name.
+    pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "workload" => Self::Workload,
             "namespace" => Self::Namespace,
@@ -61,7 +62,8 @@ impl PeerField {
         })
     }
 
-    pub(super) fn of(self, peer: &Peer) -> Option<Cow<'_, str>> {
+    /// Its value; `None` if it is empty.
+    pub fn of(self, peer: &Peer) -> Option<Cow<'_, str>> {
         let field = match self {
             Self::All => {
                 let object = serde_json::json!({
@@ -87,8 +89,5 @@ impl PeerField {
 
 /// The peer of the one side or the other.
 pub(super) fn of<'a>(info: &Info<'a>, upstream: bool) -> Option<&'a Peer> {
-    if upstream {
-        return info.state?.get::<UpstreamPeer>().map(|peer| &*peer.0);
-    }
-    info.state.and_then(|state| state.get::<Peer>()).or(info.connection.peer.as_deref())
+    if upstream { info.upstream_peer() } else { info.downstream_peer() }
 }

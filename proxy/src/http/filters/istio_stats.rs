@@ -1,4 +1,4 @@
-//! `istio.stats`: Istio's standard metrics of requests and connections.
+//! `istio.stats`: Istio's standard metrics of requests.
 
 use std::sync::Arc;
 
@@ -39,18 +39,17 @@ pub fn build(build: &Build<'_>) -> Result<Arc<dyn HttpFilter>, ConfigError> {
     Ok(Arc::new(IstioStats::decode(&build.unpack()?, build.context)?))
 }
 
-/// The metrics of one `istio.stats` filter, HTTP or TCP.
+/// The metrics of one `istio.stats` filter.
 pub struct IstioStats {
     store: Arc<Store>,
     reporter: Reporter,
     overrides: Overrides,
     /// Read without a lock; copied for each new label set.
-    http: Series<HttpSeries>,
-    tcp: Series<TcpSeries>,
+    series: SeriesByLabels,
 }
 
 /// The metrics of one label set, but for those that are dropped.
-struct HttpSeries {
+struct Series {
     requests: Option<Counter>,
     duration: Option<Histogram>,
     request_bytes: Option<Histogram>,
@@ -58,32 +57,19 @@ struct HttpSeries {
     grpc: Option<[Option<Counter>; 2]>,
 }
 
-/// The metrics of TCP connections with one label set, but for those that are dropped.
-#[derive(Debug)]
-pub struct TcpSeries {
-    /// `istio_tcp_connections_opened_total`
-    pub opened: Option<Counter>,
-    /// `istio_tcp_connections_closed_total`
-    pub closed: Option<Counter>,
-    /// `istio_tcp_sent_bytes_total`: from the destination to the source.
-    pub sent: Option<Counter>,
-    /// `istio_tcp_received_bytes_total`: from the source to the destination.
-    pub received: Option<Counter>,
-}
-
-struct Series<T> {
-    map: ArcSwap<FxHashMap<u128, Arc<T>>>,
+struct SeriesByLabels {
+    map: ArcSwap<FxHashMap<u128, Arc<Series>>>,
     writing: Mutex<()>,
     overflow: Counter,
 }
 
-impl<T> Series<T> {
+impl SeriesByLabels {
     fn new(overflow: Counter) -> Self {
         Self { map: ArcSwap::default(), writing: Mutex::new(()), overflow }
     }
 
     /// The series of a label set: one lookup, or made if it is new and there is room.
-    fn get(&self, hash: u128, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+    fn get(&self, hash: u128, make: impl FnOnce() -> Series) -> Option<Arc<Series>> {
         if let Some(found) = self.map.load().get(&hash) {
             return Some(found.clone());
         }
@@ -119,16 +105,15 @@ impl IstioStats {
                 host_fallback: !message.disable_host_header_fallback,
             },
             overrides: Overrides::decode(&message.metrics, &context.local.node)?,
-            http: Series::new(overflow.clone()),
-            tcp: Series::new(overflow),
+            series: SeriesByLabels::new(overflow),
         })
     }
 
     /// Records a request that is over.
     pub fn record(&self, info: &Info<'_>, messages: Option<[u64; 2]>) {
         let (labels, values) = (Labels::of(info, &self.reporter), self.overrides.values(info));
-        let made = || self.http_series(&labels, &values, messages.is_some());
-        let Some(series) = self.http.get(labels.hash(&values), made) else { return };
+        let made = || self.make(&labels, &values, messages.is_some());
+        let Some(series) = self.series.get(labels.hash(&values), made) else { return };
         let record = |histogram: &Option<Histogram>, value: f64| histogram.iter().for_each(|all| all.record(value));
         series.requests.iter().for_each(|counter| counter.inc());
         record(&series.duration, info.duration.unwrap_or_else(|| info.start.elapsed()).as_secs_f64() * 1000.0);
@@ -140,36 +125,18 @@ impl IstioStats {
         }
     }
 
-    fn http_series(&self, labels: &Labels<'_>, values: &Values, grpc: bool) -> HttpSeries {
+    fn make(&self, labels: &Labels<'_>, values: &Values, grpc: bool) -> Series {
         let all = labels.list();
         let labels = |name: &str| self.overrides.apply(name, &all, values);
         let counter = |name: &str| labels(name).map(|labels| self.store.series_counter(name, &labels));
         let histogram = |name: &str| labels(name).map(|labels| self.store.series_histogram(name, &labels));
-        HttpSeries {
+        Series {
             requests: counter("istio_requests_total"),
             duration: histogram("istio_request_duration_milliseconds"),
             request_bytes: histogram("istio_request_bytes"),
             response_bytes: histogram("istio_response_bytes"),
             grpc: grpc.then(|| [counter("istio_request_messages_total"), counter("istio_response_messages_total")]),
         }
-    }
-
-    /// The metrics of a TCP connection; ask once its upstream is known. `None` if there are too many label sets.
-    pub fn tcp(&self, info: &Info<'_>) -> Option<Arc<TcpSeries>> {
-        let (labels, values) = (Labels::of(info, &self.reporter), self.overrides.values(info));
-        self.tcp.get(labels.hash(&values), || {
-            let all = labels.list();
-            let counter = |name: &str| {
-                let labels = self.overrides.apply(name, &all, &values);
-                labels.map(|labels| self.store.series_counter(name, &labels))
-            };
-            TcpSeries {
-                opened: counter("istio_tcp_connections_opened_total"),
-                closed: counter("istio_tcp_connections_closed_total"),
-                sent: counter("istio_tcp_sent_bytes_total"),
-                received: counter("istio_tcp_received_bytes_total"),
-            }
-        })
     }
 }
 

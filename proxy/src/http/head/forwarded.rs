@@ -2,15 +2,12 @@
 
 use std::net::SocketAddr;
 
-use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 
 use super::{FORWARDED_PORT, FORWARDED_PROTO, append};
 use crate::connection::Connection;
 use crate::http::manager::HttpConnectionManager;
-use crate::http::manager::detection::{Detected, count, forwarded};
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+use crate::http::manager::detection::{Detected, FORWARDED_FOR, count, forwarded};
 
 /// The client as far as it can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::config::{At, ConfigError, duration, from_ads, required};
 use crate::context::Context;
 use crate::http::filters;
 use crate::http::local_reply::Rewrite;
+use crate::policy;
 use crate::route::{RouteConfiguration, RouteHandle};
 use crate::text::Text;
 
@@ -249,21 +250,11 @@ fn upgrades(configs: &[hcm::http_connection_manager::UpgradeConfig]) -> Result<V
     Ok(upgrades)
 }
 
-/// An address with a prefix length.
-pub(super) fn net(range: &core::CidrRange) -> Option<IpNet> {
-    let address: std::net::IpAddr = range.address_prefix.parse().ok()?;
-    let length = u8::try_from(range.prefix_len.unwrap_or(0)).ok()?;
-    IpNet::new(address, length).ok()
-}
-
 fn internal_addresses(
     config: Option<&hcm::http_connection_manager::InternalAddressConfig>,
 ) -> Result<Vec<IpNet>, ConfigError> {
     let ranges = config.map(|config| &config.cidr_ranges[..]).unwrap_or_default();
-    let decode = |(index, range)| {
-        let field = || format!("internal_address_config.cidr_ranges[{index}]");
-        net(range).ok_or_else(|| ConfigError::new(field(), "is not an address with a prefix length"))
-    };
+    let decode = |(index, range)| policy::cidr(range).at(format!("internal_address_config.cidr_ranges[{index}]"));
     ranges.iter().enumerate().map(decode).collect()
 }
 

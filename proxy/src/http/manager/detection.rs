@@ -11,9 +11,9 @@ use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
 
-use super::decode::net;
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, required};
+use crate::policy;
 
 /// Fields of these messages that are implemented.
 pub const SUPPORTED: Table = &[
@@ -22,7 +22,8 @@ pub const SUPPORTED: Table = &[
     ("envoy.extensions.http.original_ip_detection.xff.v3.XffTrustedCidrs", "*"),
 ];
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// The header of all proxies that a request came through.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// One way to find the client's address.
 #[derive(Debug)]
@@ -105,10 +106,7 @@ impl Detection {
                     "must not be set together with xff_num_trusted_hops",
                 ));
             }
-            let range = |(index, range)| {
-                let field = || format!("xff_trusted_cidrs.cidrs[{index}]");
-                net(range).ok_or_else(|| ConfigError::new(field(), "is not an address with a prefix length"))
-            };
+            let range = |(index, range)| policy::cidr(range).at(format!("xff_trusted_cidrs.cidrs[{index}]"));
             let ranges = trusted.cidrs.iter().enumerate().map(range).collect::<Result<_, _>>()?;
             return Ok(Self::Proxies { ranges, skip_append });
         }
@@ -130,7 +128,6 @@ impl Detection {
 
     /// Looks for the address; the flag says that the peer's is to be appended to X-Forwarded-For. Pure.
     pub fn detect(&self, remote: SocketAddr, headers: &HeaderMap) -> (Detected, bool) {
-        let is_proxy = |ranges: &[IpNet], ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
         match self {
             Self::Hops { skip_append, .. } => (self.address(headers), !skip_append),
             Self::Proxies { ranges, .. } if !is_proxy(ranges, remote.ip()) => (Detected::Unknown, true),
@@ -146,17 +143,15 @@ impl Detection {
                 None => Detected::Unknown,
             },
             Self::Proxies { ranges, .. } => {
-                let is_proxy = |ip: IpAddr| ranges.iter().any(|range| range.contains(&ip));
-                let count = count(headers);
                 let mut first = None;
-                for place in 0..count {
-                    let Some(ip) = forwarded(headers, place) else { return Detected::Unknown };
+                for text in addresses(headers).rev() {
+                    let Some(ip) = parsed(text) else { return Detected::Unknown };
                     first = Some(ip);
-                    if !is_proxy(ip) {
+                    if !is_proxy(ranges, ip) {
                         break;
                     }
                 }
-                first.map_or(Detected::Unknown, |ip| Detected::Address(ip, count == 1))
+                first.map_or(Detected::Unknown, |ip| Detected::Address(ip, count(headers) == 1))
             }
             Self::Header { name, trusted, reject } => {
                 let told = headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -170,7 +165,11 @@ impl Detection {
     }
 }
 
-fn addresses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn is_proxy(ranges: &[IpNet], ip: IpAddr) -> bool {
+    ranges.iter().any(|range| policy::contains(range, ip))
+}
+
+fn addresses(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &str> {
     headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
 }
 
@@ -181,8 +180,11 @@ pub fn count(headers: &HeaderMap) -> usize {
 
 /// The address of X-Forwarded-For that is `skip` places before the last.
 pub fn forwarded(headers: &HeaderMap, skip: usize) -> Option<IpAddr> {
-    let place = count(headers).checked_sub(skip + 1)?;
-    let text = addresses(headers).nth(place)?.trim();
+    parsed(addresses(headers).rev().nth(skip)?)
+}
+
+fn parsed(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
     text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip())).ok()
 }
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::overrides::Values;
+use crate::connection::Peer;
 use crate::connection::TlsInfo;
-use crate::connection::{Peer, UpstreamPeer};
 use crate::format::{Info, grpc_status, response_flags};
 use crate::text::Text;
 
@@ -109,8 +109,7 @@ impl<'a> Labels<'a> {
             (false, INBOUND) => Side::Destination,
             (false, _) => Side::Source,
         };
-        let downstream = info.state.and_then(|state| state.get::<Peer>()).or(info.connection.peer.as_deref());
-        let downstream = downstream.map_or(Workload::Unknown, Workload::Told);
+        let downstream = info.downstream_peer().map_or(Workload::Unknown, Workload::Told);
         let (source, destination) = match side {
             Side::Source => (Workload::Told(node), upstream(info)),
             Side::Destination => (downstream, Workload::Told(node)),
@@ -276,8 +275,8 @@ fn of_peer(peer: &Peer) -> [&Text; 7] {
 
 /// What headers told of the upstream, else what its endpoint's metadata says.
 fn upstream<'a>(info: &'a Info<'a>) -> Workload<'a> {
-    if let Some(peer) = info.state.and_then(|state| state.get::<UpstreamPeer>()) {
-        return Workload::Told(&peer.0);
+    if let Some(peer) = info.upstream_peer() {
+        return Workload::Told(peer);
     }
     let host = info.upstream.host.as_ref();
     let workload = host.and_then(|host| host.metadata.get("istio")?.get("workload")?.as_str());

@@ -11,7 +11,7 @@ use crate::config::{At, ConfigError};
 use crate::expression::Expressions;
 use crate::format::Info;
 
-/// The standard metrics, as rules name them.
+/// The standard metrics, as rules name them; those of TCP are not made, so that rules for them have no effect.
 const METRICS: [&str; 10] = [
     "requests_total",
     "request_duration_milliseconds",
@@ -37,7 +37,8 @@ const UNKNOWN: &str = "unknown";
 /// Changes to the standard metrics.
 pub(super) struct Overrides {
     rules: Vec<Rule>,
-    expressions: Expressions,
+    /// `None` without rules, as most filters are: what expressions need is not small.
+    expressions: Option<Expressions>,
 }
 
 struct Rule {
@@ -77,18 +78,21 @@ impl Overrides {
         if rules.len() > MAX_RULES {
             return Err(ConfigError::new("metrics", format!("must have at most {MAX_RULES} entries")));
         }
+        if rules.is_empty() {
+            return Ok(Self { rules: Vec::new(), expressions: None });
+        }
         let mut expressions = Expressions::new(node);
         let rules = rules
             .iter()
             .enumerate()
             .map(|(index, rule)| Rule::decode(rule, &mut expressions).at(format!("metrics[{index}]")))
             .collect::<Result<_, _>>()?;
-        Ok(Self { rules, expressions })
+        Ok(Self { rules, expressions: Some(expressions) })
     }
 
     /// The values of a request or connection.
     pub(super) fn values(&self, info: &Info<'_>) -> Values {
-        Values(self.expressions.values(info))
+        Values(self.expressions.as_ref().map(|all| all.values(info)).unwrap_or_default())
     }
 
     /// The labels of a metric, named with its `istio_`, as the rules leave them; `None` if it is dropped.
