@@ -88,12 +88,16 @@ pub fn analyze(view: &View, facts: &Facts) -> Vec<Finding> {
 /// Objects that break a rule of their own API.
 fn schema(view: &View, findings: &mut Vec<Finding>) {
     for (object, broken) in rules::broken_in(view) {
-        findings.extend(broken.into_iter().map(|message| Finding {
-            severity: Severity::Error,
-            code: INVALID,
-            object: object.clone(),
-            message,
-            remedy: "An API server with Gateway API's current CRDs refuses the object".to_owned(),
+        findings.extend(broken.into_iter().map(|message| {
+            Finding {
+                severity: Severity::Error,
+                code: INVALID,
+                object: object.clone(),
+                message,
+                remedy:
+                    "Mend the field by Gateway API's reference; an API server with its current CRDs refuses the object"
+                        .to_owned(),
+            }
         }));
     }
 }

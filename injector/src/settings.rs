@@ -202,11 +202,18 @@ impl Mesh {
     pub fn read(settings: &str, mesh_config: &str) -> Result<Self, BadSettings> {
         let settings: Settings = yaml("settings", settings)?;
         let mesh_config: MeshConfig = yaml("MeshConfig", mesh_config)?;
-        settings.check()?;
-        if let Some(wrong) = rules::wrong(&mesh_config).into_iter().next() {
-            return Err(BadSettings { file: "MeshConfig", reason: wrong.what });
+        let mesh = Self { settings, mesh_config };
+        mesh.check()?;
+        Ok(mesh)
+    }
+
+    /// Whether every list is one and every word is known.
+    pub(crate) fn check(&self) -> Result<(), BadSettings> {
+        self.settings.check()?;
+        match rules::wrong(&self.mesh_config).into_iter().next() {
+            Some(wrong) => Err(BadSettings { file: "MeshConfig", reason: wrong.what }),
+            None => Ok(()),
         }
-        Ok(Self { settings, mesh_config })
     }
 
     /// Name of the mesh.

@@ -72,7 +72,9 @@ fn walk(path: &str, value: &Value, read: &mut Read) {
     }
     match (path, value) {
         (_, Value::Null) => {}
-        ("meshConfig", Value::Object(fields)) => over(&mut read.mesh_config, fields),
+        ("meshConfig", Value::Object(_)) => {
+            over(&mut read.mesh_config, without_null(value).as_object().unwrap_or(&Map::new()));
+        }
         ("global.proxy.statusPort", port) => {
             let config = json!({ "defaultConfig": { "statusPort": port } });
             over(&mut read.mesh_config, config.as_object().unwrap_or(&Map::new()));
@@ -126,7 +128,7 @@ impl Mesh {
     /// Lays what values say over these settings.
     ///
     /// # Errors
-    /// If a value is not of its setting's type.
+    /// If a value is not of its setting's type, or a word is none.
     pub fn with_values(&self, read: &Read) -> Result<Self, BadSettings> {
         let bad = |error: serde_json::Error| BadSettings { file: "values", reason: error.to_string() };
         let mut settings = serde_json::to_value(&self.settings).map_err(bad)?;
@@ -142,7 +144,7 @@ impl Mesh {
             settings: serde_json::from_value(settings).map_err(bad)?,
             mesh_config: serde_json::from_value(mesh_config).map_err(bad)?,
         };
-        mesh.settings.check()?;
+        mesh.check()?;
         Ok(mesh)
     }
 }

@@ -62,10 +62,15 @@ pub fn may_cause(view: &View, key: &Key, filter: &EnvoyFilter, rejection: &Rejec
         ApplyTo::RouteConfiguration | ApplyTo::VirtualHost | ApplyTo::HttpRoute => {
             matches!(rejection.kind, kind::Kind::Route | kind::Kind::Listener)
         }
+        // Neither is in what xDS sends.
+        ApplyTo::Bootstrap | ApplyTo::Invalid | ApplyTo::Unknown(_) => false,
         _ => rejection.kind == kind::Kind::Listener,
     });
-    let selecting = || view.envoy_filters_for(&rejection.namespace, &rejection.labels);
-    patches && selecting().iter().any(|(other, _)| *other == key)
+    // As `envoy_filters_for` selects, without their order.
+    let ([ours, theirs], own) = (view.root_namespaces(), &*key.namespace);
+    let hidden = own == theirs && theirs != ours && view.envoy_filters.named(ours, &key.name).is_some();
+    let reaches = view.is_root_namespace(own) || own == rejection.namespace;
+    patches && reaches && !hidden && applies(key, filter, &rejection.namespace, &rejection.labels)
 }
 
 /// The labels that an EnvoyFilter asks for, if any.

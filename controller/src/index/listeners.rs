@@ -28,6 +28,8 @@ pub struct ListenerState {
     pub unresolved: Option<Fault>,
     /// The Gateway as a whole is refused, and all of its listeners with it.
     pub withheld: bool,
+    /// Roots in PEM by which clients are checked; nothing if no certificate is asked for.
+    pub roots: Option<Vec<u8>>,
 }
 
 impl ListenerState {
@@ -53,7 +55,15 @@ fn state(view: &View, key: &Key, gateway: &Gateway, index: usize, withheld: bool
     let kinds = if unaccepted.is_some() { Vec::new() } else { kinds };
     let unresolved = certificates(view, key, listener).or(clients.unresolved).or(wrong_kinds);
     let conflict = conflict(&gateway.spec.listeners, index);
-    Some(ListenerState { name: listener.name.clone(), kinds, unaccepted, conflict, unresolved, withheld })
+    Some(ListenerState {
+        name: listener.name.clone(),
+        kinds,
+        unaccepted,
+        conflict,
+        unresolved,
+        withheld,
+        roots: clients.roots,
+    })
 }
 
 /// Why a Gateway is not accepted as a whole. None of its listeners is served then.

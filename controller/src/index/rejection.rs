@@ -8,6 +8,8 @@ use std::fmt;
 
 /// Characters of a proxy's reason that are shown.
 const LONGEST: usize = 400;
+/// Rejections that a condition names one by one: an API server takes no message of more than 32 KiB.
+const SHOWN: usize = 10;
 
 /// A response that a proxy rejected. It goes on with the last one that it took.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,15 @@ impl Rejection {
         let name = self.labels.get(labels::GATEWAY_NAME)?;
         Some(Key::new(self.namespace.as_str(), name.as_str()))
     }
+}
+
+/// What rejections say together.
+pub fn summary(rejections: &[&Rejection]) -> String {
+    let mut all: Vec<_> = rejections.iter().take(SHOWN).map(ToString::to_string).collect();
+    if rejections.len() > SHOWN {
+        all.push(format!("and {} more", rejections.len() - SHOWN));
+    }
+    all.join("; ")
 }
 
 impl fmt::Display for Rejection {

@@ -6,7 +6,7 @@ use super::set::Set;
 use crate::analyze::envoy_filter::useless_contexts;
 use crate::envoyfilter::broken;
 use crate::index::envoy_filters::may_cause;
-use crate::index::{Key, View};
+use crate::index::{Key, View, rejection};
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{reasons, types};
 use ferromesh_api::istio::EnvoyFilter;
@@ -58,8 +58,8 @@ pub fn status(
     if rejected.is_empty() {
         set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "no proxy rejects what it patches");
     } else {
-        let all: Vec<_> = rejected.iter().map(ToString::to_string).collect();
-        set.add(types::PROGRAMMED, false, reasons::INVALID, format!("perhaps for this filter: {}", all.join("; ")));
+        let what = format!("perhaps for this filter: {}", rejection::summary(&rejected));
+        set.add(types::PROGRAMMED, false, reasons::INVALID, what);
     }
     IstioStatus { conditions: set.done(), observed_generation: generation }
 }

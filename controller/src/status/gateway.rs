@@ -3,7 +3,7 @@
 use super::route::AttachedCounts;
 use super::set::Set;
 use crate::index::listeners::{self, ListenerState};
-use crate::index::{Key, Rejection, View, labels};
+use crate::index::{Key, Rejection, View, labels, rejection};
 use crate::translate::names;
 use ferromesh_api::Time;
 use ferromesh_api::conditions::{reasons, types};
@@ -64,8 +64,7 @@ pub fn gateway_status(
     let usable = states.iter().any(ListenerState::usable);
     match (usable, has_address) {
         (true, true) if !known.rejections.is_empty() => {
-            let all: Vec<_> = known.rejections.iter().map(ToString::to_string).collect();
-            set.add(types::PROGRAMMED, false, reasons::INVALID, all.join("; "));
+            set.add(types::PROGRAMMED, false, reasons::INVALID, rejection::summary(known.rejections));
         }
         (true, true) => set.add(types::PROGRAMMED, true, reasons::PROGRAMMED, "a proxy serves it"),
         (true, false) => {

@@ -20,14 +20,14 @@ use super::{grpc_route, laptop, names, tls};
 use crate::envoyfilter::Context;
 use crate::envoyfilter::matching::PatchListener;
 use crate::index::attachment::{Bound, our_controller, routes_of_listener};
-use crate::index::{Key, Kind, View, client_certificates, listeners};
+use crate::index::{Key, Kind, View, listeners};
 
 /// A listener of a Gateway that this proxy serves.
 pub struct Served<'a> {
     /// The Gateway.
     pub gateway: &'a Key,
-    /// The same as it is written.
-    pub object: &'a Gateway,
+    /// Roots in PEM by which clients are checked. A listener that asks for some and has none is not served at all.
+    pub roots: Option<Vec<u8>>,
     /// The listener.
     pub listener: &'a GatewayListener,
 }
@@ -65,7 +65,7 @@ pub fn served<'a>(view: &'a View, node: &Node, pod: Option<&Pod>) -> Vec<Served<
         let states = listeners::states(view, gateway, object);
         for (listener, state) in object.spec.listeners.iter().zip(states) {
             if state.usable() {
-                found.push(Served { gateway, object, listener });
+                found.push(Served { gateway, roots: state.roots, listener });
             }
         }
     }
@@ -120,8 +120,6 @@ fn chains(view: &View, port: u16, served: &[&Served<'_>]) -> Vec<FilterChain> {
         let host = one.listener.hostname.as_deref().filter(|host| !host.is_empty() && *host != "*");
         let refs = one.listener.tls.as_ref().map(|tls| tls.certificate_refs.as_slice()).unwrap_or_default();
         let certificates: Vec<String> = refs.iter().map(|reference| secret_name(one.gateway, reference)).collect();
-        // A listener that asks for roots and has none is not served at all.
-        let roots = client_certificates::check(view, one.gateway, one.object, one.listener).roots;
         FilterChain {
             name: one.listener.name.clone(),
             filter_chain_match: host.map(|host| FilterChainMatch {
@@ -129,7 +127,7 @@ fn chains(view: &View, port: u16, served: &[&Served<'_>]) -> Vec<FilterChain> {
                 ..FilterChainMatch::default()
             }),
             filters: vec![filter(one.routes())],
-            transport_socket: Some(tls::gateway(&certificates, roots)),
+            transport_socket: Some(tls::gateway(&certificates, one.roots.clone())),
             ..FilterChain::default()
         }
     };

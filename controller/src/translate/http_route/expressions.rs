@@ -26,7 +26,12 @@ pub fn refusal(expression: &str) -> Option<String> {
 fn not_of_re2(expression: &str) -> Option<String> {
     let mut rest = expression;
     let (mut class, mut repeated) = (false, false);
+    // How often something is repeated at most: what stands before, anything of this group, of those around it.
+    let (mut atom, mut most, mut around) = (1_u32, 1_u32, Vec::new());
     while let Some(sign) = rest.chars().next() {
+        if !class && !matches!(sign, '*' | '+' | '?' | '{' | ')') {
+            atom = 1;
+        }
         let after = rest.get(sign.len_utf8()..).unwrap_or_default();
         let (next, repeats) = match sign {
             '\\' => {
@@ -43,6 +48,11 @@ fn not_of_re2(expression: &str) -> Option<String> {
                 class = false;
                 (after, false)
             }
+            // A bracket in a class stands for itself, or begins `[:alpha:]`.
+            '[' if class => (
+                after.strip_prefix(':').and_then(|rest| rest.split_once(":]")).map_or(after, |(_, behind)| behind),
+                false,
+            ),
             '[' => {
                 class = true;
                 // A `]` that comes first stands for itself.
@@ -54,6 +64,7 @@ fn not_of_re2(expression: &str) -> Option<String> {
                 if let Some(flag) = flags(after).chars().find(|flag| !"imsU-".contains(*flag)) {
                     return Some(format!("RE2's expressions have no flag {flag:?}"));
                 }
+                around.push(std::mem::replace(&mut most, 1));
                 // The question mark of a group repeats nothing.
                 (after.strip_prefix('?').unwrap_or(after), false)
             }
@@ -61,14 +72,24 @@ fn not_of_re2(expression: &str) -> Option<String> {
                 if repeated {
                     return Some("RE2's expressions do not repeat what is repeated already without a group".to_owned());
                 }
-                let behind = if sign == '{' { bounds(after)? } else { after };
+                let (times, behind) = if sign == '{' { repetitions(after)? } else { (1, after) };
+                atom = atom.saturating_mul(times);
+                if atom > MOST_REPEATS {
+                    return Some(format!("{atom} repetitions are too many; {MOST_REPEATS} is the most"));
+                }
+                most = most.max(atom);
                 (behind.strip_prefix('?').unwrap_or(behind), true)
+            }
+            ')' => {
+                atom = most;
+                most = around.pop().unwrap_or(1).max(atom);
+                (after, false)
             }
             _ => (after, false),
         };
         (rest, repeated) = (next, repeats);
     }
-    too_many(expression)
+    None
 }
 
 /// The flags of a group: those of `(?i)` and `(?i:…)`; none of `(?:…)`, `(?P<name>…)` and `(?<name>…)`.
@@ -77,17 +98,11 @@ fn flags(group: &str) -> &str {
     rest.split([':', ')']).next().unwrap_or_default()
 }
 
-/// What comes behind `n,m}`.
-fn bounds(text: &str) -> Option<&str> {
-    text.split_once('}').map(|(_, behind)| behind)
-}
-
-/// A number of repetitions that RE2 does not take.
-fn too_many(expression: &str) -> Option<String> {
-    let braces = expression.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(inner, _)| inner));
-    let numbers = braces.flat_map(|inner| inner.split(',')).filter_map(|number| number.trim().parse::<u32>().ok());
-    let most = numbers.max().filter(|most| *most > MOST_REPEATS)?;
-    Some(format!("{most} repetitions are too many; {MOST_REPEATS} is the most"))
+/// The larger number of `n,m}`, and what comes behind.
+fn repetitions(text: &str) -> Option<(u32, &str)> {
+    let (numbers, behind) = text.split_once('}')?;
+    let most = numbers.split(',').filter_map(|number| number.trim().parse::<u32>().ok()).max();
+    Some((most.unwrap_or(1).max(1), behind))
 }
 
 #[cfg(test)]
@@ -109,6 +124,10 @@ mod tests {
             "(a*)*",
             "a{1000}",
             r"\d{3}",
+            r"\x{2028}",
+            "[{1001}]",
+            "[[:alpha:]*+]",
+            "(a{10}b{20}){50}",
         ] {
             assert_eq!(refusal(good), None, "{good}");
         }
@@ -127,6 +146,9 @@ mod tests {
             r"\w{900}\w{900}",
             "a{1001}",
             r"(a{500}){500}",
+            "(a{500}){3}",
+            "((a{20}){20}b){3}",
+            "[x[]*+]y",
         ] {
             assert!(refusal(bad).is_some(), "{bad}");
         }
