@@ -87,7 +87,7 @@ enum Command {
     Tools(ToolsCommand),
     /// Compare a sidecar pair with Envoy (FERROMESH_ENVOY), nginx, HAProxy and a bare relay: CPU, latency, memory.
     #[command(
-        after_help = "Example (what docs/performance.md shows):\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e\n  target/release/ferromesh-e2e bench --page docs/performance.md"
+        after_help = "Example (what docs/performance.md shows):\n  cargo build --profile dist -p ferromesh-proxy -p ferromesh-e2e\n  target/dist/ferromesh-e2e bench --page docs/performance.md"
     )]
     Bench(BenchArgs),
     /// Count what a request costs the benchmark's pairs: instructions, allocations, system calls.
@@ -137,7 +137,7 @@ enum Command {
 #[derive(clap::Args)]
 struct BenchArgs {
     /// Our proxy.
-    #[arg(long, default_value = "target/release/ferromesh-proxy")]
+    #[arg(long, default_value = "target/dist/ferromesh-proxy")]
     proxy: PathBuf,
     /// Only these.
     #[arg(long, value_delimiter = ',', default_value = "http1,http2,grpc,tcp,handshakes,idle,services")]
@@ -281,7 +281,7 @@ fn compare(args: BenchArgs) -> anyhow::Result<()> {
         connections: args.connections,
         duration: Duration::from_secs(args.seconds),
         runs: args.runs,
-        proxy: ours(&args.proxy, "cargo build --release -p ferromesh-proxy")?,
+        proxy: ours(&args.proxy, "cargo build --profile dist -p ferromesh-proxy")?,
         skip: args.skip,
         idle_connections: args.idle_connections,
         services: args.services,
