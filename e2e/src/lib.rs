@@ -7,6 +7,7 @@
 //! restarts: images, cluster, chart -> every kind of restart under load -> a table of requests that failed
 //! identity: images, cluster, chart -> who is served, who gets a certificate, what is on the wire -> a table
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
+//! control_plane: cluster, objects -> ours and istiod, one at a time -> simulated sidecars -> memory, CPU, latency -> table
 //! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 pub mod bench;
 pub mod cluster;
+pub mod control_plane;
 pub mod identity;
 pub mod image;
 pub mod image_command;

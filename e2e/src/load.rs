@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 
 use crate::cluster::network;
 
-/// A request that takes longer has failed.
+/// Whatever of a request takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(15);
 /// Bytes of an answer, at most.
 const MAX_BODY: usize = 1 << 20;
@@ -197,15 +197,11 @@ fn drive(aim: Aim, counts: &Arc<Counts>, stop: &Arc<AtomicBool>) {
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
                     let begin = Instant::now();
-                    match tokio::time::timeout(LONGEST, ask(&aim, &mut connection)).await {
-                        Ok(Ok(())) => counts.answered(begin.elapsed()),
-                        Ok(Err(why)) => {
+                    match ask(&aim, &mut connection).await {
+                        Ok(()) => counts.answered(begin.elapsed()),
+                        Err(why) => {
                             connection = None;
                             counts.failed(why);
-                        }
-                        Err(_) => {
-                            connection = None;
-                            counts.failed(format!("no answer in {LONGEST:?}"));
                         }
                     }
                     tokio::time::sleep(aim.pause).await;
@@ -222,21 +218,26 @@ enum Sender {
     Two(hyper::client::conn::http2::SendRequest<Empty<Bytes>>),
 }
 
+/// What has not happened after [`LONGEST`] is said.
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(LONGEST, future).await.map_err(|_| format!("{what} in {LONGEST:?}"))
+}
+
 /// One request, on the connection that there is, or on a new one.
 async fn ask(aim: &Aim, connection: &mut Option<Sender>) -> Result<(), String> {
     loop {
         // A connection whose end was announced takes nothing any more.
         let usable = match connection {
-            Some(Sender::One(sender)) => sender.ready().await.is_ok(),
-            Some(Sender::Two(sender)) => sender.ready().await.is_ok(),
+            Some(Sender::One(sender)) => within("neither end nor readiness", sender.ready()).await?.is_ok(),
+            Some(Sender::Two(sender)) => within("neither end nor readiness", sender.ready()).await?.is_ok(),
             None => false,
         };
         if !usable {
-            *connection = Some(connect(aim).await?);
+            *connection = Some(within("no connection", connect(aim)).await??);
         }
         let sent = match connection {
-            Some(Sender::One(sender)) => sender.send_request(request(aim)?).await,
-            Some(Sender::Two(sender)) => sender.send_request(request(aim)?).await,
+            Some(Sender::One(sender)) => within("no answer", sender.send_request(request(aim)?)).await?,
+            Some(Sender::Two(sender)) => within("no answer", sender.send_request(request(aim)?)).await?,
             None => return Err("no connection".into()),
         };
         let answer = match sent {
@@ -249,7 +250,7 @@ async fn ask(aim: &Aim, connection: &mut Option<Sender>) -> Result<(), String> {
             Err(error) => return Err(told(&error)),
         };
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_BODY).collect().await;
+        let body = within("no end of the body", Limited::new(answer.into_body(), MAX_BODY).collect()).await?;
         let body = body.map_err(|error| format!("{status}, then the body ended: {error}"))?.to_bytes();
         if status == http::StatusCode::OK {
             return Ok(());

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use ferromesh_e2e::bench::peers::Protocol;
 use ferromesh_e2e::bench::{self, Part, Plan, page, plot, relay, report};
 use ferromesh_e2e::cluster::command::{self as cluster, ClusterCommand};
+use ferromesh_e2e::control_plane;
 use ferromesh_e2e::identity;
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::mesh::Images;
@@ -90,6 +91,11 @@ enum Command {
         after_help = "Example (what docs/performance.md shows):\n  cargo build --profile dist -p ferromesh-proxy -p ferromesh-e2e\n  target/dist/ferromesh-e2e bench --page docs/performance.md"
     )]
     Bench(BenchArgs),
+    /// Compare the controller with the real istiod: memory, CPU, time to serve all, time and CPU of a change.
+    #[command(
+        after_help = "Example (what docs/performance.md shows):\n  cargo build --profile dist -p ferromesh-controller -p ferromesh-e2e\n  GOBIN=$PWD/target go install istio.io/istio/pilot/cmd/pilot-discovery@v0.0.0-20260827124520-eed52ebb66ad\n  target/dist/ferromesh-e2e control-plane --istiod target/pilot-discovery --page docs/performance.md"
+    )]
+    ControlPlane(ControlPlaneArgs),
     /// Count what a request costs the benchmark's pairs: instructions, allocations, system calls.
     #[command(
         after_help = "Example:\n  cargo build --release -p ferromesh-proxy -p ferromesh-e2e && target/release/ferromesh-e2e profile\n\nExit codes: 0 done, 1 a bound is not kept, or it could not be counted."
@@ -131,6 +137,39 @@ enum Command {
         #[arg(long)]
         certificates: PathBuf,
     },
+}
+
+/// What control planes are compared at, and where that is written.
+#[derive(clap::Args)]
+struct ControlPlaneArgs {
+    /// Our controller.
+    #[arg(long, default_value = "target/dist/ferromesh-controller")]
+    controller: PathBuf,
+    /// Istio's `pilot-discovery`; left out if not given.
+    #[arg(long)]
+    istiod: Option<PathBuf>,
+    /// Services and sidecars, with commas between sizes.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "100x200,1000x10,1000x50,1000x200,1000x700,1000x1000,3000x200,10000x200"
+    )]
+    sizes: Vec<control_plane::Size>,
+    /// Endpoints of each service.
+    #[arg(long, default_value_t = 10)]
+    endpoints: u32,
+    /// Endpoint changes at each size, one after the other.
+    #[arg(long, default_value_t = 20)]
+    changes: u32,
+    /// istiod is left out beyond so many services times sidecars: it needs about 4 KB for each.
+    #[arg(long, default_value_t = 1_000_000)]
+    most_for_istiod: u64,
+    /// Write the table into this page, between its marks, and the plot (control-plane.svg) beside it.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    /// Write all that was measured here (JSON).
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 /// What the comparison measures, and where it writes.
@@ -272,6 +311,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             bounds.map_or(Ok(()), |bounds| profile::check(&counts, &bounds))
         }
         Command::Bench(args) => compare(args),
+        Command::ControlPlane(args) => compare_control_planes(args),
     }
 }
 
@@ -297,7 +337,7 @@ fn compare(args: BenchArgs) -> anyhow::Result<()> {
     );
     print!("{text}");
     if let Some(file) = &args.page {
-        page::write(file, &text)?;
+        page::write(file, "bench", &text)?;
         std::fs::write(file.with_extension("svg"), plot::svg(&measured))?;
     }
     if let Some(file) = &args.plot {
@@ -312,7 +352,35 @@ fn compare(args: BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Our proxy's program, which must have been built.
+fn compare_control_planes(args: ControlPlaneArgs) -> anyhow::Result<()> {
+    let ours = ours(&args.controller, "cargo build --profile dist -p ferromesh-controller")?;
+    let mut planes = vec![control_plane::Plane::Ferromesh(ours)];
+    match &args.istiod {
+        Some(file) => planes.push(control_plane::Plane::Istiod(file.canonicalize().context("--istiod")?)),
+        None => eprintln!("istiod: not named, left out"),
+    }
+    let settings = control_plane::Settings {
+        sizes: args.sizes,
+        endpoints: args.endpoints,
+        changes: args.changes,
+        planes,
+        crds: tools::module_folder(control_plane::ISTIO)?.join("manifests/charts/base/files/crd-all.gen.yaml"),
+        most_for_istiod: args.most_for_istiod,
+    };
+    let measured = control_plane::run(&settings, &Progress::to_stderr())?;
+    let text = format!("On {}.\n\n{}", page::machine(), control_plane::table(&measured));
+    print!("{text}");
+    if let Some(file) = &args.page {
+        page::write(file, "control-plane", &text)?;
+        std::fs::write(file.with_file_name("control-plane.svg"), control_plane::svg(&measured))?;
+    }
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&measured)?)?;
+    }
+    Ok(())
+}
+
+/// One of our programs, which must have been built.
 fn ours(proxy: &Path, build: &str) -> anyhow::Result<PathBuf> {
     proxy.canonicalize().with_context(|| format!("{} is not there; build it with: {build}", proxy.display()))
 }

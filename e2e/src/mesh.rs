@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use crate::cluster::{Cluster, Options};
 use crate::image::build::{self, Plan};
 use crate::progress::Progress;
-use crate::tools::{Tool, Toolbox};
+use crate::tools::{self, Tool, Toolbox};
 
 /// For pods to be ready: images are there, the machine may be busy.
 const PATIENCE: &str = "--timeout=180s";
@@ -148,10 +148,8 @@ impl Mesh {
     /// # Errors
     /// If Go does not have them.
     pub fn gateway_api(&self) -> anyhow::Result<()> {
-        let out = Command::new("go").args(["mod", "download", "-json", GATEWAY_API]).output().context("go")?;
-        let told: serde_json::Value = serde_json::from_slice(&out.stdout).context("go mod download")?;
-        let folder = told["Dir"].as_str().with_context(|| format!("{GATEWAY_API}: {}", told["Error"]))?;
-        self.kubectl(&["apply", "--server-side", "-f", &format!("{folder}/config/crd/standard")]).map(drop)
+        let folder = tools::module_folder(GATEWAY_API)?.join("config/crd/standard");
+        self.kubectl(&["apply", "--server-side", "-f", &folder.display().to_string()]).map(drop)
     }
 
     /// `kubectl`; what it prints.

@@ -113,7 +113,20 @@ impl Process {
     /// # Errors
     /// If the system does not tell (only Linux does).
     pub fn rss(&self) -> anyhow::Result<u64> {
-        tree(self.id()).into_iter().map(rss).sum()
+        tree(self.id()).into_iter().map(|pid| memory(pid, "VmRSS:")).sum()
+    }
+
+    /// The most memory that was resident, bytes; of a process with children the sum of what each had.
+    ///
+    /// # Errors
+    /// If the system does not tell (only Linux does).
+    pub fn peak_rss(&self) -> anyhow::Result<u64> {
+        tree(self.id()).into_iter().map(|pid| memory(pid, "VmHWM:")).sum()
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 }
 
@@ -173,10 +186,10 @@ fn scheduled_seconds(pid: u32) -> Option<f64> {
     Some(nanoseconds / 1e9)
 }
 
-fn rss(pid: u32) -> anyhow::Result<u64> {
+fn memory(pid: u32, row: &str) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: u64 = line.split_whitespace().next().context("VmRSS")?.parse()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(row)).with_context(|| row.to_owned())?;
+    let kib: u64 = line.split_whitespace().next().with_context(|| row.to_owned())?.parse()?;
     Ok(kib * 1024)
 }
 

@@ -94,6 +94,16 @@ pub fn folder_of(tool: Tool) -> anyhow::Result<PathBuf> {
 }
 
 /// Builds a tool unless it is there; gives its folder.
+/// Where Go keeps a module (`path@version`), which it fetches if it must.
+///
+/// # Errors
+/// If there is no Go, or it does not have the module.
+pub fn module_folder(module: &str) -> anyhow::Result<PathBuf> {
+    let out = Command::new("go").args(["mod", "download", "-json", module]).output().context("go")?;
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).context("go mod download")?;
+    told["Dir"].as_str().map(PathBuf::from).with_context(|| format!("{module}: {}", told["Error"]))
+}
+
 fn build(tool: Tool, progress: &Progress) -> anyhow::Result<PathBuf> {
     let folder = folder_of(tool)?;
     if folder.is_dir() {

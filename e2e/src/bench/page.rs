@@ -4,23 +4,28 @@ use std::path::Path;
 
 use anyhow::Context;
 
-const BEGIN: &str = "<!-- figures: written by `ferromesh-e2e bench --page` -->\n";
 const END: &str = "<!-- end of figures -->\n";
 
-/// Puts the figures into a page.
+/// Puts the figures of a command of `ferromesh-e2e` into a page.
 ///
 /// # Errors
-/// If the page cannot be read or written, or has no marks.
-pub fn write(page: &Path, figures: &str) -> anyhow::Result<()> {
+/// If the page cannot be read or written, or has no marks for that command.
+pub fn write(page: &Path, command: &str, figures: &str) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let text = with_figures(&text, figures).with_context(|| format!("{} has no marks for figures", page.display()))?;
+    let text = with_figures(&text, command, figures)
+        .with_context(|| format!("{} has no marks for the figures of {command}", page.display()))?;
     Ok(std::fs::write(page, text)?)
 }
 
-fn with_figures(text: &str, figures: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+fn begin(command: &str) -> String {
+    format!("<!-- figures: written by `ferromesh-e2e {command} --page` -->\n")
+}
+
+fn with_figures(text: &str, command: &str, figures: &str) -> Option<String> {
+    let begin = begin(command);
+    let (before, rest) = text.split_once(&begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{}\n\n{END}{after}", figures.trim_end()))
+    Some(format!("{before}{begin}{}\n\n{END}{after}", figures.trim_end()))
 }
 
 /// On what was measured: processors, kernel, and what else the machine did.
@@ -43,9 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_between_the_marks_changes() {
-        let page = |figures: &str| format!("# Title\n\n{BEGIN}{figures}\n\n{END}\nMore.\n");
-        assert_eq!(with_figures(&page("old"), "\nnew\n\n"), Some(page("\nnew")));
-        assert_eq!(with_figures("no marks", "new"), None);
+    fn only_what_stands_between_the_commands_marks_changes() {
+        let page = |one: &str, other: &str| {
+            format!("# Title\n\n{}{one}\n\n{END}\nMore.\n{}{other}\n\n{END}", begin("one"), begin("other"))
+        };
+        assert_eq!(with_figures(&page("old", "old"), "one", "\nnew\n\n"), Some(page("\nnew", "old")));
+        assert_eq!(with_figures(&page("old", "old"), "other", "new"), Some(page("old", "new")));
+        assert_eq!(with_figures(&page("old", "old"), "none", "new"), None);
     }
 }
