@@ -82,14 +82,16 @@ fn not_of_re2(expression: &str) -> Option<String> {
             }
             ')' => {
                 atom = most;
-                most = around.pop().unwrap_or(1).max(atom);
+                let Some(outside) = around.pop() else { return Some("a group ends that did not begin".to_owned()) };
+                most = atom.max(outside);
                 (after, false)
             }
             _ => (after, false),
         };
         (rest, repeated) = (next, repeats);
     }
-    None
+    // A class within a class, as the engine reads it, leaves RE2 at another place.
+    (class || !around.is_empty()).then(|| "a class or a group does not end".to_owned())
 }
 
 /// The flags of a group: those of `(?i)` and `(?i:…)`; none of `(?:…)`, `(?P<name>…)` and `(?<name>…)`.
@@ -149,6 +151,8 @@ mod tests {
             "(a{500}){3}",
             "((a{20}){20}b){3}",
             "[x[]*+]y",
+            "[[<](]",
+            "[[)]a])",
         ] {
             assert!(refusal(bad).is_some(), "{bad}");
         }
