@@ -26,7 +26,8 @@ pub fn is_stock(extensions: &[Extension]) -> bool {
         let mut filters = extensions.iter().filter(|extension| extension.category == CATEGORY);
         filters.any(|filter| filter.type_urls.iter().any(|known| known == kind))
     };
-    !extensions.is_empty() && !(has(&MetadataExchange::full_name()) && has(&PluginConfig::full_name()))
+    let has_all = has(&MetadataExchange::full_name()) && has(&PluginConfig::full_name());
+    !(extensions.is_empty() || has_all)
 }
 
 /// Takes Istio's network filters out of a listener.
