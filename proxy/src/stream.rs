@@ -2,6 +2,7 @@
 //! StreamInfo).
 
 use std::any::{Any, TypeId};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub struct Upstream {
     pub tls: Option<Rc<TlsInfo>>,
     /// HTTP version of its connection.
     pub version: Option<http::Version>,
+    /// The connection's id.
+    pub connection_id: Option<u64>,
+    /// Bytes of the last try on its connection, where they can be told.
+    pub wire: Option<Meter>,
     /// Why TLS or the connect failed.
     pub transport_failure: Option<String>,
     /// Tries made, 1 for the first.
@@ -53,6 +58,9 @@ pub struct Traffic {
     pub head_sent: u64,
 }
 
+/// The traffic of one exchange, as far as it has come.
+pub type Meter = Rc<Cell<Traffic>>;
+
 /// When things happened upstream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpstreamTimes {
@@ -76,6 +84,8 @@ impl Upstream {
         self.host = Some(host);
         self.attempted = None;
         self.local = None;
+        self.connection_id = None;
+        self.wire = None;
         self.times = UpstreamTimes::default();
     }
 }

@@ -26,7 +26,7 @@ use crate::format::Info;
 use crate::io::Io;
 use crate::matcher::metadata::struct_to_json;
 use crate::stats::{Counter, Gauge};
-use crate::stream::{FilterState, Upstream};
+use crate::stream::{FilterState, Traffic, Upstream};
 use crate::text::Text;
 use crate::upstream::{Active, TcpUpstream, UpstreamError};
 use crate::worker::Worker;
@@ -141,6 +141,7 @@ impl TcpProxy {
                 }
             };
         end.outcome.upstream.local = upstream.local;
+        end.outcome.upstream.connection_id = Some(upstream.id);
         end.outcome.upstream.tls = upstream.tls.clone();
         if let Some(peer) = peer {
             end.outcome.state.set(UpstreamPeer(Rc::new(peer)));
@@ -288,6 +289,7 @@ fn info<'a>(connection: &'a Connection, outcome: &'a Outcome, counts: &Counts) -
     Info {
         bytes_received: counts.received.get(),
         bytes_sent: counts.sent.get(),
+        wire: Traffic { received: counts.received.get(), sent: counts.sent.get(), ..Traffic::default() },
         causes: cause.as_slice(),
         details: cause.map(Cause::details).unwrap_or_default(),
         termination_details: cause.map(Cause::details),
@@ -302,6 +304,12 @@ impl Drop for End<'_> {
         stats.cx_active.dec();
         stats.rx_bytes.add(self.counts.received.get());
         stats.tx_bytes.add(self.counts.sent.get());
+        if self.outcome.upstream.connection_id.is_some() {
+            // What comes from one side goes to the other.
+            let (sent, received) = (self.counts.received.get(), self.counts.sent.get());
+            let traffic = Traffic { sent, received, ..Traffic::default() };
+            self.outcome.upstream.wire = Some(Rc::new(Cell::new(traffic)));
+        }
         let info = info(&self.connection, &self.outcome, &self.counts);
         self.proxy.access_logs.iter().chain(self.listener_logs).for_each(|log| log.log(&info));
         self.reports.end(&info);

@@ -9,6 +9,7 @@ use super::{Simple, some, without_spaces};
 use crate::cause::Cause;
 use crate::cluster::{Host, HostAddress};
 use crate::format::{Info, write_address};
+use crate::stream::Traffic;
 
 type Borrowed = for<'a> fn(&'a Info<'a>) -> Option<Cow<'a, str>>;
 
@@ -32,6 +33,10 @@ fn bytes(headers: Option<&http::HeaderMap>) -> u64 {
     headers.map_or(0, of)
 }
 
+fn upstream_wire(info: &Info<'_>) -> Traffic {
+    info.upstream.wire.as_ref().map(|meter| meter.get()).unwrap_or_default()
+}
+
 pub(super) fn simple(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
     counts(name).or_else(|| times(name)).or_else(|| addresses(name))
 }
@@ -51,6 +56,11 @@ fn counts(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
         "DOWNSTREAM_HEADER_BYTES_RECEIVED" => |info| Simple::Number(info.wire.head_received),
         "DOWNSTREAM_HEADER_BYTES_SENT" => |info| Simple::Number(info.wire.head_sent),
         "CONNECTION_ID" => |info| Simple::Number(info.connection.id),
+        "UPSTREAM_WIRE_BYTES_RECEIVED" => |info| Simple::Number(upstream_wire(info).received),
+        "UPSTREAM_WIRE_BYTES_SENT" => |info| Simple::Number(upstream_wire(info).sent),
+        "UPSTREAM_HEADER_BYTES_RECEIVED" => |info| Simple::Number(upstream_wire(info).head_received),
+        "UPSTREAM_HEADER_BYTES_SENT" => |info| Simple::Number(upstream_wire(info).head_sent),
+        "UPSTREAM_CONNECTION_ID" => |info| number(info.upstream.connection_id),
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => |info| Simple::Number(info.upstream.attempts.into()),
         _ => return None,
     })
@@ -156,6 +166,7 @@ fn hosts(name: &str) -> Option<Borrowed> {
         "UPSTREAM_HOST_NAME_WITHOUT_PORT" => |info| info.upstream.host.as_deref().map(host_name).map(without_port),
         // Envoy forgets those of the tries before.
         "UPSTREAM_HOSTS_ATTEMPTED" => |info| info.upstream.attempted.as_deref().map(address),
+        "UPSTREAM_CONNECTION_IDS_ATTEMPTED" => |info| Some(Cow::Owned(info.upstream.connection_id?.to_string())),
         "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT" => {
             |info| info.upstream.attempted.as_deref().map(address).map(without_port)
         }
