@@ -238,8 +238,7 @@ impl Listeners {
 
     /// A number for a connection that no other of this proxy has.
     pub(super) fn next_id(&self) -> u64 {
-        let id = self.worker.context.connection_ids.fetch_add(1, Ordering::Relaxed) + 1;
-        (id << 10) | (self.worker.index as u64 & 0x3ff)
+        self.worker.context.connection_ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn drain_groups(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool) {
