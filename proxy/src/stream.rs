@@ -29,8 +29,10 @@ pub struct Upstream {
     pub version: Option<http::Version>,
     /// The connection's id.
     pub connection_id: Option<u64>,
-    /// Bytes of the last try on its connection, where they can be told.
+    /// Bytes of the last try on its connection, where they can be told; heads are not told apart.
     pub wire: Option<Meter>,
+    /// Those of the tries before.
+    pub before: Traffic,
     /// Why TLS or the connect failed.
     pub transport_failure: Option<String>,
     /// Tries made, 1 for the first.
@@ -79,12 +81,20 @@ pub struct UpstreamTimes {
 }
 
 impl Upstream {
+    /// Bytes of all tries.
+    pub fn traffic(&self) -> Traffic {
+        let last = self.wire.as_ref().map(|meter| meter.get()).unwrap_or_default();
+        let (received, sent) = (self.before.received + last.received, self.before.sent + last.sent);
+        Traffic { received, sent, ..Traffic::default() }
+    }
+
     /// A try begins: nothing is known of it but its host.
     pub fn begin(&mut self, host: Arc<Host>) {
         self.host = Some(host);
         self.attempted = None;
         self.local = None;
         self.connection_id = None;
+        self.before = self.traffic();
         self.wire = None;
         self.times = UpstreamTimes::default();
     }

@@ -137,8 +137,7 @@ impl Exchange {
         connection.requests += 1;
         let queued_before = connection.wire.queued();
         let framing = write::request(&mut connection.wire, head, &body, connection.settings.names);
-        let head_sent = connection.wire.queued() - queued_before;
-        connection.count(|traffic| (traffic.sent, traffic.head_sent) = (head_sent, head_sent));
+        connection.count(|traffic| traffic.sent = connection.wire.queued() - queued_before);
         let upgrade = head.upgrade.is_some();
         let (request, held) = if upgrade { (None, Some(body)) } else { (Some(body), None) };
         Self {
@@ -185,8 +184,8 @@ impl Exchange {
                     }
                 }
             }
-            let sent = wire.queued() - self.queued_before;
-            connection.meter.set(Traffic { sent, ..connection.meter.get() });
+            // Before what is queued may have to be forgotten.
+            connection.meter.set(Traffic { sent: wire.queued() - self.queued_before, ..connection.meter.get() });
             match wire.poll_flush(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(())) if waiting => break,
@@ -262,12 +261,7 @@ impl Exchange {
             let parsed = parse::take_head(&mut connection.wire.input, scanned, settings)
                 .and_then(|head| head.map(|head| parse::response(&head, method, settings)).transpose());
             let taken = (before - connection.wire.input.len()) as u64;
-            if taken > 0 {
-                connection.count(|traffic| {
-                    traffic.received += taken;
-                    traffic.head_received += taken;
-                });
-            }
+            connection.count(|traffic| traffic.received += taken);
             match parsed {
                 Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
                 Ok(None) => {}

@@ -9,7 +9,6 @@ use super::{Simple, some, without_spaces};
 use crate::cause::Cause;
 use crate::cluster::{Host, HostAddress};
 use crate::format::{Info, write_address};
-use crate::stream::Traffic;
 
 type Borrowed = for<'a> fn(&'a Info<'a>) -> Option<Cow<'a, str>>;
 
@@ -33,10 +32,6 @@ fn bytes(headers: Option<&http::HeaderMap>) -> u64 {
     headers.map_or(0, of)
 }
 
-fn upstream_wire(info: &Info<'_>) -> Traffic {
-    info.upstream.wire.as_ref().map(|meter| meter.get()).unwrap_or_default()
-}
-
 pub(super) fn simple(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
     counts(name).or_else(|| times(name)).or_else(|| addresses(name))
 }
@@ -56,11 +51,9 @@ fn counts(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
         "DOWNSTREAM_HEADER_BYTES_RECEIVED" => |info| Simple::Number(info.wire.head_received),
         "DOWNSTREAM_HEADER_BYTES_SENT" => |info| Simple::Number(info.wire.head_sent),
         "CONNECTION_ID" => |info| Simple::Number(info.connection.id),
-        "UPSTREAM_WIRE_BYTES_RECEIVED" => |info| Simple::Number(upstream_wire(info).received),
-        "UPSTREAM_WIRE_BYTES_SENT" => |info| Simple::Number(upstream_wire(info).sent),
-        "UPSTREAM_HEADER_BYTES_RECEIVED" => |info| Simple::Number(upstream_wire(info).head_received),
-        "UPSTREAM_HEADER_BYTES_SENT" => |info| Simple::Number(upstream_wire(info).head_sent),
-        "UPSTREAM_CONNECTION_ID" => |info| number(info.upstream.connection_id),
+        "UPSTREAM_WIRE_BYTES_RECEIVED" => |info| Simple::Number(info.upstream.traffic().received),
+        "UPSTREAM_WIRE_BYTES_SENT" => |info| Simple::Number(info.upstream.traffic().sent),
+        "UPSTREAM_CONNECTION_ID" => |info| Simple::Number(info.upstream.connection_id.unwrap_or(0)),
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => |info| Simple::Number(info.upstream.attempts.into()),
         _ => return None,
     })
