@@ -21,6 +21,7 @@ pub mod resource;
 pub mod route;
 pub mod secret;
 pub mod service;
+pub mod stock;
 pub mod tcp;
 pub mod tls;
 pub mod translator;

@@ -162,6 +162,8 @@ causes! {
     Draining => 0, "", "drained", "The proxy is draining this listener.";
     /// TLS handshake of the client failed.
     DownstreamTlsFailure => 0, "", "downstream_tls_error", "The client's TLS handshake failed; check its certificate and this port's mTLS mode.";
+    /// A peer broke Istio's exchange of metadata.
+    MetadataExchangeFailure => 0, "", "metadata_exchange_failed", "The client agreed on istio-peer-exchange (ALPN) and did not speak it; check that both sides have istio.metadata_exchange.";
     /// No filter chain matches.
     NoFilterChain => 0, "NR", "filter_chain_not_found", "No filter chain of the listener matches this connection; under STRICT mTLS plain text is refused.";
     /// A TCP connection lasted longer than max_downstream_connection_duration.

@@ -154,8 +154,8 @@ pub struct ClusterConfig {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Close pooled connections to a host when it becomes unhealthy.
     pub close_on_host_health_failure: bool,
-    /// Istio's `istio.metadata_exchange` among the upstream network filters, for TCP proxying.
-    pub metadata_exchange: Option<ferromesh_proto::Any>,
+    /// The ALPN protocol of Istio's `istio.metadata_exchange` among the upstream network filters, for TCP proxying.
+    pub metadata_exchange: Option<Text>,
 }
 
 /// A cluster.

@@ -1,7 +1,7 @@
 //! What all threads of one proxy share: stores of configuration, metrics, the node.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ferromesh_proto::envoy::config::core::v3 as core;
@@ -49,6 +49,8 @@ pub struct Context {
     pub access_logs: Arc<Sinks>,
     /// What is done when resources run out, and connections of all listeners.
     pub overload: Arc<Overload>,
+    /// The newest connection's id, of both sides.
+    pub connection_ids: Arc<AtomicU64>,
     /// Draining: connections are closed when their request ends.
     pub draining: AtomicBool,
     /// The admin asked the `health_check` filter to fail.
@@ -103,6 +105,7 @@ impl Context {
             dns: DnsSettings::default(),
             runtime: Runtime::default(),
             overload: Arc::default(),
+            connection_ids: Arc::default(),
             draining: AtomicBool::new(false),
             failing_health_check: AtomicBool::new(false),
         }

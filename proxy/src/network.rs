@@ -1,4 +1,4 @@
-//! Network filters: `rbac`, `tcp_proxy`, metadata exchange; the HTTP connection manager is the other terminal one.
+//! Network filters: `rbac`, `tcp_proxy`, metadata exchange, `istio.stats`; the HTTP connection manager is the other terminal one.
 //!
 //! A connection's bytes flow in; the filters before the last one look at the connection, the last one serves it.
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ferromesh_proto::envoy::config::listener::v3 as listener;
 use ferromesh_proto::envoy::extensions::filters::network as proto;
 use ferromesh_proto::envoy::tcp::metadataexchange::config::MetadataExchange as MetadataExchangeProto;
+use ferromesh_proto::stats::PluginConfig;
 use ferromesh_proto::{Any, UnpackError, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,9 +22,11 @@ use crate::connection::Connection;
 use crate::context::Context;
 use crate::format::Info;
 use crate::http::HttpConnectionManager;
+use crate::http::filters::istio_stats::tcp::TcpStats;
 use crate::http::serve::{DrainSignal, ManagerHandle};
 use crate::io::Io;
 use crate::stream::{Traffic, Upstream};
+use crate::text::Text;
 use crate::worker::Worker;
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -31,7 +34,10 @@ pub mod fuzz;
 pub mod metadata_exchange;
 mod pump;
 mod rbac;
+mod reports;
 mod tcp_proxy;
+
+use reports::Reports;
 
 /// Fields of this room's messages that are implemented.
 pub const SUPPORTED: Table = &[
@@ -63,6 +69,8 @@ pub struct NetworkChain {
 enum Filter {
     Rbac(rbac::Rbac),
     MetadataExchange(metadata_exchange::MetadataExchange),
+    /// `istio.stats`.
+    Stats(Box<TcpStats>),
     /// `sni_cluster`: the server name names the cluster.
     SniCluster,
 }
@@ -131,6 +139,9 @@ impl NetworkChain {
             let message: MetadataExchangeProto = any.unpack().map_err(broken)?;
             let exchange = metadata_exchange::MetadataExchange::new(&message, &context.local.node);
             self.filters.push(Filter::MetadataExchange(exchange));
+        } else if any.is::<PluginConfig>() {
+            let stats = TcpStats::decode(&any.unpack().map_err(broken)?, context)?;
+            self.filters.push(Filter::Stats(Box::new(stats)));
         } else if any.is::<proto::sni_cluster::v3::SniCluster>() {
             self.filters.push(Filter::SniCluster);
         } else if any.is::<proto::echo::v3::Echo>() {
@@ -174,36 +185,76 @@ impl NetworkChain {
         current: Option<ManagerHandle>,
         listener_logs: &[AccessLog],
     ) {
-        let mut cluster = None;
-        for filter in &self.filters {
-            match filter {
-                Filter::Rbac(rbac) => {
-                    if let Err(policy) = rbac.check(&connection) {
-                        return log_refused(listener_logs, &connection, Cause::RbacDenied, policy.as_deref());
-                    }
-                }
-                Filter::MetadataExchange(exchange) => match Box::pin(exchange.as_server(&mut io, &connection)).await {
-                    Ok(peer) => connection.peer = peer.map(Rc::new).or(connection.peer),
-                    Err(error) => {
-                        tracing::debug!(remote = %connection.remote, %error, "metadata exchange failed");
-                        return;
-                    }
-                },
-                Filter::SniCluster => cluster = connection.server_name.clone(),
+        let mut reports = Reports::new(self.filters.iter().filter_map(|filter| match filter {
+            Filter::Stats(stats) => Some(&**stats),
+            _ => None,
+        }));
+        let cluster = match self.begin(&mut io, &mut connection).await {
+            Ok(cluster) => cluster,
+            Err(End { cause, reason }) => {
+                let upstream = Upstream::default();
+                let info = refusal(&connection, &upstream, &cause, reason.as_deref());
+                listener_logs.iter().for_each(|log| log.log(&info));
+                return reports.end(&info);
             }
-        }
+        };
         let connection = Rc::new(connection);
+        if let Terminal::Tcp(proxy) = &self.terminal {
+            // In a box, as those below, so that an HTTP connection at rest does not hold the room of these.
+            return Box::pin(proxy.serve(&worker, io, connection, cluster, reports, listener_logs)).await;
+        }
+        let _reported = (!reports.is_empty()).then(|| Box::new(Reported { reports, connection: connection.clone() }));
         match &self.terminal {
             Terminal::Http(manager) => {
                 let manager = current.unwrap_or_else(|| ManagerHandle::new(manager.clone()));
                 crate::http::serve::serve(worker, manager, io, connection, drain).await;
             }
-            // In boxes, so that an HTTP connection at rest does not hold the room of these.
-            Terminal::Tcp(proxy) => Box::pin(proxy.serve(&worker, io, connection, cluster, listener_logs)).await,
             Terminal::Echo => Box::pin(echo(io)).await,
             Terminal::DirectResponse(response) => Box::pin(respond(io, response)).await,
-            Terminal::Nothing => {}
+            Terminal::Tcp(_) | Terminal::Nothing => {}
         }
+    }
+
+    /// Runs the filters before the last one; gives the cluster that one of them chose.
+    async fn begin(&self, io: &mut Io, connection: &mut Connection) -> Result<Option<Text>, End> {
+        let mut cluster = None;
+        for filter in &self.filters {
+            match filter {
+                Filter::Rbac(rbac) => {
+                    rbac.check(connection).map_err(|reason| End { cause: Cause::RbacDenied, reason })?
+                }
+                Filter::MetadataExchange(exchange) => match Box::pin(exchange.as_server(io, connection)).await {
+                    Ok(Some(peer)) => connection.peer = Some(Rc::new(peer)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        let cause = Cause::MetadataExchangeFailure;
+                        return Err(End { cause, reason: Some(error.to_string()) });
+                    }
+                },
+                Filter::Stats(_) => {}
+                Filter::SniCluster => cluster = connection.server_name.clone(),
+            }
+        }
+        Ok(cluster)
+    }
+}
+
+/// Why a connection ends before its last filter.
+struct End {
+    cause: Cause,
+    reason: Option<String>,
+}
+
+/// Reports a connection that no TCP proxy serves when it is over, also if its task is aborted.
+struct Reported<'a> {
+    reports: Reports<'a>,
+    connection: Rc<Connection>,
+}
+
+impl Drop for Reported<'_> {
+    fn drop(&mut self) {
+        let upstream = Upstream::default();
+        self.reports.end(&connection_info(&self.connection, &upstream));
     }
 }
 
@@ -225,13 +276,23 @@ async fn respond(mut io: Io, response: &Bytes) {
 /// A log line for a connection that the proxy closed by itself.
 pub(crate) fn log_refused(logs: &[AccessLog], connection: &Connection, cause: Cause, reason: Option<&str>) {
     let upstream = Upstream::default();
-    let info = Info {
+    let info = refusal(connection, &upstream, &cause, reason);
+    logs.iter().for_each(|log| log.log(&info));
+}
+
+/// What is known of a connection that the proxy closed by itself.
+fn refusal<'a>(
+    connection: &'a Connection,
+    upstream: &'a Upstream,
+    cause: &'a Cause,
+    reason: Option<&'a str>,
+) -> Info<'a> {
+    Info {
         details: cause.details(),
         termination_details: reason.or(Some(cause.details())),
-        causes: &[cause],
-        ..connection_info(connection, &upstream)
-    };
-    logs.iter().for_each(|log| log.log(&info));
+        causes: std::slice::from_ref(cause),
+        ..connection_info(connection, upstream)
+    }
 }
 
 /// What a log may show of a connection without HTTP, before anything has happened.

@@ -225,6 +225,11 @@ impl Store {
         self.counter(|| series(name, labels))
     }
 
+    /// The gauge of a name with labels that are not part of any scope; made if new.
+    pub fn series_gauge(&self, name: &str, labels: &[(String, String)]) -> Gauge {
+        self.gauge(|| series(name, labels))
+    }
+
     /// The histogram of a name with labels that are not part of any scope; made if new.
     pub fn series_histogram(&self, name: &str, labels: &[(String, String)]) -> Histogram {
         self.histogram(|| series(name, labels))

@@ -2,6 +2,7 @@
 //! StreamInfo).
 
 use std::any::{Any, TypeId};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,12 @@ pub struct Upstream {
     pub tls: Option<Rc<TlsInfo>>,
     /// HTTP version of its connection.
     pub version: Option<http::Version>,
+    /// The connection's id.
+    pub connection_id: Option<u64>,
+    /// Bytes of the last try on its connection, where they can be told; heads are not told apart.
+    pub wire: Option<Meter>,
+    /// Those of the tries before.
+    pub before: Traffic,
     /// Why TLS or the connect failed.
     pub transport_failure: Option<String>,
     /// Tries made, 1 for the first.
@@ -53,6 +60,9 @@ pub struct Traffic {
     pub head_sent: u64,
 }
 
+/// The traffic of one exchange, as far as it has come.
+pub type Meter = Rc<Cell<Traffic>>;
+
 /// When things happened upstream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpstreamTimes {
@@ -71,11 +81,21 @@ pub struct UpstreamTimes {
 }
 
 impl Upstream {
+    /// Bytes of all tries.
+    pub fn traffic(&self) -> Traffic {
+        let last = self.wire.as_ref().map(|meter| meter.get()).unwrap_or_default();
+        let (received, sent) = (self.before.received + last.received, self.before.sent + last.sent);
+        Traffic { received, sent, ..Traffic::default() }
+    }
+
     /// A try begins: nothing is known of it but its host.
     pub fn begin(&mut self, host: Arc<Host>) {
         self.host = Some(host);
         self.attempted = None;
         self.local = None;
+        self.connection_id = None;
+        self.before = self.traffic();
+        self.wire = None;
         self.times = UpstreamTimes::default();
     }
 }

@@ -104,7 +104,8 @@ impl Pools {
         let dialled =
             dialled.map_err(UpstreamError::from).inspect_err(|error| pool::count_failure(cluster, host, error))?;
         let open = Open::new(cluster, host, permit);
-        Ok(TcpUpstream { io: dialled.io, local: dialled.local, tls: dialled.tls.map(Rc::new), open })
+        let (id, tls) = (self.next_id(), dialled.tls.map(Rc::new));
+        Ok(TcpUpstream { id, io: dialled.io, local: dialled.local, tls, open })
     }
 
     /// As [`Pools::connect`], counted as a request of the host, too: balancers look at those. As in Envoy, `max_requests`
@@ -125,6 +126,8 @@ impl Pools {
 
 /// A raw upstream connection.
 pub struct TcpUpstream {
+    /// Unique within the process, as that of a client's connection.
+    pub id: u64,
     /// Its bytes.
     pub io: Io,
     /// Our address.

@@ -22,6 +22,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without connections; call inside its thread's runtime.
     pub fn new(index: usize, context: Arc<Context>) -> Rc<Self> {
-        Rc::new(Self { index, pools: Rc::new(Pools::new()), context, timers: Timers::default() })
+        let pools = Rc::new(Pools::numbered_by(context.connection_ids.clone()));
+        Rc::new(Self { index, pools, context, timers: Timers::default() })
     }
 }

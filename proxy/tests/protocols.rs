@@ -31,6 +31,8 @@ mod redirects;
 mod sockets;
 #[path = "protocols/tcp.rs"]
 mod tcp;
+#[path = "protocols/tcp_metrics.rs"]
+mod tcp_metrics;
 #[path = "protocols/timeouts.rs"]
 mod timeouts;
 #[path = "protocols/upstream_tls.rs"]

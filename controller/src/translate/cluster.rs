@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ferromesh_api::istio::MeshConfig;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::cluster::v3::{
-    CircuitBreakers, Cluster, circuit_breakers,
+    CircuitBreakers, Cluster, Filter, circuit_breakers,
     cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy, TransportSocketMatch},
 };
 use ferromesh_proto::envoy::config::core::v3::{
@@ -27,7 +27,7 @@ use super::inbound::InboundPort;
 use super::message::{address, ads, duration, metadata};
 use super::protocol::Protocol;
 use super::service::{Port, Reach, ServiceInfo};
-use super::{names, tls};
+use super::{names, tcp, tls};
 
 /// The cluster of one port of a Service. `identities` are those of its pods.
 pub fn outbound(mesh: &MeshConfig, service: &ServiceInfo, port: &Port, identities: &BTreeSet<String>) -> Cluster {
@@ -53,6 +53,8 @@ pub fn outbound(mesh: &MeshConfig, service: &ServiceInfo, port: &Port, identitie
     if mesh.enable_auto_mtls && !external {
         let sni = names::sni(&service.host, port.number);
         let mesh_tls = tls::upstream(sni, port.protocol == Protocol::Http2, identities);
+        let exchange = Some(Any::pack(&tcp::exchange()));
+        cluster.filters = vec![Filter { name: tcp::EXCHANGE.to_owned(), typed_config: exchange, ..Filter::default() }];
         cluster.transport_socket_matches = vec![
             TransportSocketMatch {
                 name: "tlsMode-istio".to_owned(),

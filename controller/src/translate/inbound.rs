@@ -143,7 +143,7 @@ fn virtual_inbound(view: &View, pod: &Pod, ports: &[InboundPort]) -> Listener {
             destination_port: Some(CAPTURE_PORT),
             ..FilterChainMatch::default()
         }),
-        ..tcp::chain(mesh, "virtualInbound-blackhole", names::BLACK_HOLE)
+        ..tcp::chain(Side::Inbound, mesh, "virtualInbound-blackhole", names::BLACK_HOLE)
     }];
     chains.extend(passthrough_chains(view, pod));
     let (mut no_tls, mut no_http) = (vec![CAPTURE_PORT], vec![CAPTURE_PORT]);
@@ -242,11 +242,11 @@ fn ways(protocol: Protocol, mode: &MtlsMode) -> Vec<Way> {
 }
 
 fn chain(mesh: &MeshConfig, way: Way, destination_port: Option<u32>, name: &str, at: &Target<'_>) -> FilterChain {
-    let filter = if way.http {
+    let filters = if way.http {
         let routes = Routes::Inline(Box::new(route::inbound(at.cluster, at.host_port.as_deref())));
-        hcm::filter(Side::Inbound, mesh, at.stat_prefix.to_owned(), routes)
+        vec![hcm::filter(Side::Inbound, mesh, at.stat_prefix.to_owned(), routes)]
     } else {
-        tcp::filter(mesh, at.cluster, at.cluster)
+        tcp::filters(Side::Inbound, mesh, at.cluster, at.cluster)
     };
     let matching = FilterChainMatch {
         destination_port,
@@ -257,7 +257,7 @@ fn chain(mesh: &MeshConfig, way: Way, destination_port: Option<u32>, name: &str,
     FilterChain {
         name: name.to_owned(),
         filter_chain_match: (matching != FilterChainMatch::default()).then_some(matching),
-        filters: vec![filter],
+        filters,
         transport_socket: way.terminate.then(|| tls::downstream(way.http)),
         ..FilterChain::default()
     }

@@ -6,6 +6,7 @@ use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::json::struct_to_json;
 use serde_json::Value;
 
+use super::stock;
 use crate::envoyfilter::Proxy;
 
 /// Which kind of proxy.
@@ -41,6 +42,8 @@ pub struct Node {
     pub cluster_id: String,
     /// Version of Istio that it says to be.
     pub version: String,
+    /// It has not Istio's network filters.
+    pub stock: bool,
     /// Its metadata: strings only.
     pub metadata: BTreeMap<String, String>,
 }
@@ -90,6 +93,7 @@ impl Node {
             workload: text("WORKLOAD_NAME"),
             cluster_id: or(text("CLUSTER_ID"), "Kubernetes"),
             version: text("ISTIO_VERSION"),
+            stock: stock::is_stock(&node.extensions),
             metadata: strings(Some(&json)),
         })
     }

@@ -54,9 +54,9 @@ pub fn virtual_outbound(mesh: &MeshConfig) -> Listener {
         filter_chains: vec![
             FilterChain {
                 filter_chain_match: Some(own),
-                ..tcp::chain(mesh, "virtualOutbound-blackhole", names::BLACK_HOLE)
+                ..tcp::chain(Side::Outbound, mesh, "virtualOutbound-blackhole", names::BLACK_HOLE)
             },
-            tcp::chain(mesh, "virtualOutbound-catchall-tcp", cluster),
+            tcp::chain(Side::Outbound, mesh, "virtualOutbound-catchall-tcp", cluster),
         ],
         traffic_direction: TrafficDirection::Outbound as i32,
         ..Listener::default()
@@ -135,7 +135,8 @@ fn http_listener(mesh: &MeshConfig, port: u16) -> Listener {
     let mut listener = outbound_listener(name, "0.0.0.0", port);
     listener.filter_chains =
         vec![FilterChain { filter_chain_match: Some(plain_http()), filters: vec![filter], ..FilterChain::default() }];
-    listener.default_filter_chain = Some(tcp::chain(mesh, "PassthroughFilterChain", unknown_cluster(mesh)));
+    listener.default_filter_chain =
+        Some(tcp::chain(Side::Outbound, mesh, "PassthroughFilterChain", unknown_cluster(mesh)));
     inspect(mesh, &mut listener);
     listener
 }
@@ -144,7 +145,8 @@ fn service_listener(mesh: &MeshConfig, service: &ServiceInfo, port: &Port, ip: &
     let cluster = names::outbound(&service.host, port.number);
     let name = format!("{ip}_{}", port.number);
     let mut listener = outbound_listener(name.clone(), ip, port.number);
-    let bytes = FilterChain { filters: vec![tcp::filter(mesh, &cluster, &cluster)], ..FilterChain::default() };
+    let bytes =
+        FilterChain { filters: tcp::filters(Side::Outbound, mesh, &cluster, &cluster), ..FilterChain::default() };
     if port.protocol != Protocol::Auto {
         listener.filter_chains = vec![bytes];
         return listener;

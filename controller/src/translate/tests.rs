@@ -14,6 +14,7 @@ mod refusals;
 mod secrets;
 mod sharing;
 mod sidecar;
+mod tcp;
 
 /// Reads one object.
 struct Json(Value);

@@ -17,12 +17,14 @@ use prost::{Message, Name};
 
 use super::message::{V3, ads, exact, seconds};
 
+/// The ALPN word of bytes before which the peers tell of themselves.
+pub const PEER_EXCHANGE: &str = "istio-peer-exchange";
 /// ALPN words that mesh clients use, whatever they carry.
-pub const MESH_ALPN: [&str; 5] = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+pub const MESH_ALPN: [&str; 5] = ["istio", PEER_EXCHANGE, "istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// ALPN words of mesh clients that carry HTTP.
 pub const MESH_HTTP_ALPN: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
 /// ALPN words of mesh clients that carry bytes.
-pub const MESH_TCP_ALPN: [&str; 2] = ["istio-peer-exchange", "istio"];
+pub const MESH_TCP_ALPN: [&str; 2] = [PEER_EXCHANGE, "istio"];
 /// What the HTTP inspector calls plaintext HTTP.
 pub const PLAIN_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
@@ -115,7 +117,7 @@ pub fn upstream(sni: String, http2: bool, identities: &BTreeSet<String>) -> Tran
 
 /// What a sidecar uses towards its clients. The trust domain is that of the roots; `ROOTCA` says which.
 pub fn downstream(http: bool) -> TransportSocket {
-    let alpn = if http { words(&["h2", "http/1.1"]) } else { words(&["istio-peer-exchange", "h2", "http/1.1"]) };
+    let alpn = if http { words(&["h2", "http/1.1"]) } else { words(&[PEER_EXCHANGE, "h2", "http/1.1"]) };
     let context = DownstreamTlsContext {
         common_tls_context: Some(mesh_context(alpn, &BTreeSet::new())),
         require_client_certificate: Some(true),

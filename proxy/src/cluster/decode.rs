@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ferromesh_proto::envoy::config::cluster::v3 as proto;
 use ferromesh_proto::envoy::config::core::v3 as core;
+use ferromesh_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
 use ferromesh_proto::json;
 use parking_lot::Mutex;
 
@@ -21,7 +22,7 @@ use super::endpoints::{self, Plan};
 use super::health::HealthCheck;
 use super::outlier::Detector;
 use super::{Cluster, ClusterConfig, ClusterStats, Transport};
-use crate::config::{At, ConfigError, duration, from_ads, required};
+use crate::config::{At, ConfigError, duration, from_ads, required, unpack};
 use crate::runtime::Runtime;
 use crate::stats::{Owner, Store};
 use crate::text::Text;
@@ -175,16 +176,20 @@ fn bind(config: Option<&core::BindConfig>) -> Result<Option<SocketAddr>, ConfigE
     Ok(Some(SocketAddr::new(ip, port)))
 }
 
-/// The only upstream network filter: Istio's metadata exchange, which the TCP proxy does.
-fn metadata_exchange(cluster: &proto::Cluster) -> Result<Option<ferromesh_proto::Any>, ConfigError> {
-    use ferromesh_proto::envoy::tcp::metadataexchange::config::MetadataExchange;
+/// The only upstream network filter: Istio's metadata exchange, which the TCP proxy does; its ALPN protocol.
+fn metadata_exchange(cluster: &proto::Cluster) -> Result<Option<Text>, ConfigError> {
     let mut found = None;
     for (place, filter) in cluster.filters.iter().enumerate() {
-        match &filter.typed_config {
-            Some(any) if any.is::<MetadataExchange>() => found = Some(any.clone()),
+        let at = || format!("filters[{place}]");
+        let any = filter.typed_config.as_ref().map(json::resolve_typed_struct).transpose();
+        match any.map_err(|error| ConfigError::new("typed_config", error.to_string())).at(at())? {
+            Some(any) if any.is::<MetadataExchange>() => {
+                let message: MetadataExchange = unpack(&any).at("typed_config").at(at())?;
+                found = Some(message.protocol.into());
+            }
             _ => {
                 let reason = format!("{:?} is not implemented; only istio.metadata_exchange is", filter.name);
-                return Err(ConfigError::new(format!("filters[{place}]"), reason));
+                return Err(ConfigError::new(at(), reason));
             }
         }
     }

@@ -76,21 +76,13 @@ impl Peer {
         Some(Self::from_struct(id, &Struct::decode(bytes.as_slice()).ok()?))
     }
 
-    /// From an endpoint's metadata `istio.workload`: `name;namespace;canonical name;canonical revision;cluster`.
+    /// From an endpoint's metadata `istio.workload`: `name;namespace;canonical name;canonical revision;cluster`, which
+    /// says nothing of `app` and `version`.
     pub fn from_endpoint(workload: &str) -> Self {
         let mut parts = workload.split(';').map(Text::from);
         let mut next = || parts.next().unwrap_or_default();
         let (name, namespace, canonical_name, canonical_revision, cluster) = (next(), next(), next(), next(), next());
-        Self {
-            app: canonical_name.clone(),
-            version: canonical_revision.clone(),
-            workload: name,
-            namespace,
-            canonical_name,
-            canonical_revision,
-            cluster,
-            ..Self::default()
-        }
+        Self { workload: name, namespace, canonical_name, canonical_revision, cluster, ..Self::default() }
     }
 }
 

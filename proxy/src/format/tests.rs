@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -58,6 +59,8 @@ impl Exchange {
         let upstream = Upstream {
             cluster: Some(crate::cluster::tests::cluster("{name: 'outbound|80||x', alt_stat_name: x}")),
             attempts: 2,
+            connection_id: Some(9),
+            wire: Some(Rc::new(Cell::new(Traffic { received: 40, sent: 20, ..Traffic::default() }))),
             ..Upstream::default()
         };
         Self { connection: connection(), request, response, upstream }
@@ -123,6 +126,8 @@ fn every_operator_gives_its_value() {
         ("%DOWNSTREAM_PEER_URI_SAN% %DOWNSTREAM_PEER_SUBJECT%", "spiffe://a/ns/x/sa/y CN=peer"),
         ("%DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_TLS_CIPHER%", "TLSv1.3 TLS_AES_128_GCM_SHA256"),
         ("%REQUESTED_SERVER_NAME% %ROUTE_NAME% %FILTER_CHAIN_NAME%", "sni.example default chain"),
+        ("%UPSTREAM_WIRE_BYTES_RECEIVED% %UPSTREAM_WIRE_BYTES_SENT%", "40 20"),
+        ("%UPSTREAM_CONNECTION_ID% %UPSTREAM_CONNECTION_IDS_ATTEMPTED%", "9 9"),
         ("%DYNAMIC_METADATA(a:b)% %FILTER_STATE(wasm.upstream_peer:FIELD:app)% %GRPC_STATUS%", "- - -"),
         ("%PATH(NQ)% %QUERY_PARAM(q)% %CONNECTION_ID%", "/a 1 7"),
     ];

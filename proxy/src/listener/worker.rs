@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -33,7 +33,6 @@ pub struct Listeners {
     connections: Cell<usize>,
     changed: Notify,
     came: Notify,
-    next_id: Cell<u64>,
     /// How long connections of a changed or removed filter chain may go on.
     drain_time: Duration,
 }
@@ -101,7 +100,6 @@ impl Listeners {
             connections: Cell::new(0),
             changed: Notify::new(),
             came: Notify::new(),
-            next_id: Cell::new(0),
             drain_time,
         })
     }
@@ -240,9 +238,7 @@ impl Listeners {
 
     /// A number for a connection that no other of this proxy has.
     pub(super) fn next_id(&self) -> u64 {
-        let id = self.next_id.get() + 1;
-        self.next_id.set(id);
-        (id << 10) | (self.worker.index as u64 & 0x3ff)
+        self.worker.context.connection_ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn drain_groups(self: &Rc<Self>, active: &Active, gone: impl Fn(u64) -> bool) {

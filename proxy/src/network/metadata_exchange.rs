@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::core::v3::Node;
@@ -12,8 +14,7 @@ use ferromesh_proto::prost::Message;
 use ferromesh_proto::prost_types::{Struct, Value, value::Kind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::connection::Connection;
-use crate::connection::Peer;
+use crate::connection::{Connection, Peer, TlsInfo};
 use crate::text::Text;
 
 const MAGIC: u32 = 0x3D23_0467;
@@ -23,46 +24,72 @@ const STRUCT_URL: &str = "type.googleapis.com/google.protobuf.Struct";
 const METADATA_KEY: &str = "x-envoy-peer-metadata";
 const ID_KEY: &str = "x-envoy-peer-metadata-id";
 
-/// The configured exchange.
+/// Longest that an exchange may take: the other side answers at once, or does not speak the protocol.
+const TIME: Duration = Duration::from_secs(10);
+
+/// What the proxy tells of itself, encoded once.
+#[derive(Debug, Clone)]
+pub struct OwnMetadata(Arc<[u8]>);
+
+impl OwnMetadata {
+    /// What is told of `node`.
+    pub fn new(node: &Node) -> Self {
+        Self(encode(node).into())
+    }
+
+    /// Tells our labels and reads the peer's, if ALPN has agreed on `protocol`; does nothing otherwise. Both sides tell
+    /// first: Istio's client waits with its own until one of the applications speaks, and that may be the server's.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol, takes too long or goes away.
+    pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        protocol: &str,
+        tls: Option<&TlsInfo>,
+        io: &mut S,
+    ) -> io::Result<Option<Peer>> {
+        let agreed = tls.and_then(|tls| tls.alpn.as_ref());
+        if agreed.is_none_or(|alpn| alpn.as_str() != protocol) {
+            return Ok(None);
+        }
+        let both = async {
+            io.write_all(&self.0).await?;
+            io.flush().await?;
+            read(io).await
+        };
+        match tokio::time::timeout(TIME, both).await {
+            Ok(peer) => peer.map(Some),
+            Err(_) => {
+                let reason = format!("metadata exchange: the peer told nothing within {TIME:?}");
+                Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+            }
+        }
+    }
+}
+
+/// The configured exchange with clients.
 #[derive(Debug)]
 pub struct MetadataExchange {
     protocol: String,
-    message: Vec<u8>,
+    own: OwnMetadata,
 }
 
 impl MetadataExchange {
     /// An exchange that tells of `node`.
     pub fn new(proto: &Proto, node: &Node) -> Self {
-        Self { protocol: proto.protocol.clone(), message: encode(node) }
+        Self { protocol: proto.protocol.clone(), own: OwnMetadata::new(node) }
     }
 
-    /// The server's side: reads the client's labels, then tells ours. Nothing happens unless ALPN has agreed on it.
+    /// The server's side.
     ///
     /// # Errors
-    /// If the peer breaks the protocol or goes away.
+    /// If the client breaks the protocol, takes too long or goes away.
     pub async fn as_server<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: &mut S,
         connection: &Connection,
     ) -> io::Result<Option<Peer>> {
-        let agreed = connection.tls.as_ref().and_then(|tls| tls.alpn.as_ref());
-        if agreed.is_none_or(|alpn| alpn.as_str() != self.protocol) {
-            return Ok(None);
-        }
-        let peer = read(io).await?;
-        io.write_all(&self.message).await?;
-        io.flush().await?;
-        Ok(Some(peer))
-    }
-
-    /// The client's side: tells our labels, then reads the server's.
-    ///
-    /// # Errors
-    /// If the peer breaks the protocol or goes away.
-    pub async fn as_client<S: AsyncRead + AsyncWrite + Unpin>(&self, io: &mut S) -> io::Result<Peer> {
-        io.write_all(&self.message).await?;
-        io.flush().await?;
-        read(io).await
+        self.own.exchange(&self.protocol, connection.tls.as_deref(), io).await
     }
 }
 
@@ -170,20 +197,41 @@ mod tests {
         ];
         let node =
             Node { id: "web.default".into(), metadata: Some(Struct { fields: fields.into() }), ..Default::default() };
-        let exchange =
-            MetadataExchange::new(&Proto { protocol: "istio-peer-exchange".into(), ..Default::default() }, &node);
+        let own = OwnMetadata::new(&node);
         let (mut one, mut other) = tokio::io::duplex(4096);
-        let server = async {
-            let peer = read(&mut other).await?;
-            other.write_all(&exchange.message).await?;
-            io::Result::Ok(peer)
-        };
-        let (seen_by_client, seen_by_server) = tokio::join!(exchange.as_client(&mut one), server);
-        let peer = seen_by_client.unwrap();
-        assert_eq!(peer, seen_by_server.unwrap());
+        let tls = TlsInfo { alpn: Some("istio-peer-exchange".into()), ..TlsInfo::default() };
+        let (seen_by_client, seen_by_server) = tokio::join!(
+            own.exchange("istio-peer-exchange", Some(&tls), &mut one),
+            own.exchange("istio-peer-exchange", Some(&tls), &mut other)
+        );
+        let peer = seen_by_client.unwrap().unwrap();
+        assert_eq!(Some(&peer), seen_by_server.unwrap().as_ref());
         assert_eq!((&*peer.workload, &*peer.namespace, &*peer.app), ("web-v1", "default", "web"));
         assert_eq!((&*peer.canonical_name, &*peer.canonical_revision), ("web", "latest"));
-        assert!(!exchange.message.windows(6).any(|bytes| bytes == b"secret"));
+        assert!(!own.0.windows(6).any(|bytes| bytes == b"secret"));
+    }
+
+    #[tokio::test]
+    async fn without_the_protocol_not_a_byte_is_sent() {
+        let (mut one, mut other) = tokio::io::duplex(4096);
+        let own = OwnMetadata::new(&Node::default());
+        let tls = TlsInfo { alpn: Some("istio".into()), ..TlsInfo::default() };
+        for tls in [None, Some(&tls)] {
+            assert_eq!(own.exchange("istio-peer-exchange", tls, &mut one).await.unwrap(), None);
+        }
+        drop(one);
+        let mut sent = Vec::new();
+        other.read_to_end(&mut sent).await.unwrap();
+        assert!(sent.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_tells_nothing_is_not_waited_for_for_ever() {
+        let (mut one, _other) = tokio::io::duplex(4096);
+        let tls = TlsInfo { alpn: Some("istio-peer-exchange".into()), ..TlsInfo::default() };
+        let own = OwnMetadata::new(&Node::default());
+        let error = own.exchange("istio-peer-exchange", Some(&tls), &mut one).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! `tcp_proxy`: a connection's bytes to a cluster and back.
 
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,19 +12,21 @@ use ferromesh_proto::envoy::extensions::filters::network::tcp_proxy::v3 as proto
 use tokio::time::Instant;
 
 use super::connection_info;
+use super::metadata_exchange::OwnMetadata;
 use super::pump::{self, Counts};
+use super::reports::Reports;
 use crate::access_log::AccessLog;
 use crate::cause::Cause;
 use crate::cluster::Wanted;
 use crate::cluster::{Cluster, Host, LbContext};
 use crate::config::{ConfigError, duration, required};
-use crate::connection::Connection;
+use crate::connection::{Connection, Peer, UpstreamPeer};
 use crate::context::Context;
 use crate::format::Info;
 use crate::io::Io;
 use crate::matcher::metadata::struct_to_json;
 use crate::stats::{Counter, Gauge};
-use crate::stream::Upstream;
+use crate::stream::{FilterState, Traffic, Upstream};
 use crate::text::Text;
 use crate::upstream::{Active, TcpUpstream, UpstreamError};
 use crate::worker::Worker;
@@ -46,6 +49,8 @@ pub(super) struct TcpProxy {
     hash_source: bool,
     access_logs: Vec<AccessLog>,
     stats: Stats,
+    /// What upstreams are told, where their clusters have `istio.metadata_exchange`.
+    own: OwnMetadata,
 }
 
 struct Stats {
@@ -61,8 +66,13 @@ struct Stats {
 #[derive(Default)]
 struct Outcome {
     upstream: Upstream,
+    /// The upstream's peer, if it told of itself.
+    state: FilterState,
     cause: Option<Cause>,
 }
+
+/// A connection to a host, and what the host told of itself.
+type Opened = (TcpUpstream, Active, Option<Peer>);
 
 impl TcpProxy {
     pub(super) fn decode(proto: &proto::TcpProxy, context: &Context) -> Result<Self, ConfigError> {
@@ -90,6 +100,7 @@ impl TcpProxy {
             max_duration,
             attempts: proto.max_connect_attempts.unwrap_or(1).max(1),
             hash_source: !proto.hash_policy.is_empty(),
+            own: OwnMetadata::new(&context.local.node),
             access_logs: AccessLog::decode_list(&proto.access_log, &context.access_logs)?,
             stats: Stats {
                 cx_total: scope.counter("downstream_cx_total"),
@@ -109,28 +120,33 @@ impl TcpProxy {
         io: Io,
         connection: Rc<Connection>,
         sni_cluster: Option<Text>,
+        reports: Reports<'_>,
         listener_logs: &[AccessLog],
     ) {
         self.stats.cx_total.inc();
         self.stats.cx_active.inc();
-        let mut end =
-            End { proxy: self, connection, listener_logs, outcome: Outcome::default(), counts: Counts::default() };
+        let (outcome, counts) = (Outcome::default(), Counts::default());
+        let mut end = End { proxy: self, connection, listener_logs, outcome, counts, reports };
         let (name, own_subset) = match sni_cluster {
             Some(name) => (name, &None),
             None => self.choose(fastrand::u64(0..self.total_weight)),
         };
         let subset = own_subset.clone().or_else(|| self.subset.clone());
-        let (upstream, _active) =
+        let (upstream, _active, peer) =
             match self.connect(worker, &end.connection.clone(), &name, subset, &mut end.outcome).await {
-                Ok(upstream) => upstream,
+                Ok(opened) => opened,
                 Err(cause) => {
                     end.outcome.cause = Some(cause);
                     return;
                 }
             };
         end.outcome.upstream.local = upstream.local;
+        end.outcome.upstream.connection_id = Some(upstream.id);
         end.outcome.upstream.tls = upstream.tls.clone();
-        end.outcome.cause = self.copy(io, upstream, &end.counts).await;
+        if let Some(peer) = peer {
+            end.outcome.state.set(UpstreamPeer(Rc::new(peer)));
+        }
+        end.outcome.cause = end.copy(io, upstream).await;
     }
 
     fn choose(&self, mut point: u64) -> (Text, &Subset) {
@@ -151,7 +167,7 @@ impl TcpProxy {
         name: &Text,
         subset: Subset,
         outcome: &mut Outcome,
-    ) -> Result<(TcpUpstream, Active), Cause> {
+    ) -> Result<Opened, Cause> {
         outcome.upstream.cluster_name = Some(name.clone());
         let Some(cluster) = worker.context.clusters.get(name) else {
             self.stats.no_route.inc();
@@ -174,8 +190,8 @@ impl TcpProxy {
             };
             outcome.upstream.attempts = attempt;
             outcome.upstream.host = Some(host.clone());
-            match dial(worker, &cluster, &host).await {
-                Ok(upstream) => return Ok(upstream),
+            match self.dial(worker, &cluster, &host).await {
+                Ok(opened) => return Ok(opened),
                 Err(error) => {
                     cause = error.cause;
                     outcome.upstream.transport_failure = Some(error.detail);
@@ -186,26 +202,18 @@ impl TcpProxy {
         Err(cause)
     }
 
-    async fn copy(&self, io: Io, upstream: TcpUpstream, counts: &Counts) -> Option<Cause> {
-        let _open = upstream.open;
-        counts.moved.set(Instant::now());
-        tokio::select! {
-            copied = pump::run(io, upstream.io, counts) => copied.err().map(|_| Cause::UpstreamTerminationAfterResponse),
-            () = idle(self.idle_timeout, &counts.moved) => {
-                self.stats.idle_timeout.inc();
-                Some(Cause::TcpIdleTimeout)
-            }
-            () = sleep(self.max_duration) => Some(Cause::TcpMaxDuration),
-        }
+    async fn dial(
+        &self,
+        worker: &Rc<Worker>,
+        cluster: &Arc<Cluster>,
+        host: &Arc<Host>,
+    ) -> Result<Opened, UpstreamError> {
+        let (mut upstream, active) = worker.pools.relay(cluster, host, &Wanted::default()).await?;
+        let Some(protocol) = &cluster.config.metadata_exchange else { return Ok((upstream, active, None)) };
+        let peer = self.own.exchange(protocol, upstream.tls.as_deref(), &mut upstream.io).await;
+        let failed = |error: io::Error| UpstreamError::early(Cause::UpstreamConnectionFailure, error.to_string());
+        Ok((upstream, active, peer.map_err(failed)?))
     }
-}
-
-async fn dial(
-    worker: &Rc<Worker>,
-    cluster: &Arc<Cluster>,
-    host: &Arc<Host>,
-) -> Result<(TcpUpstream, Active), UpstreamError> {
-    worker.pools.relay(cluster, host, &Wanted::default()).await
 }
 
 fn source_hash(remote: SocketAddr) -> u64 {
@@ -242,24 +250,68 @@ struct End<'a> {
     listener_logs: &'a [AccessLog],
     outcome: Outcome,
     counts: Counts,
+    reports: Reports<'a>,
+}
+
+impl End<'_> {
+    /// Copies bytes until something ends that; why.
+    async fn copy(&mut self, io: Io, upstream: TcpUpstream) -> Option<Cause> {
+        let Self { proxy, connection, outcome, counts, reports, .. } = self;
+        let _open = upstream.open;
+        counts.moved.set(Instant::now());
+        tokio::select! {
+            copied = pump::run(io, upstream.io, counts) => copied.err().map(|_| Cause::UpstreamTerminationAfterResponse),
+            () = idle(proxy.idle_timeout, &counts.moved) => {
+                proxy.stats.idle_timeout.inc();
+                Some(Cause::TcpIdleTimeout)
+            }
+            () = sleep(proxy.max_duration) => Some(Cause::TcpMaxDuration),
+            cause = report(reports, connection, outcome, counts) => cause,
+        }
+    }
+}
+
+/// Reports the connection while it runs.
+async fn report(
+    reports: &mut Reports<'_>,
+    connection: &Connection,
+    outcome: &Outcome,
+    counts: &Counts,
+) -> Option<Cause> {
+    loop {
+        reports.due().await;
+        reports.report(&info(connection, outcome, counts));
+    }
+}
+
+fn info<'a>(connection: &'a Connection, outcome: &'a Outcome, counts: &Counts) -> Info<'a> {
+    let Outcome { upstream, state, cause } = outcome;
+    Info {
+        bytes_received: counts.received.get(),
+        bytes_sent: counts.sent.get(),
+        wire: Traffic { received: counts.received.get(), sent: counts.sent.get(), ..Traffic::default() },
+        causes: cause.as_slice(),
+        details: cause.map(Cause::details).unwrap_or_default(),
+        termination_details: cause.map(Cause::details),
+        state: Some(state),
+        ..connection_info(connection, upstream)
+    }
 }
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        let Outcome { upstream, cause } = &self.outcome;
-        let (received, sent) = (self.counts.received.get(), self.counts.sent.get());
         let stats = &self.proxy.stats;
         stats.cx_active.dec();
-        stats.rx_bytes.add(received);
-        stats.tx_bytes.add(sent);
-        let info = Info {
-            bytes_received: received,
-            bytes_sent: sent,
-            causes: cause.as_slice(),
-            details: cause.map(Cause::details).unwrap_or_default(),
-            termination_details: cause.map(Cause::details),
-            ..connection_info(&self.connection, upstream)
-        };
+        stats.rx_bytes.add(self.counts.received.get());
+        stats.tx_bytes.add(self.counts.sent.get());
+        if self.outcome.upstream.connection_id.is_some() {
+            // What comes from one side goes to the other.
+            let (sent, received) = (self.counts.received.get(), self.counts.sent.get());
+            let traffic = Traffic { sent, received, ..Traffic::default() };
+            self.outcome.upstream.wire = Some(Rc::new(Cell::new(traffic)));
+        }
+        let info = info(&self.connection, &self.outcome, &self.counts);
         self.proxy.access_logs.iter().chain(self.listener_logs).for_each(|log| log.log(&info));
+        self.reports.end(&info);
     }
 }

@@ -25,7 +25,6 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("io.istio.http.peer_metadata.Config", "shared_with_upstream", "internal listeners are refused"),
     ("envoy.config.bootstrap.v3.Bootstrap", "bootstrap_extensions", "the one that is accepted has no effect"),
     ("envoy.config.bootstrap.v3.Admin", "profile_path", "profiles are not taken"),
-    ("stats.PluginConfig", "tcp_reporting_duration", "the filter counts HTTP only"),
     (
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
         "zone_aware_lb_config",

@@ -5,6 +5,7 @@
 //! ```
 //! Nothing runs beside the caller: the future of `send`, then the response's body, move the request's bytes too.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::Method;
@@ -18,6 +19,7 @@ use crate::codec::h1::wire::Wire;
 use crate::codec::h1::{Settings, write};
 use crate::io::Io;
 use crate::message::{RequestHead, ResponseHead};
+use crate::stream::{Meter, Traffic};
 
 /// More 1xx heads than this before one answer are abuse.
 const INFORMATIONAL: u32 = 32;
@@ -28,6 +30,8 @@ pub struct Connection {
     wire: Box<Wire>,
     settings: Settings,
     requests: u32,
+    /// Bytes of the exchange that is on it.
+    meter: Meter,
 }
 
 /// Called once when the exchange is over: with the connection if it can serve another request, else (it is closed,
@@ -37,7 +41,22 @@ pub type Done = Box<dyn FnOnce(Option<Connection>)>;
 impl Connection {
     /// Takes over a fresh connection.
     pub fn new(io: Io, settings: Settings) -> Self {
-        Self { wire: Box::new(Wire::new(io)), settings, requests: 0 }
+        Self { wire: Box::new(Wire::new(io)), settings, requests: 0, meter: Meter::default() }
+    }
+
+    /// What counts the next exchange's bytes. The log of the one before may still read the old one.
+    pub fn fresh_meter(&mut self) -> Meter {
+        match Rc::get_mut(&mut self.meter) {
+            Some(unread) => unread.set(Traffic::default()),
+            None => self.meter = Meter::default(),
+        }
+        self.meter.clone()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Traffic)) {
+        let mut traffic = self.meter.get();
+        change(&mut traffic);
+        self.meter.set(traffic);
     }
 
     /// How many requests it has served.
@@ -104,6 +123,7 @@ struct Exchange {
     encoder: Encoder,
     decoder: Decoder,
     written_before: u64,
+    queued_before: u64,
     keep_alive: bool,
     /// The peer takes no more bytes; its answer may still come.
     broken: bool,
@@ -115,11 +135,14 @@ struct Exchange {
 impl Exchange {
     fn new(mut connection: Connection, head: &RequestHead, body: Body, done: Done) -> Self {
         connection.requests += 1;
+        let queued_before = connection.wire.queued();
         let framing = write::request(&mut connection.wire, head, &body, connection.settings.names);
+        connection.count(|traffic| traffic.sent = connection.wire.queued() - queued_before);
         let upgrade = head.upgrade.is_some();
         let (request, held) = if upgrade { (None, Some(body)) } else { (Some(body), None) };
         Self {
             written_before: connection.wire.written(),
+            queued_before,
             decoder: Decoder::new(Framing::None, connection.settings),
             encoder: Encoder::new(framing, connection.settings),
             connection: Some(connection),
@@ -161,6 +184,8 @@ impl Exchange {
                     }
                 }
             }
+            // Before what is queued may have to be forgotten.
+            connection.meter.set(Traffic { sent: wire.queued() - self.queued_before, ..connection.meter.get() });
             match wire.poll_flush(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(())) if waiting => break,
@@ -232,8 +257,11 @@ impl Exchange {
             // Set from `new` to `complete`, and the head comes before that.
             let Some(connection) = &mut self.connection else { return Poll::Pending };
             let settings = connection.settings;
+            let before = connection.wire.input.len();
             let parsed = parse::take_head(&mut connection.wire.input, scanned, settings)
                 .and_then(|head| head.map(|head| parse::response(&head, method, settings)).transpose());
+            let taken = (before - connection.wire.input.len()) as u64;
+            connection.count(|traffic| traffic.received += taken);
             match parsed {
                 Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
                 Ok(None) => {}
@@ -314,7 +342,11 @@ impl BodySource for Exchange {
         }
         loop {
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match self.decoder.decode(&mut connection.wire.input) {
+            let before = connection.wire.input.len();
+            let step = self.decoder.decode(&mut connection.wire.input);
+            let taken = (before - connection.wire.input.len()) as u64;
+            connection.count(|traffic| traffic.received += taken);
+            match step {
                 Ok(Step::Frame(frame)) => {
                     if self.decoder.is_done() {
                         self.complete();

@@ -15,6 +15,7 @@ use crate::cluster::breaker::Permit;
 use crate::cluster::{Cluster, Host};
 use crate::connection::{Dial, TlsInfo};
 use crate::message::{RequestHead, ResponseHead};
+use crate::stream::Meter;
 
 /// A request in flight, as counted for the host and the cluster; ends when dropped.
 pub struct Active {
@@ -79,6 +80,10 @@ impl Drop for Http1Lease {
 
 /// The right to send one request on a connection.
 pub struct ClientStream {
+    /// The connection's, unique within the process.
+    pub id: Option<u64>,
+    /// Bytes of the exchange on the connection, where it is HTTP/1.
+    pub wire: Option<Meter>,
     /// Our address.
     pub local: Option<SocketAddr>,
     /// TLS facts.
@@ -93,15 +98,19 @@ pub struct ClientStream {
 
 impl ClientStream {
     /// A stream on `lease`.
-    pub(super) fn new(pool: &Pool, lease: Lease) -> Result<Self, UpstreamError> {
+    pub(super) fn new(pool: &Pool, mut lease: Lease) -> Result<Self, UpstreamError> {
         let active = Active::begin(&pool.cluster, &pool.host, pool.wanted.high_priority)?;
         let (version, shared) = match &lease {
             Lease::Http1(lease) => (http::Version::HTTP_11, lease.facts.as_ref().map(|facts| facts.shared.clone())),
             Lease::Http2(slot) => (http::Version::HTTP_2, Some(slot.facts().shared.clone())),
         };
-        let dial = shared.as_ref().map(|shared| shared.dial);
+        let wire = match &mut lease {
+            Lease::Http1(lease) => lease.connection.as_mut().map(Connection::fresh_meter),
+            Lease::Http2(_) => None,
+        };
+        let (id, dial) = (shared.as_ref().map(|shared| shared.id), shared.as_ref().map(|shared| shared.dial));
         let (local, tls) = shared.map(|shared| (shared.local, shared.tls.clone())).unwrap_or_default();
-        Ok(Self { local, tls, dial, version, active, lease })
+        Ok(Self { id, wire, local, tls, dial, version, active, lease })
     }
 
     /// As [`ClientStream::send`], but the caller keeps the request counted as active.

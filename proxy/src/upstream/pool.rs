@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -32,6 +33,7 @@ pub(super) struct Facts {
 
 /// What streams of a connection show.
 pub(super) struct Shared {
+    pub(super) id: u64,
     pub(super) local: Option<SocketAddr>,
     pub(super) tls: Option<Rc<TlsInfo>>,
     pub(super) dial: Dial,
@@ -67,6 +69,8 @@ pub(super) struct Pool {
     pub(super) cluster: Arc<Cluster>,
     pub(super) host: Arc<Host>,
     pub(super) wanted: Wanted,
+    /// The newest connection's id, of all pools.
+    ids: Arc<AtomicU64>,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Vec<Rc<Multiplexed>>>,
     waiting: RefCell<VecDeque<oneshot::Sender<Result<Lease, UpstreamError>>>>,
@@ -75,12 +79,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(cluster: Arc<Cluster>, host: Arc<Host>, wanted: Wanted) -> Rc<Self> {
+    pub(super) fn new(cluster: Arc<Cluster>, host: Arc<Host>, wanted: Wanted, ids: Arc<AtomicU64>) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             cluster,
             host,
             wanted,
+            ids,
             idle: RefCell::default(),
             shared: RefCell::default(),
             waiting: RefCell::default(),
@@ -190,7 +195,9 @@ impl Pool {
         let by_alpn =
             dialled.tls.as_ref().and_then(|tls| tls.alpn.as_ref()).is_some_and(|alpn| alpn.as_bytes() == b"h2");
         let http2 = if self.wanted.auto { by_alpn } else { self.wanted.http2 };
-        let shared = Rc::new(Shared { local: dialled.local, tls: dialled.tls.map(Rc::new), dial: dialled.times });
+        let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        let tls = dialled.tls.map(Rc::new);
+        let shared = Rc::new(Shared { id, local: dialled.local, tls, dial: dialled.times });
         self.open.set(self.open.get() + 1);
         self.cluster.stats.upstream_cx_active.inc();
         self.host.stats.cx_active.inc();

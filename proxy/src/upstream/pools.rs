@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -19,6 +20,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The upstream connections of one worker.
 #[derive(Default)]
 pub struct Pools {
+    /// The newest connection's id.
+    ids: Arc<AtomicU64>,
     hosts: RefCell<FxHashMap<u64, Vec<Rc<Pool>>>>,
     sweeping: Cell<bool>,
 }
@@ -27,6 +30,15 @@ impl Pools {
     /// No connections.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No connections; `ids` numbers those to come.
+    pub fn numbered_by(ids: Arc<AtomicU64>) -> Self {
+        Self { ids, ..Self::default() }
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A stream on a pooled or new connection; waits for one, within the cluster's breakers and connect timeout.
@@ -60,7 +72,7 @@ impl Pools {
         if let Some(pool) = pools.iter().find(|pool| pool.wanted == *wanted) {
             return pool.clone();
         }
-        let pool = Pool::new(cluster.clone(), host.clone(), wanted.clone());
+        let pool = Pool::new(cluster.clone(), host.clone(), wanted.clone(), self.ids.clone());
         pools.push(pool.clone());
         drop(hosts);
         if !self.sweeping.replace(true) {

@@ -94,6 +94,7 @@ fn the_real_envoy_accepts_every_resource() {
         );
         let view = view(&(tutorial() + more + &filter + &policy));
         for node in [sidecar("myapp-v1-0"), router()] {
+            let node = Node { stock: true, ..node };
             let mut bootstrap = bootstrap(&view, &node);
             inline_routes(&view, &node, &mut bootstrap);
             validate(&binary, &format!("{:?} {policy}", node.kind), &bootstrap);

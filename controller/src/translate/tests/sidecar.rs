@@ -125,7 +125,7 @@ fn outbound_listeners_follow_the_protocol_of_the_port() {
     assert_eq!(managers(&json(&listeners, "10.96.0.9_3306")).len(), 0, "a server that speaks first is not inspected");
     let detected = json(&listeners, "10.96.0.9_8080");
     assert_eq!(managers(&detected)[0]["rds"]["route_config_name"], "db.demo.svc.cluster.local:8080");
-    assert!(detected["default_filter_chain"]["filters"][0]["name"] == "envoy.filters.network.tcp_proxy");
+    assert_eq!(detected["default_filter_chain"]["filters"][1]["name"], "envoy.filters.network.tcp_proxy");
     let clusters = translator.clusters(&view, &sidecar("myapp-v1-0"));
     let options = json(&clusters, "outbound|9000||rpc.demo.svc.cluster.local");
     let options =

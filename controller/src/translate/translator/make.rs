@@ -9,7 +9,7 @@ use ferromesh_proto::envoy::config::route::v3::RouteConfiguration;
 use super::super::resource::Resource;
 use super::super::service::{Reach, ServiceInfo};
 use super::super::virtual_hosts::{self, MeshRoutes, Outbound};
-use super::super::{cluster, endpoint, gateway, inbound, laptop, names, outbound};
+use super::super::{cluster, endpoint, gateway, inbound, laptop, names, outbound, stock};
 use super::inputs::{EndpointParts, IdentityInputs, RouteInputs};
 use super::scene::Scene;
 use super::{Key, Node, Translator, View};
@@ -24,6 +24,9 @@ impl Translator {
         } else {
             self.sidecar_listeners(scene)
         };
+        if scene.node.stock {
+            own.iter_mut().for_each(|found| stock::strip_listener(&mut found.listener));
+        }
         if run.is_empty() {
             let own = own.iter().map(|found| Resource::new(&found.listener.name, &found.listener));
             return own.chain(shared.iter().cloned()).collect();
@@ -52,10 +55,15 @@ impl Translator {
             return (own, Arc::default());
         }
         own.push(outbound(outbound::virtual_outbound(mesh)));
-        let shared = self.outbound_listeners.get(IdentityInputs::of(view), &scene.node.namespace, || {
+        // No namespace has a space in its name.
+        let key = format!("{}{}", if scene.node.stock { "stock " } else { "" }, scene.node.namespace);
+        let shared = self.outbound_listeners.get(IdentityInputs::of(view), &key, || {
             let services = self.visible_services(scene);
             let services: Vec<&ServiceInfo> = services.iter().map(|service| &**service).collect();
-            let made = outbound::listeners(view, &services);
+            let mut made = outbound::listeners(view, &services);
+            if scene.node.stock {
+                made.iter_mut().for_each(stock::strip_listener);
+            }
             Arc::new(made.iter().map(|listener| Resource::new(&listener.name, listener)).collect())
         });
         (own, shared)
@@ -105,9 +113,12 @@ impl Translator {
         for service in self.visible_services(scene) {
             let Some(made) = shared.get(&service.key) else { continue };
             for resource in made.clusters.iter() {
-                if run.is_empty() {
+                if run.is_empty() && !scene.node.stock {
                     found.push(resource.clone());
-                } else if let Ok(cluster) = resource.any.unpack() {
+                } else if let Ok(mut cluster) = resource.any.unpack() {
+                    if scene.node.stock {
+                        stock::strip_cluster(&mut cluster);
+                    }
                     found.extend(patched_cluster(run, context, &[], cluster));
                 }
             }

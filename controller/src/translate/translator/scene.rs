@@ -31,7 +31,8 @@ impl<'a> Scene<'a> {
     pub(super) fn sees(&self) -> String {
         let filters: Vec<_> = self.patches.filters.iter().map(|filter| (&filter.namespace, &filter.name)).collect();
         let proxy = (!filters.is_empty()).then_some(&self.proxy);
-        format!("{:?} {} {filters:?} {proxy:?} ", self.node.kind, self.node.namespace)
+        let stock = if self.node.stock { "stock " } else { "" };
+        format!("{stock}{:?} {} {filters:?} {proxy:?} ", self.node.kind, self.node.namespace)
     }
 
     /// A run of its patches.

@@ -51,6 +51,9 @@ fn counts(name: &str) -> Option<fn(&Info<'_>) -> Simple> {
         "DOWNSTREAM_HEADER_BYTES_RECEIVED" => |info| Simple::Number(info.wire.head_received),
         "DOWNSTREAM_HEADER_BYTES_SENT" => |info| Simple::Number(info.wire.head_sent),
         "CONNECTION_ID" => |info| Simple::Number(info.connection.id),
+        "UPSTREAM_WIRE_BYTES_RECEIVED" => |info| Simple::Number(info.upstream.traffic().received),
+        "UPSTREAM_WIRE_BYTES_SENT" => |info| Simple::Number(info.upstream.traffic().sent),
+        "UPSTREAM_CONNECTION_ID" => |info| Simple::Number(info.upstream.connection_id.unwrap_or(0)),
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => |info| Simple::Number(info.upstream.attempts.into()),
         _ => return None,
     })
@@ -156,6 +159,7 @@ fn hosts(name: &str) -> Option<Borrowed> {
         "UPSTREAM_HOST_NAME_WITHOUT_PORT" => |info| info.upstream.host.as_deref().map(host_name).map(without_port),
         // Envoy forgets those of the tries before.
         "UPSTREAM_HOSTS_ATTEMPTED" => |info| info.upstream.attempted.as_deref().map(address),
+        "UPSTREAM_CONNECTION_IDS_ATTEMPTED" => |info| Some(Cow::Owned(info.upstream.connection_id?.to_string())),
         "UPSTREAM_HOSTS_ATTEMPTED_WITHOUT_PORT" => {
             |info| info.upstream.attempted.as_deref().map(address).map(without_port)
         }

@@ -184,6 +184,7 @@ impl<'a> Tries<'a> {
                 let (tunnel, active) = pools.tunnel(cluster, host, &wanted).await?;
                 upstream.attempted = Some(host.clone());
                 upstream.local = tunnel.local;
+                upstream.connection_id = Some(tunnel.id);
                 upstream.tls.clone_from(&tunnel.tls);
                 let (head, body) = tunnel.into_answer(body);
                 return Ok((head, body, active));
@@ -194,6 +195,8 @@ impl<'a> Tries<'a> {
             let connection = connection?;
             upstream.attempted = Some(host.clone());
             upstream.local = connection.local;
+            upstream.connection_id = connection.id;
+            upstream.wire.clone_from(&connection.wire);
             upstream.version = Some(connection.version);
             upstream.tls.clone_from(&connection.tls);
             connection.start(head, body, inform.as_deref()).await

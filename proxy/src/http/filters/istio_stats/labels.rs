@@ -156,7 +156,7 @@ impl<'a> Labels<'a> {
             self.destination_principal,
             host,
             name,
-            namespace.unwrap_or("\n"),
+            namespace,
             self.protocol,
             &self.flags,
             self.security,
@@ -181,12 +181,23 @@ impl<'a> Labels<'a> {
     }
 
     fn values(&self) -> [String; COUNT] {
-        let [sw, sns, sapp, sver, scan, srev, scl] = self.source.fields(LATEST);
+        let [sw, mut sns, sapp, sver, scan, srev, scl] = self.source.fields(LATEST);
         let untold = if self.side == Side::Gateway { UNKNOWN } else { LATEST };
-        let [dw, dns, dapp, dver, dcan, drev, dcl] = self.destination.fields(untold);
+        let [dw, mut dns, dapp, dver, dcan, drev, dcl] = self.destination.fields(untold);
+        // What the peer's certificate says goes before what it tells.
+        let (peer, namespace) = match self.side {
+            Side::Source => (self.destination_principal, &mut dns),
+            Side::Destination | Side::Gateway => (self.source_principal, &mut sns),
+        };
+        if let Some(certain) = namespace_of(peer) {
+            certain.clone_into(namespace);
+        }
         let number = |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
         let Service { host, name, namespace } = self.service;
-        let namespace = namespace.map_or_else(|| dns.clone(), |namespace| known(namespace).to_owned());
+        let namespace = match (self.side, namespace) {
+            (Side::Source, "") | (Side::Destination, _) => dns.clone(),
+            (_, namespace) => known(namespace).to_owned(),
+        };
         [
             self.side.name().to_owned(),
             sw,
@@ -287,33 +298,58 @@ fn peer_principal(tls: &TlsInfo) -> Option<&str> {
     tls.peer_uri_sans.first().map(|san| san.as_str())
 }
 
+/// The namespace in a SPIFFE name as Istio's: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+fn namespace_of(principal: &str) -> Option<&str> {
+    let (_, rest) = principal.split_once("/ns/")?;
+    rest.split('/').next().filter(|namespace| !namespace.is_empty())
+}
+
 #[derive(Clone, Copy)]
 struct Service<'a> {
     host: &'a str,
     name: &'a str,
-    /// `None`: that of the destination.
-    namespace: Option<&'a str>,
+    /// Empty where only the destination's is known.
+    namespace: &'a str,
 }
 
 impl<'a> Service<'a> {
-    /// From the cluster's metadata `istio.services`, else its name, else the request's authority, else the own service.
+    /// From the name of the route or cluster that stands for no service, else the cluster's metadata `istio.services`,
+    /// else the request's authority, else the own service.
     fn of(info: &'a Info<'a>, host_fallback: bool, own: &'a str) -> Self {
+        let or = |first: &'a str, second: &'a str| if first.is_empty() { second } else { first };
+        let authority = info.request.filter(|_| host_fallback).map(|head| head.authority.as_str()).unwrap_or_default();
+        if let Some(name) = no_service(info) {
+            return Self { host: or(authority, own), name, namespace: "" };
+        }
         let cluster = info.upstream.cluster.as_ref();
         let service = cluster.and_then(|cluster| cluster.config.metadata.get("istio")?.get("services")?.get(0));
         let field =
             |name: &str| service.and_then(|service| service.get(name)?.as_str()).filter(|text| !text.is_empty());
         if let Some(host) = field("host") {
-            let (name, namespace) = (field("name").unwrap_or(host), field("namespace").unwrap_or_default());
-            return Self { host, name, namespace: Some(namespace) };
+            let name = field("name").unwrap_or_else(|| host.split('.').next().unwrap_or(host));
+            return Self { host, name, namespace: field("namespace").unwrap_or_default() };
         }
-        let authority = info.request.filter(|_| host_fallback).map(|head| head.authority.as_str()).unwrap_or_default();
-        let authority = if authority.is_empty() { own } else { authority };
-        let name = match info.upstream.cluster_name.as_deref() {
-            Some(name @ ("PassthroughCluster" | "InboundPassthroughCluster" | "BlackHoleCluster")) => name,
-            None if info.route.is_some_and(|route| route.name == "block_all") => "BlackHoleCluster",
-            _ => authority,
-        };
-        Self { host: authority, name, namespace: None }
+        let host = or(authority, own);
+        Self { host, name: host, namespace: "" }
+    }
+}
+
+/// What stands in place of a service's name.
+fn no_service<'a>(info: &'a Info<'a>) -> Option<&'a str> {
+    match (info.route.map(|route| route.name), info.upstream.cluster_name.as_deref()) {
+        (Some("block_all"), _) => Some("BlackHoleCluster"),
+        (Some("allow_any"), _) => Some("PassthroughCluster"),
+        (
+            _,
+            Some(
+                name @ ("BlackHoleCluster"
+                | "PassthroughCluster"
+                | "InboundPassthroughCluster"
+                | "InboundPassthroughClusterIpv4"
+                | "InboundPassthroughClusterIpv6"),
+            ),
+        ) => Some(name),
+        _ => None,
     }
 }
 

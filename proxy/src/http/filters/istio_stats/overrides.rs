@@ -6,24 +6,11 @@
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::stats as proto;
 
+use super::definitions::{Definitions, STANDARD, is_label};
 use super::labels::KEY;
 use crate::config::{At, ConfigError};
 use crate::expression::Expressions;
 use crate::format::Info;
-
-/// The standard metrics, as rules name them; those of TCP are not made, so that rules for them have no effect.
-const METRICS: [&str; 10] = [
-    "requests_total",
-    "request_duration_milliseconds",
-    "request_bytes",
-    "response_bytes",
-    "request_messages_total",
-    "response_messages_total",
-    "tcp_connections_opened_total",
-    "tcp_connections_closed_total",
-    "tcp_sent_bytes_total",
-    "tcp_received_bytes_total",
-];
 
 /// Rules of one filter.
 const MAX_RULES: usize = 100;
@@ -74,7 +61,11 @@ impl Overrides {
     ///
     /// # Errors
     /// Names the rule and what of it is wrong, or cannot be evaluated.
-    pub(super) fn decode(rules: &[proto::MetricConfig], node: &core::Node) -> Result<Self, ConfigError> {
+    pub(super) fn decode(
+        rules: &[proto::MetricConfig],
+        definitions: &Definitions,
+        node: &core::Node,
+    ) -> Result<Self, ConfigError> {
         if rules.len() > MAX_RULES {
             return Err(ConfigError::new("metrics", format!("must have at most {MAX_RULES} entries")));
         }
@@ -85,7 +76,7 @@ impl Overrides {
         let rules = rules
             .iter()
             .enumerate()
-            .map(|(index, rule)| Rule::decode(rule, &mut expressions).at(format!("metrics[{index}]")))
+            .map(|(index, rule)| Rule::decode(rule, definitions, &mut expressions).at(format!("metrics[{index}]")))
             .collect::<Result<_, _>>()?;
         Ok(Self { rules, expressions: Some(expressions) })
     }
@@ -122,9 +113,15 @@ impl Overrides {
 }
 
 impl Rule {
-    fn decode(message: &proto::MetricConfig, expressions: &mut Expressions) -> Result<Self, ConfigError> {
-        if !message.name.is_empty() && !METRICS.contains(&message.name.as_str()) {
-            return Err(ConfigError::new("name", format!("{:?} is none of the standard metrics", message.name)));
+    fn decode(
+        message: &proto::MetricConfig,
+        definitions: &Definitions,
+        expressions: &mut Expressions,
+    ) -> Result<Self, ConfigError> {
+        let name = message.name.as_str();
+        if !name.is_empty() && !STANDARD.contains(&name) && !definitions.has(name) {
+            let reason = format!("{name:?} is none of the standard metrics, and none that `definitions` has");
+            return Err(ConfigError::new("name", reason));
         }
         if message.dimensions.len() > MAX_DIMENSIONS {
             return Err(ConfigError::new("dimensions", format!("must have at most {MAX_DIMENSIONS} entries")));
@@ -149,10 +146,4 @@ impl Rule {
         let holds = |condition| values.text(condition) == Some("true");
         (self.metric.is_empty() || self.metric == metric) && self.condition.is_none_or(holds)
     }
-}
-
-/// Prometheus' rule (Data model, "Metric names and labels").
-fn is_label(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty() && name.bytes().all(good) && !name.starts_with(|first: char| first.is_ascii_digit())
 }
