@@ -51,9 +51,12 @@ mod tests {
     #[test]
     fn only_line_breaks_and_nul_in_a_rows_field_are_refused() {
         let fields = fields("envoy.config.endpoint.v3.Endpoint");
-        for (field, text, is_taken) in
-            [("hostname", "a\tb", true), ("hostname", "a\nb", false), ("hostname", "a\0", false), ("other", "a\nb", true)]
-        {
+        for (field, text, is_taken) in [
+            ("hostname", "a\tb", true),
+            ("hostname", "a\nb", false),
+            ("hostname", "a\0", false),
+            ("other", "a\nb", true),
+        ] {
             assert_eq!(check(fields, field, text.as_bytes()).is_ok(), is_taken, "{field} {text:?}");
         }
     }
