@@ -105,10 +105,7 @@ fn durations(rules: &[u8], values: &mut Values) {
     if number(rules, 1) == Some(1) {
         values.bad.push(None);
     }
-    let show = |n: i128| {
-        let (sign, n) = (if n < 0 { "-" } else { "" }, n.unsigned_abs());
-        Value::String(format!("{sign}{}.{:09}s", n / 1_000_000_000, n % 1_000_000_000))
-    };
+    let show = |n: i128| Value::String(format!("{}.{:09}s", n / 1_000_000_000, n % 1_000_000_000));
     for part in Parts::of(rules).map(Result::unwrap) {
         let Payload::Bytes(bound) = part.payload else { continue };
         let bound = i128::from(number(bound, 1).unwrap_or_default()) * 1_000_000_000
@@ -121,7 +118,10 @@ fn durations(rules: &[u8], values: &mut Values) {
             _ => continue,
         };
         values.good.push(show(good));
-        values.bad(show(bad));
+        // Negative ones Envoy refuses in other words, before it looks at rules.
+        if bad >= 0 {
+            values.bad(show(bad));
+        }
     }
 }
 
@@ -150,7 +150,7 @@ fn texts(rules: &[u8], values: &mut Values) {
         good = listed;
     }
     let is_ignored = number(rules, 26) == Some(1);
-    if least > 1 || (number(rules, 2).or(number(rules, 4)).is_some() && !is_ignored) {
+    if least > 1 || (least == 1 && number(rules, 2).or(number(rules, 4)).is_some() && !is_ignored) {
         values.bad(json!("a".repeat(least - 1)));
     }
     if let Some(most) = size(3) {
