@@ -149,7 +149,7 @@ fn cases() -> Vec<Case> {
                         if !(bad.is_none() && field.oneof().is_some()
                             || is_nothing && field.oneof().is_none() && field.has_presence())
                         {
-                            cases.push(Case { name: name(&bad), whole, broken: Some(format!("{}: ", field.name())) });
+                            cases.push(Case { name: name(&bad), whole, broken: Some(field.name().to_owned()) });
                         }
                     }
                 }
