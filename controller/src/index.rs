@@ -203,7 +203,7 @@ impl Index {
             Err(wrong) => {
                 problem = Some(match &wrong.instead {
                     Some(instead) => {
-                        mesh = Arc::new(instead.mesh.clone());
+                        mesh = instead.mesh.clone();
                         wrong.problem(&format!("and there was none before: {}", instead.replaced.join(", ")))
                     }
                     None => wrong.problem("and there was none before: nothing is published until it can be"),

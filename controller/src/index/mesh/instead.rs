@@ -6,6 +6,7 @@
 use ferromesh_api::istio::MeshConfig;
 use ferromesh_api::istio::mesh_config::rules;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Fields whose default is laxer than something that can be written, and the strictest that can be.
 const STRICTEST: &[(&str, &str)] = &[
@@ -25,7 +26,7 @@ const HELD: &str = "rootNamespace";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instead {
     /// The MeshConfig.
-    pub mesh: MeshConfig,
+    pub mesh: Arc<MeshConfig>,
     /// Fields that have not the value that is written, and what they have in place of it.
     pub replaced: Vec<String>,
 }
@@ -43,7 +44,7 @@ pub fn of(text: &str, trust_domain: &str) -> Option<Instead> {
     let Kept { good, replaced, .. } = kept;
     let mut mesh: MeshConfig = serde_json::from_value(good).ok()?;
     trust_domain.clone_into(&mut mesh.trust_domain);
-    Some(Instead { mesh, replaced })
+    Some(Instead { mesh: Arc::new(mesh), replaced })
 }
 
 struct Kept<'a> {
@@ -72,7 +73,8 @@ impl Kept<'_> {
     }
 
     fn replace(&mut self, path: &str) {
-        let is_inside = |field: &str| field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_inside =
+            |field: &str| field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let strictest = STRICTEST.iter().map(|(field, word)| (*field, json!(word)));
         let strictest = strictest.chain(VISIBILITY.map(|field| (field, json!(["."]))));
         let mut said = Vec::new();
