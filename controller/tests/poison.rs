@@ -114,9 +114,10 @@ fn each_fault_is_said_with_its_field_and_changes_nothing_else() {
         let Ok(object) = serde_saphyr::from_str::<Value>(&text) else { continue };
         let answer = webhook(&object, base.view());
         let is_whole = object["metadata"]["name"].is_string() && object["kind"].is_string();
-        // What is a condition of the object's status, the webhook need not say.
+        // What is a condition of the object's status, the webhook need not say; versions the API server decides about.
         let refused = after.view().problems.iter().any(|problem| problem.severity == Severity::Error);
-        if is_whole && refused && !answer.contains(want) {
+        let is_of_server = path.ends_with("version.yaml");
+        if is_whole && refused && !is_of_server && !answer.contains(want) {
             writeln!(wrong, "{}: the webhook does not say {want:?}: {answer}", path.display()).unwrap();
         }
     }

@@ -86,6 +86,12 @@ fn packed_messages_are_checked_and_unknown_ones_passed_over() {
 }
 
 #[test]
+fn the_tables_are_small() {
+    let size = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin")).len();
+    assert!(size < 100_000, "{size} bytes of rules");
+}
+
+#[test]
 fn every_message_of_the_table_can_be_asked_for_what_it_states() {
     let all: Vec<Stated> = fields::messages().flat_map(stated).collect();
     let oneofs = all.iter().filter(|stated| matches!(stated, Stated::Oneof(_))).count();

@@ -259,7 +259,7 @@ pub fn least(message: Message, depth: usize) -> Value {
             }
             Stated::Field(field, rules) => {
                 let values = of(field, rules);
-                let needs = values.bad.iter().any(|bad| bad.as_ref().is_none_or(|bad| is_nothing(bad)));
+                let needs = values.bad.iter().any(|bad| bad.as_ref().is_none_or(is_nothing));
                 if needs && field.oneof().is_none() {
                     let value = values.good.into_iter().next().unwrap_or_else(|| whole(field, depth));
                     object.insert(field.name().to_owned(), value);
