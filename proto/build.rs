@@ -3,6 +3,8 @@
 //! Envoy's `.proto` files are read from the `envoy-types` package, which carries them; `cargo metadata`
 //! tells where it lies. The few messages that package lacks stand in `mesh/`.
 
+#[path = "build/rules.rs"]
+mod rules;
 #[path = "build/tables.rs"]
 mod tables;
 
@@ -72,8 +74,10 @@ fn main() {
     // For the tests, which compare with prost-reflect.
     fs::write(out.join("descriptors.bin"), set.encode_to_vec()).expect("OUT_DIR is writable");
 
-    let pool = prost_reflect::DescriptorPool::from_file_descriptor_set(set.clone()).expect("protox checked the set");
+    // The compiler's own pool: a set of prost's has no options of extensions, which rules are.
+    let pool = compiler.descriptor_pool();
     fs::write(out.join("tables.bin"), tables::encode(&pool)).expect("OUT_DIR is writable");
+    fs::write(out.join("rules.bin"), rules::encode(&pool)).expect("OUT_DIR is writable");
 
     let mut config = prost_build::Config::new();
     config

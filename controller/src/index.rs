@@ -124,6 +124,9 @@ pub struct Index {
     defaults: Arc<MeshConfig>,
     problems: BTreeMap<PathBuf, Vec<Problem>>,
     mesh_problem: Option<Problem>,
+    /// A good MeshConfig was read, or a source has said that there is none: it goes on where another is wrong.
+    has_mesh: bool,
+    synced: bool,
 }
 
 /// At most this many problems are kept for one file.
@@ -134,7 +137,7 @@ impl Index {
     pub fn new(defaults: MeshConfig) -> Self {
         let defaults = Arc::new(defaults);
         let view = View { mesh: defaults.clone(), ..View::default() };
-        Self { view, defaults, problems: BTreeMap::new(), mesh_problem: None }
+        Self { view, defaults, problems: BTreeMap::new(), mesh_problem: None, has_mesh: false, synced: false }
     }
 
     /// Says whether GatewayClass `istio` is left to a real Istio.
@@ -151,6 +154,7 @@ impl Index {
     /// Applies a batch of events; says what changed. Read the new view with [`Index::view`].
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Changes {
         let mut changes = Changes::default();
+        self.has_mesh |= self.synced && self.mesh_problem.is_none();
         for event in events {
             match event {
                 Event::Apply(object) => {
@@ -175,6 +179,7 @@ impl Index {
                 Event::Synced => changes.synced += 1,
             }
         }
+        self.synced |= changes.synced > 0;
         if changes.objects.iter().any(|reference| reference.kind == Kind::ConfigMap) {
             self.read_mesh(&mut changes);
         }
@@ -187,12 +192,27 @@ impl Index {
 
     /// Takes MeshConfig from its ConfigMap; the last good one goes on where the new one cannot be read.
     fn read_mesh(&mut self, changes: &mut Changes) {
-        let (mesh, problem) = match mesh::from_config_maps(&self.view, &self.defaults) {
-            Ok(mesh) => (mesh, None),
-            Err(problem) => (self.view.mesh.clone(), Some(problem)),
-        };
-        if mesh != self.view.mesh {
-            self.view.mesh = mesh;
+        let (mut mesh, mut problem, mut held) = (self.view.mesh.clone(), None, false);
+        match mesh::from_config_maps(&self.view, &self.defaults.trust_domain) {
+            Ok(Some(read)) => {
+                self.has_mesh = true;
+                mesh = Arc::new(read);
+            }
+            Ok(None) => mesh = self.defaults.clone(),
+            Err(wrong) if self.has_mesh => problem = Some(wrong.problem("the last good one goes on")),
+            Err(wrong) => {
+                problem = Some(match &wrong.instead {
+                    Some(instead) => {
+                        mesh = instead.mesh.clone();
+                        wrong.problem(&format!("and there was none before: {}", instead.replaced.join(", ")))
+                    }
+                    None => wrong.problem("and there was none before: nothing is published until it can be"),
+                });
+                held = wrong.instead.is_none();
+            }
+        }
+        if mesh != self.view.mesh || held != self.view.is_held {
+            (self.view.mesh, self.view.is_held) = (mesh, held);
             changes.mesh = true;
         }
         if problem != self.mesh_problem {

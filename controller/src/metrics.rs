@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
 use crate::envoyfilter::Facts;
+use crate::index::{Problem, Severity};
 use crate::kind::Kind;
 
 /// Bounds of `pilot_proxy_convergence_time`, in seconds: Istio's, and finer ones below.
@@ -49,6 +50,11 @@ impl TypedMetric for BareCounter {
     const TYPE: MetricType = MetricType::Unknown;
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: &'static str,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
@@ -72,6 +78,7 @@ pub struct Metrics {
     views: BareCounter,
     services: Gauge,
     patches: Family<OutcomeLabel, Gauge>,
+    problems: Family<SeverityLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -95,6 +102,7 @@ impl Metrics {
             views: BareCounter::default(),
             services: Gauge::default(),
             patches: Family::default(),
+            problems: Family::default(),
         };
         for kind in Kind::ALL {
             drop(metrics.pushes.get_or_create(&label(kind)));
@@ -111,6 +119,8 @@ impl Metrics {
             r.register("pilot_views", "Views that were published", metrics.views.clone());
             let help = "Patches of EnvoyFilters, by what became of them: applied, no_match or failed";
             r.register("ferromesh_envoyfilter_patches", help, metrics.patches.clone());
+            let help = "What sources could not take up as it is written, MeshConfig too, by severity";
+            r.register("ferromesh_problems", help, metrics.problems.clone());
             r.register("pilot_services", "Services that are known", metrics.services.clone());
         });
         metrics
@@ -137,6 +147,14 @@ impl Metrics {
         self.events.increment(u64::try_from(events).unwrap_or(u64::MAX));
         self.views.increment(1);
         self.services.set(i64::try_from(services).unwrap_or(i64::MAX));
+    }
+
+    /// What sources could not take up, in the newest view.
+    pub fn problems(&self, problems: &[Problem]) {
+        for (severity, is) in [("error", Severity::Error), ("warning", Severity::Warning), ("info", Severity::Info)] {
+            let count = problems.iter().filter(|problem| problem.severity == is).count();
+            self.problems.get_or_create(&SeverityLabel { severity }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// What became of the patches of EnvoyFilters in the newest view.

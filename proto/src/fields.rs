@@ -139,6 +139,16 @@ pub fn messages() -> impl Iterator<Item = Message> {
 }
 
 impl Message {
+    /// The message of a place in the table.
+    pub(crate) fn of_place(place: u16) -> Self {
+        Self(place)
+    }
+
+    /// Its place in the table.
+    pub(crate) fn place(self) -> u16 {
+        self.0
+    }
+
     fn at(self) -> usize {
         HEADER + usize::from(self.0) * MESSAGE
     }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use ferromesh_proto::Any;
+use ferromesh_proto::{Any, rules};
 
 use crate::config::ConfigError;
 use crate::config::supported::{self, Supported, Table};
@@ -64,17 +64,17 @@ const BOOTSTRAP: Table = &[
     ("xds.core.v3.ContextParams", "*"),
 ];
 
-/// Checks that every field that `any` sets, at any depth, is implemented.
+/// Checks that every field that `any` sets, at any depth, is implemented and keeps the rules that Envoy's protos state.
 ///
 /// # Errors
-/// Names the type URL and the path of the first field that is not.
+/// Names the type URL and the path of the first field that is not, or does not.
 pub fn check(any: &Any) -> Result<(), ConfigError> {
-    all().check(any)
+    all().check(any)?;
+    rules::check_any(any).map_err(|broken| ConfigError::new(broken.path, broken.rule).of_type(&any.type_url))
 }
 
-/// Whether a field of a message is implemented; for the tests of what is said of fields.
-#[cfg(test)]
-pub fn is_field_supported(message: &str, field: &str) -> bool {
+/// Whether a field of a message is implemented; for tests that make messages.
+pub fn has(message: &str, field: &str) -> bool {
     all().has(message, field)
 }
 

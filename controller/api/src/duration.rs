@@ -1,4 +1,5 @@
-//! A duration as Gateway API (GEP-2257) and Istio (Go) write it: `10s`, `1h30m`, `250ms`, `1.5s`.
+//! A duration as Istio (Go) writes it, `10s`, `1h30m`, `250ms`, `1.5s`, and as Gateway API does, which has less
+//! ([`gateway_api`]).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
@@ -100,9 +101,66 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// Durations as Gateway API's fields have them: one to four of a number of up to five digits and its unit, `h`, `m`, `s` or
+/// `ms` (GEP-2257). Its CRDs refuse others, such as `1.5s`, and so must readers of files. For serde's `with`.
+pub mod gateway_api {
+    use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, de};
+
+    /// Writes it as [`Duration`] does.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.serialize(serializer)
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is not written so.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = <Option<std::borrow::Cow<'de, str>>>::deserialize(deserializer)? else { return Ok(None) };
+        if !is_written_so(&text) {
+            return Err(de::Error::custom(format!(
+                "{text:?} is not a duration of Gateway API; write up to four numbers of up to five digits, each with its \
+                 unit (h, m, s, ms), for example 1s500ms"
+            )));
+        }
+        text.parse().map(Some).map_err(de::Error::custom)
+    }
+
+    fn is_written_so(text: &str) -> bool {
+        let mut rest = text;
+        for _ in 0..4 {
+            let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            if !(1..=5).contains(&(rest.len() - after.len())) {
+                return false;
+            }
+            let unit = ["ms", "h", "m", "s"].into_iter().find_map(|unit| after.strip_prefix(unit));
+            match unit {
+                Some("") => return true,
+                Some(more) => rest = more,
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gateway_api_has_no_fractions_no_small_units_and_four_numbers_at_most() {
+        let read = |text: &str| gateway_api::deserialize(&serde_json::Value::from(text));
+        for (good, milliseconds) in [("10s", 10_000), ("0s", 0), ("1h2m3s4ms", 3_723_004), ("99999ms", 99_999)] {
+            assert_eq!(read(good).ok(), Some(Some(Duration::from_millis(milliseconds))), "{good}");
+        }
+        for bad in ["1.5s", "0", "", "5", "s", "1us", "100000s", "1h1h1h1h1h", "-1s", "1s ", "1 s"] {
+            assert!(read(bad).is_err_and(|error| error.to_string().contains("1s500ms")), "{bad}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_go_writes_them() {

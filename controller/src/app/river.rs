@@ -89,8 +89,9 @@ impl River {
         let view = Arc::new(self.index.view().clone());
         report(&self.views.borrow().view.problems, &view.problems);
         self.metrics.view(count, view.services.len());
+        self.metrics.problems(&view.problems);
         let mut changes_status = !changes.is_empty();
-        let (synced, first) = (self.unsynced == 0, self.hub.generation() == 0);
+        let (synced, first) = (self.unsynced == 0 && !view.is_held, self.hub.generation() == 0);
         changes_status |= synced && first;
         let mut generation = self.hub.generation();
         if synced && (first || !changes.is_empty()) {

@@ -1,11 +1,14 @@
 //! MeshConfig from its ConfigMap: `istio`, key `mesh`, in a root namespace (ours before Istio's).
 
+pub mod instead;
+
 use super::{Problem, Severity, View};
 use ferromesh_api::istio::MeshConfig;
 use ferromesh_api::istio::mesh_config::rules;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::Arc;
+
+use instead::Instead;
 
 /// Name of the ConfigMap.
 pub const NAME: &str = "istio";
@@ -14,22 +17,39 @@ pub const KEY: &str = "mesh";
 /// Istio's root namespace, the second one that is read.
 pub const DEFAULT_ROOT: &str = "istio-system";
 
-/// Reads it; `defaults` where there is none.
-pub fn from_config_maps(view: &View, defaults: &Arc<MeshConfig>) -> Result<Arc<MeshConfig>, Problem> {
+/// A MeshConfig that is wrong.
+pub struct Wrong {
+    /// Where it is written.
+    pub file: PathBuf,
+    /// The line of the first thing that is wrong; 0 where there is none.
+    pub line: u64,
+    /// Everything that is wrong.
+    pub what: String,
+    /// What is served where no good one was read before; none if nothing may be.
+    pub instead: Option<Instead>,
+}
+
+impl Wrong {
+    /// What is said of it; `goes_on` says what is served now.
+    pub fn problem(&self, goes_on: &str) -> Problem {
+        let message = format!("MeshConfig cannot be read, {goes_on}: {}", self.what);
+        Problem { severity: Severity::Error, file: self.file.clone(), line: self.line, message }
+    }
+}
+
+/// Reads it; none where there is none.
+///
+/// # Errors
+/// If it is wrong.
+pub fn from_config_maps(view: &View, trust_domain: &str) -> Result<Option<MeshConfig>, Wrong> {
     for namespace in [super::view::SYSTEM_NAMESPACE, DEFAULT_ROOT] {
         let Some(map) = view.config_maps.named(namespace, NAME) else { continue };
         let Some(text) = map.data.as_ref().and_then(|data| data.get(KEY)) else { continue };
-        return match parse(text, &defaults.trust_domain) {
-            Ok(mesh) => Ok(Arc::new(mesh)),
-            Err((line, what)) => Err(Problem {
-                severity: Severity::Error,
-                file: PathBuf::from(format!("ConfigMap {namespace}/{NAME} key {KEY}")),
-                line,
-                message: format!("MeshConfig cannot be read, the last good one goes on: {what}"),
-            }),
-        };
+        let file = PathBuf::from(format!("ConfigMap {namespace}/{NAME} key {KEY}"));
+        let wrong = |(line, what)| Wrong { file, line, what, instead: instead::of(text, trust_domain) };
+        return parse(text, trust_domain).map(Some).map_err(wrong);
     }
-    Ok(defaults.clone())
+    Ok(None)
 }
 
 /// Reads MeshConfig from YAML; `trust_domain` is the one in which the mesh's CA signs. What is wrong comes with its line.

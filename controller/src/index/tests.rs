@@ -106,6 +106,35 @@ fn a_bad_mesh_config_is_a_problem_and_the_last_good_one_stays() {
 }
 
 #[test]
+fn a_first_mesh_config_that_is_wrong_is_never_taken_for_a_laxer_one() {
+    let map = |mesh: &str| {
+        let json = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}});
+        Event::Apply(objects(&json.to_string()).remove(0))
+    };
+    let mode = |index: &Index| index.view().mesh.outbound_traffic_policy.mode.to_string();
+    let said = |index: &Index| index.view().problems[0].to_string();
+    let wrong = "accessLogFile: a\noutboundTrafficPolicy: {mode: REGISTRY_ONLYY}\n";
+    let mut index = Index::new(MeshConfig::default());
+    index.apply([map(wrong), Event::Synced]);
+    assert_eq!((mode(&index).as_str(), index.view().mesh.access_log_file.as_str()), ("REGISTRY_ONLY", "a"));
+    assert!(!index.view().is_held && said(&index).contains("outboundTrafficPolicy.mode is \"REGISTRY_ONLY\""));
+
+    assert!(index.apply([map("rootNamespace: Policies")]).mesh && index.view().is_held);
+    assert!(said(&index).contains("nothing is published until it can be"), "{}", said(&index));
+    assert!(index.apply([map("accessLogFile: b")]).mesh && !index.view().is_held);
+    assert_eq!(mode(&index), "ALLOW_ANY");
+    index.apply([map(wrong)]);
+    assert!(mode(&index) == "ALLOW_ANY" && said(&index).contains("the last good one goes on"), "{}", said(&index));
+
+    // Where a source has said that there is none, the defaults are what goes on.
+    let mut index = Index::new(MeshConfig::default());
+    index.apply([Event::Synced]);
+    index.apply([map(wrong)]);
+    assert!(mode(&index) == "ALLOW_ANY" && said(&index).contains("the last good one goes on"), "{}", said(&index));
+}
+
+#[test]
 fn the_trust_domain_is_the_one_in_which_the_ca_signs_unless_the_same_is_written() {
     let mesh = |text: &str| super::mesh::parse(text, "mesh.example").map(|mesh| mesh.trust_domain);
     assert_eq!(mesh("accessLogFile: /dev/stdout").as_deref(), Ok("mesh.example"));

@@ -50,6 +50,8 @@ pub struct View {
     pub peer_authentications: Table<PeerAuthentication>,
     /// GatewayClass `istio` is a real Istio's: nothing of it is looked after.
     pub leaves_istio: bool,
+    /// MeshConfig cannot be read at all, and no good one was before: nothing may be published by this view.
+    pub is_held: bool,
     /// What sources could not take up.
     pub problems: Arc<Vec<Problem>>,
     pub(super) slices_by_service: Arc<BTreeMap<Key, BTreeSet<Key>>>,

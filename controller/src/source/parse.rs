@@ -110,9 +110,8 @@ impl Reader for Text<'_> {
                 line: error.location().map(|location| location.line()),
                 what: plain(&error),
             }),
-            Text::Value(value) => {
-                T::deserialize(value.clone()).map_err(|error| Unread { line: None, what: error.to_string() })
-            }
+            Text::Value(value) => serde_path_to_error::deserialize(value.clone())
+                .map_err(|error| Unread { line: None, what: error.to_string() }),
         }
     }
 }
@@ -161,7 +160,9 @@ fn one(parsed: &mut Parsed, unhandled: &mut BTreeSet<String>, value: &Value, tex
         }
         Err(unread) => {
             let line = unread.line.filter(|line| *line > 0).map_or(first, |line| offset + line);
-            parsed.trouble(Severity::Error, line, format!("{kind} {name:?}: {}", unread.what));
+            // The reader of YAML knows the line, but not the field.
+            let what = Object::read(kind, Text::Value(value)).err().map_or(unread.what, |by_field| by_field.what);
+            parsed.trouble(Severity::Error, line, format!("{kind} {name:?}: {what}"));
         }
     }
 }

@@ -57,7 +57,7 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ),
         ("{name: c, lb_policy: MAGLEV, maglev_lb_config: {table_size: 10}}", "maglev_lb_config.table_size"),
         (
-            "{name: c, load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: \
+            "{name: c, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: \
              web.example, port_value: 80}}}}]}]}}",
             "load_assignment",
         ),

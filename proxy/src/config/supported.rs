@@ -178,7 +178,7 @@ impl Supported {
         depth: u32,
     ) -> Result<(), ConfigError> {
         let optional = message.name().ends_with(".HttpFilter") && is_optional(message, bytes);
-        let texts = header_text::rules(message.name());
+        let texts = header_text::fields(message.name());
         let mut seen: HashMap<u32, usize> = HashMap::new();
         for part in Parts::of(bytes) {
             let part = part.map_err(|error| ConfigError::new("", error.to_string()))?;

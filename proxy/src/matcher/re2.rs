@@ -68,12 +68,18 @@ fn translate(pattern: &str) -> String {
     let mut class = false;
     // In a class, `]` directly after `[` or `[^` stands for itself.
     let mut class_start = false;
+    // The brace of `\p{…}`, `\P{…}` and `\x{…}` belongs to the escape.
+    let mut escapes = false;
     while let Some(c) = chars.next() {
         let first = std::mem::take(&mut class_start);
+        let of_escape = std::mem::take(&mut escapes);
         match c {
             '\\' => match chars.next() {
                 Some('Q') if !class => quote(&mut chars, &mut out),
-                Some(escaped) => escape(escaped, class, &mut out),
+                Some(escaped) => {
+                    escapes = matches!(escaped, 'p' | 'P' | 'x');
+                    escape(escaped, class, &mut out);
+                }
                 None => out.push('\\'),
             },
             '[' if class => {
@@ -103,6 +109,7 @@ fn translate(pattern: &str) -> String {
                 class = false;
                 out.push(']');
             }
+            '{' if !class && !of_escape && !repeats(chars.clone()) => out.push_str(r"\{"),
             '&' | '~' if class => {
                 out.push('\\');
                 out.push(c);
@@ -111,6 +118,15 @@ fn translate(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// Whether what follows a brace makes it a repetition: `n}`, `n,}` or `n,m}`. Any other brace stands for itself.
+fn repeats(mut rest: impl Iterator<Item = char>) -> bool {
+    let Some('0'..='9') = rest.next() else { return false };
+    match rest.find(|c| !c.is_ascii_digit()) {
+        Some(',') => rest.find(|c| !c.is_ascii_digit()) == Some('}'),
+        end => end == Some('}'),
+    }
 }
 
 fn quote(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
@@ -175,6 +191,13 @@ mod tests {
             (r"\bfoo\b.*", "foo bar", true),
             (r"\s", "\u{b}", false),
             (r"\<a\>", "<a>", true),
+            (r"a{,2}", "aa", false),
+            (r"a{,2}", "a{,2}", true),
+            (r"/{id}", "/{id}", true),
+            (r"a{2,3}b{2}c{1,}", "aaabbcc", true),
+            (r"a{2,x}", "a{2,x}", true),
+            (r"\p{Greek}\x{41}{2}", "\u{3b1}AA", true),
+            (r"[{,2}]+", "2,{", true),
         ];
         for (pattern, text, want) in table {
             assert_eq!(full(pattern).expect(pattern).is_match(text), want, "{pattern} on {text}");

@@ -160,11 +160,12 @@ fn what_one_room_implements_of_a_shared_message_is_not_opened_for_another() {
     let jitter = "connection_keepalive: {interval: 1s, timeout: 1s, interval_jitter: {value: 5}}";
     let said = refused(&manager(&format!("http2_protocol_options: {{{jitter}}}")));
     assert!(said.contains("http2_protocol_options.connection_keepalive.interval_jitter: is not implemented"), "{said}");
-    let cluster: Cluster = json::from_yaml(&format!("http2_protocol_options: {{{jitter}}}")).unwrap();
+    let cluster: Cluster = json::from_yaml(&format!("name: c\nhttp2_protocol_options: {{{jitter}}}")).unwrap();
     check(&Any::pack(&cluster)).unwrap();
     let old: Cluster = json::from_yaml("http_protocol_options: {accept_http_10: true}").unwrap();
     assert!(refused(&old).contains("http_protocol_options.accept_http_10: is not implemented"));
-    check(&Any::pack(&manager("http_protocol_options: {accept_http_10: true}"))).unwrap();
+    let whole = "{stat_prefix: s, route_config: {}, http_protocol_options: {accept_http_10: true}}";
+    check(&Any::pack(&manager(whole))).unwrap();
 }
 
 #[test]

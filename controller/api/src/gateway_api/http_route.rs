@@ -124,10 +124,10 @@ pub struct NameValueMatch {
 #[serde(rename_all = "camelCase")]
 pub struct Timeouts {
     /// For the whole request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::duration::gateway_api", skip_serializing_if = "Option::is_none")]
     pub request: Option<Duration>,
     /// For each try.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::duration::gateway_api", skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<Duration>,
 }
 
@@ -142,7 +142,7 @@ pub struct Retry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
     /// The least time between tries.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::duration::gateway_api", skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Duration>,
 }
 
@@ -159,10 +159,10 @@ pub struct SessionPersistence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
     /// It ends after this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::duration::gateway_api", skip_serializing_if = "Option::is_none")]
     pub absolute_timeout: Option<Duration>,
     /// It ends after this time without a request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::duration::gateway_api", skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
     /// How it is known again; absent is a cookie.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]

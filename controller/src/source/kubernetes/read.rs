@@ -1,7 +1,7 @@
 //! The text of one object in; the typed object, cut down, and its status out.
 
 use ferromesh_api::unknown::unknown_fields;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
 use serde_json::Value;
 
 use super::observed::Seen;
@@ -61,8 +61,15 @@ impl Reader for Text<'_> {
     type Error = serde_json::Error;
 
     fn read<T: DeserializeOwned>(self) -> Result<T, Self::Error> {
-        serde_json::from_str(self.0)
+        // Which field is wrong is found out only where one is.
+        serde_json::from_str(self.0).map_err(|error| by_field::<T>(self.0).unwrap_or(error))
     }
+}
+
+/// What is wrong, with the field's path.
+fn by_field<T: DeserializeOwned>(json: &str) -> Option<serde_json::Error> {
+    let error = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json)).err()?;
+    Some(de::Error::custom(error))
 }
 
 struct Parsed<'a>(&'a Value);
@@ -71,6 +78,6 @@ impl Reader for Parsed<'_> {
     type Error = serde_json::Error;
 
     fn read<T: DeserializeOwned>(self) -> Result<T, Self::Error> {
-        T::deserialize(self.0.clone())
+        serde_path_to_error::deserialize(self.0.clone()).map_err(de::Error::custom)
     }
 }
