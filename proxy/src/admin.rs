@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::xds::dump::Dump;
 
 mod config_dump;
+mod explain;
 mod pages;
 
 /// Connections served at a time; more are closed.
@@ -99,7 +100,11 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 
 /// A JSON answer.
 fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
-    reply(StatusCode::OK, "application/json", format!("{value:#}\n"))
+    json_with(StatusCode::OK, value)
+}
+
+fn json_with(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+    reply(status, "application/json", format!("{value:#}\n"))
 }
 
 fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

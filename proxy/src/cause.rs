@@ -16,7 +16,7 @@ macro_rules! causes {
             /// Every cause.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// HTTP status of the local reply; 0 where the connection is closed without one.
+            /// HTTP status of the local reply; 0 where there is none: the answer is another's, or the exchange breaks off.
             pub const fn status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
             }
@@ -26,7 +26,7 @@ macro_rules! causes {
                 match self { $(Self::$name => $flag,)* }
             }
 
-            /// Envoy's response code details.
+            /// Envoy's response code details; empty where a flag stands beside the details of the answer.
             pub const fn details(self) -> &'static str {
                 match self { $(Self::$name => $details,)* }
             }
@@ -49,11 +49,11 @@ causes! {
     /// All hosts are unhealthy, or there are none.
     NoHealthyUpstream => 503, "UH", "no_healthy_upstream", "The service has no healthy endpoint; check its pods, readiness and outlier ejections.";
     /// TCP connect failed or was refused.
-    UpstreamConnectionFailure => 503, "UF", "upstream_reset_before_response_started{connection_failure}", "No connection to the endpoint could be made; check that it listens and that the network lets it through.";
+    UpstreamConnectionFailure => 503, "UF", "upstream_reset_before_response_started{remote_connection_failure}", "No connection to the endpoint could be made; check that it listens and that the network lets it through.";
     /// TCP connect or TLS handshake took too long.
     UpstreamConnectTimeout => 503, "UF", "upstream_reset_before_response_started{connection_timeout}", "The endpoint did not accept a connection in time (connect_timeout).";
     /// TLS towards the endpoint failed.
-    UpstreamTlsFailure => 503, "UF", "upstream_reset_before_response_started{connection_failure,TLS_error}", "TLS to the endpoint failed; check both sides' mTLS mode, certificates and expected identity.";
+    UpstreamTlsFailure => 503, "UF", "upstream_reset_before_response_started{remote_connection_failure|TLS_error}", "TLS to the endpoint failed; check both sides' mTLS mode, certificates and expected identity.";
     /// The endpoint closed the connection before it answered.
     UpstreamConnectionTermination => 503, "UC", "upstream_reset_before_response_started{connection_termination}", "The endpoint closed the connection before it answered; check its idle timeout and restarts.";
     /// The endpoint reset the stream before it answered.
@@ -69,13 +69,13 @@ causes! {
     /// The connection ended after the response's head was sent on.
     UpstreamTerminationAfterResponse => 0, "UC", "upstream_reset_after_response_started{connection_termination}", "The endpoint closed the connection in the middle of its answer.";
     /// Too many connections to the cluster.
-    MaxConnections => 503, "UO", "upstream_reset_before_response_started{overflow,max_connections}", "The cluster's max_connections is reached.";
+    MaxConnections => 503, "UO", "upstream_reset_before_response_started{overflow}", "The cluster's max_connections is reached.";
     /// Too many requests waiting for a connection.
-    MaxPendingRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_pending_requests}", "The cluster's max_pending_requests is reached.";
+    MaxPendingRequests => 503, "UO", "upstream_reset_before_response_started{overflow}", "The cluster's max_pending_requests is reached.";
     /// Too many requests in flight.
-    MaxRequests => 503, "UO", "upstream_reset_before_response_started{overflow,max_requests}", "The cluster's max_requests is reached.";
+    MaxRequests => 503, "UO", "upstream_reset_before_response_started{overflow}", "The cluster's max_requests is reached.";
     /// Too many retries in flight; the last try's answer was given.
-    RetryOverflow => 503, "UO", "upstream_retry_overflow", "The cluster's max_retries or retry budget is used up.";
+    RetryOverflow => 0, "UO", "", "The cluster's max_retries or retry budget is used up.";
     /// The route's timeout passed.
     ResponseTimeout => 504, "UT", "response_timeout", "The service did not answer within the route's timeout.";
     /// The timeout of a try passed and no try was left.
@@ -91,7 +91,7 @@ causes! {
     /// A try's longest life passed.
     UpstreamMaxStreamDuration => 504, "UMSDR", "upstream_max_stream_duration_reached", "The exchange with the endpoint lasted longer than the cluster's max_stream_duration.";
     /// Retries were used up.
-    UpstreamRetryLimitExceeded => 503, "URX", "upstream_retry_limit_exceeded", "Every try failed; the last one's answer was given.";
+    UpstreamRetryLimitExceeded => 0, "URX", "", "Every try failed; the last one's answer was given.";
     /// The client went away.
     DownstreamRemoteDisconnect => 0, "DC", "downstream_remote_disconnect", "The client closed the connection before it had its answer.";
     /// The client reset the stream.
@@ -125,27 +125,25 @@ causes! {
     /// Header name or value with forbidden characters.
     InvalidHeader => 400, "DPE", "http1.invalid_characters", "A header has characters that are not allowed.";
     /// No address of the client where there must be one.
-    OriginalIpUnknown => 403, "", "rejecting because detection failed", "The request does not carry the client's address in the header that must have it (original_ip_detection_extensions).";
+    OriginalIpUnknown => 403, "", "rejecting_because_detection_failed", "The request does not carry the client's address in the header that must have it (original_ip_detection_extensions).";
     /// HTTP/1.0 where it is not accepted.
     LowVersion => 426, "DPE", "low_version", "HTTP/1.0 is not accepted here (accept_http_10).";
     /// Headers beyond the limits.
     HeadersTooLarge => 431, "DPE", "http1.headers_too_large", "The request's head is beyond the limit (max_request_headers_kb).";
     /// More headers than the limit.
     TooManyHeaders => 431, "DPE", "http1.too_many_headers", "The request has more headers than the limit (max_headers_count).";
-    /// Body beyond a filter's limit.
-    PayloadTooLarge => 413, "", "request_payload_too_large", "The request's body is beyond the limit.";
     /// Upgrade that the route does not allow.
     UpgradeFailed => 403, "", "upgrade_failed", "The request asks for an upgrade that is not configured (upgrade_configs).";
     /// An answer to a WebSocket handshake that neither grants nor refuses it.
-    WebsocketHandshake => 502, "", "websocket_handshake_unsuccessful", "The endpoint answered a WebSocket handshake with success, but not with 101; check that it speaks WebSocket.";
+    WebsocketHandshake => 0, "", "websocket_handshake_unsuccessful", "The endpoint answered a WebSocket handshake with success, but not with 101; check that it speaks WebSocket.";
     /// Response headers beyond the limits.
-    ResponseHeadersTooLarge => 502, "UPE", "upstream_reset_before_response_started{protocol_error,headers_too_large}", "The endpoint's response headers are beyond the limit.";
+    ResponseHeadersTooLarge => 502, "UPE", "upstream_reset_before_response_started{protocol_error}", "The endpoint's response headers are beyond the limit.";
     /// Local rate limit.
     RateLimited => 429, "RL", "local_rate_limited", "The local rate limit's bucket is empty.";
     /// Authorization says no.
     RbacDenied => 403, "", "rbac_access_denied", "No policy allows this request, or one denies it.";
     /// An injected delay.
-    FaultDelay => 0, "DI", "fault_filter_delay", "The fault filter delayed this request.";
+    FaultDelay => 0, "DI", "", "The fault filter delayed this request.";
     /// An injected abort.
     FaultAbort => 503, "FI", "fault_filter_abort", "The fault filter aborted this request.";
     /// A health check answered by the proxy.
@@ -158,8 +156,6 @@ causes! {
     CorsPreflight => 200, "", "cors_response", "The cors filter answered the preflight request.";
     /// Overload, or limits of the listener.
     Overload => 503, "OM", "overload", "The proxy is at its limits.";
-    /// The proxy is draining.
-    Draining => 0, "", "drained", "The proxy is draining this listener.";
     /// TLS handshake of the client failed.
     DownstreamTlsFailure => 0, "", "downstream_tls_error", "The client's TLS handshake failed; check its certificate and this port's mTLS mode.";
     /// A peer broke Istio's exchange of metadata.
@@ -172,8 +168,75 @@ causes! {
     TcpIdleTimeout => 0, "", "tcp_session_idle_timeout", "No bytes moved on this connection for idle_timeout.";
 }
 
+impl Cause {
+    /// What `details` begin with that may say more than the cause does; empty where it has none.
+    pub fn stem(self) -> &'static str {
+        self.details().trim_end_matches('}')
+    }
+
+    /// The causes that a word of an access log or of a metric's label may stand for: names, flags, details. Details may
+    /// say more than the cause does (`rbac_access_denied_matched_policy[ns/name]`); the closest are taken then. Several
+    /// flags stand side by side as logs have them (`UF,URX`).
+    pub fn find(code: &str) -> Vec<Self> {
+        let is = |cause: &Self| {
+            format!("{cause:?}").eq_ignore_ascii_case(code)
+                || cause.flag().eq_ignore_ascii_case(code)
+                || cause.details() == code
+        };
+        let all = |is: &dyn Fn(&Self) -> bool| -> Vec<Self> { Self::ALL.iter().copied().filter(is).collect() };
+        let exact = all(&is);
+        if code.is_empty() {
+            return Vec::new();
+        }
+        if !exact.is_empty() {
+            return exact;
+        }
+        let begun = |cause: &Self| !cause.stem().is_empty() && code.starts_with(cause.stem());
+        if let Some(longest) = all(&begun).into_iter().map(|cause| cause.stem().len()).max() {
+            return all(&|cause| begun(cause) && cause.stem().len() == longest);
+        }
+        let flags: Vec<&str> = code.split(',').collect();
+        let known = |flag: &&str| Self::ALL.iter().any(|cause| !flag.is_empty() && cause.flag() == *flag);
+        if flags.iter().all(known) { all(&|cause| flags.contains(&cause.flag())) } else { Vec::new() }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.details())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_by_its_name_its_flag_and_whatever_a_log_says_of_it() {
+        for (code, wanted) in [
+            ("ResponseTimeout", &[Cause::ResponseTimeout][..]),
+            ("responsetimeout", &[Cause::ResponseTimeout]),
+            ("uf", &[Cause::UpstreamConnectionFailure, Cause::UpstreamConnectTimeout, Cause::UpstreamTlsFailure]),
+            ("URX,SI", &[Cause::StreamIdleTimeout, Cause::UpstreamRetryLimitExceeded]),
+            ("direct_response", &[Cause::DirectResponse]),
+            ("rbac_access_denied_matched_policy[ns/one]", &[Cause::RbacDenied]),
+            (
+                "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:_111}",
+                &[Cause::UpstreamConnectionFailure],
+            ),
+            (
+                "upstream_reset_before_response_started{remote_connection_failure|TLS_error:_no_peer,_really}",
+                &[Cause::UpstreamTlsFailure],
+            ),
+            (
+                "upstream_reset_before_response_started{overflow}",
+                &[Cause::MaxConnections, Cause::MaxPendingRequests, Cause::MaxRequests],
+            ),
+            ("XX", &[]),
+            ("UF,XX", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(Cause::find(code), wanted, "{code:?}");
+        }
     }
 }

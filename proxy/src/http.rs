@@ -69,7 +69,9 @@ pub const SUPPORTED: Table = &[
     (
         "envoy.config.core.v3.Http2ProtocolOptions",
         "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \
-         override_stream_error_on_invalid_http_message connection_keepalive",
+         override_stream_error_on_invalid_http_message connection_keepalive max_outbound_control_frames \
+         max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream \
+         max_inbound_window_update_frames_per_data_frame_sent",
     ),
     ("envoy.config.core.v3.KeepaliveSettings", "interval timeout"),
 ];

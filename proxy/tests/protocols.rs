@@ -13,6 +13,8 @@ mod pki;
 #[path = "support/wire.rs"]
 mod wire;
 
+#[path = "protocols/causes.rs"]
+mod causes;
 #[path = "protocols/floods.rs"]
 mod floods;
 #[path = "protocols/grpc.rs"]
@@ -27,6 +29,8 @@ mod http2;
 mod listeners;
 #[path = "protocols/redirects.rs"]
 mod redirects;
+#[path = "protocols/slow.rs"]
+mod slow;
 #[path = "protocols/sockets.rs"]
 mod sockets;
 #[path = "protocols/tcp.rs"]

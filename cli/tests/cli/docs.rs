@@ -12,13 +12,15 @@ use super::repository;
 fn causes() -> String {
     let mut text = String::from(
         "# Causes\n\nEvery reason for which the proxy answers or closes by itself. Details are `%RESPONSE_CODE_DETAILS%`, the flag is\n\
-         `%RESPONSE_FLAGS%` of the access log and the label `response_flags` of the metrics. Status 0: closed without an answer.\n\n\
+         `%RESPONSE_FLAGS%` of the access log and the label `response_flags` of the metrics. Status 0: the answer is\n\
+         another's, or there is none; a detail `-`: that of the answer. `GET /explain?code=` of the admin address says the same.\n\n\
          This page is made from `proxy/src/cause.rs`: `UPDATE=1 cargo test -p ferromesh-cli --test cli docs`.\n\n\
          | cause | status | flag | details | what happened |\n|---|---|---|---|---|\n",
     );
     for cause in Cause::ALL {
-        let flag = if cause.flag().is_empty() { "-" } else { cause.flag() };
-        let row = (cause.status(), cause.details(), cause.explain());
+        let shown = |word| if str::is_empty(word) { "-" } else { word };
+        let flag = shown(cause.flag());
+        let row = (cause.status(), shown(cause.details()).replace('|', "\\|"), cause.explain());
         let _ = writeln!(text, "| {cause:?} | {} | {flag} | `{}` | {} |", row.0, row.1, row.2);
     }
     text

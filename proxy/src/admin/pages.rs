@@ -8,7 +8,6 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{Admin, Command, DrainListeners, json as json_reply, parameter, reply, text};
-use crate::cause::Cause;
 use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::matcher::re2;
 use crate::stats::render::{self, Selection};
@@ -41,7 +40,11 @@ pub(super) static PAGES: &[Page] = &[
         "configuration as it came (?include_eds, ?resource=static_clusters, ?mask=cluster.name,..., ?name_regex=)",
         config_dump,
     ),
-    get("/explain", "what a response flag or response_code_details means (?code=UF)", explain),
+    get(
+        "/explain",
+        "what a cause, a response flag or response_code_details means (?code=UF, ?format=json)",
+        |_, query| super::explain::page(query),
+    ),
     post("/drain_listeners", "close listeners (?graceful, ?inboundonly, ?skip_exit)", drain_listeners),
     post("/healthcheck/fail", "make the health_check filter fail", |admin, _| {
         command(admin, Command::HealthCheck(false))
@@ -159,26 +162,6 @@ fn listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     }
     let lines: String = listeners.iter().map(|(name, address)| format!("{name}::{address}\n")).collect();
     text(StatusCode::OK, lines)
-}
-
-fn explain(_: &Admin, query: &str) -> Response<Full<Bytes>> {
-    let wanted = parameter(query, "code").unwrap_or_default();
-    let wanted = wanted.as_ref();
-    let causes = Cause::ALL.iter().filter(|cause| {
-        wanted.is_empty() || cause.flag() == wanted || cause.details() == wanted || format!("{cause:?}") == wanted
-    });
-    let causes: Vec<Value> = causes
-        .map(|cause| {
-            json!({
-                "cause": format!("{cause:?}"),
-                "status": cause.status(),
-                "response_flag": cause.flag(),
-                "response_code_details": cause.details(),
-                "explanation": cause.explain(),
-            })
-        })
-        .collect();
-    json_reply(&causes.into())
 }
 
 fn certs(admin: &Admin, _: &str) -> Response<Full<Bytes>> {

@@ -52,6 +52,7 @@ crate::family! {
         counter upstream_cx_destroy;
         counter upstream_cx_idle_timeout;
         counter upstream_cx_overflow;
+        counter upstream_cx_protocol_error;
         counter upstream_cx_none_healthy;
         counter upstream_cx_max_requests;
         counter upstream_cx_tx_bytes_total;

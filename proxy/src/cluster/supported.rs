@@ -84,14 +84,16 @@ pub const SUPPORTED: Table = &[
     (
         "envoy.config.core.v3.HttpProtocolOptions",
         "idle_timeout max_connection_duration max_headers_count max_response_headers_kb \
-         max_requests_per_connection",
+         max_requests_per_connection max_stream_duration",
     ),
     ("envoy.config.core.v3.UpstreamHttpProtocolOptions", "auto_sni"),
     ("envoy.config.core.v3.Http1ProtocolOptions", "allow_absolute_url enable_trailers header_key_format"),
     (
         "envoy.config.core.v3.Http2ProtocolOptions",
         "max_concurrent_streams initial_stream_window_size initial_connection_window_size allow_connect \
-         connection_keepalive",
+         connection_keepalive max_outbound_control_frames \
+         max_consecutive_inbound_frames_with_empty_payload max_inbound_priority_frames_per_stream \
+         max_inbound_window_update_frames_per_data_frame_sent",
     ),
     ("envoy.config.core.v3.KeepaliveSettings", "interval timeout interval_jitter"),
     (

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+mod decode;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -25,6 +26,37 @@ pub struct Http2Options {
     pub keepalive_interval: Option<Duration>,
     /// Keepalive PING timeout.
     pub keepalive_timeout: Duration,
+    /// How much of what costs us more than the peer a peer may send.
+    pub limits: Limits,
+}
+
+/// What ends a connection, under the names of Envoy's Http2ProtocolOptions (defaults are Envoy's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Frames that may come at once to which we answer, or that nobody needs often: PING, SETTINGS, GOAWAY and those of
+    /// unknown types. More come in with time.
+    pub max_outbound_control_frames: u32,
+    /// HEADERS, CONTINUATION and DATA in a row that carry nothing and end nothing.
+    pub max_consecutive_inbound_frames_with_empty_payload: u32,
+    /// PRIORITY frames, for each stream and one more.
+    pub max_inbound_priority_frames_per_stream: u32,
+    /// WINDOW_UPDATE frames, for each DATA frame that we send; some come free.
+    pub max_inbound_window_update_frames_per_data_frame_sent: u32,
+    /// RST_STREAM frames of a client that may come at once (Envoy's runtime key
+    /// `overload.premature_reset_total_stream_count`). More come in with time and with requests.
+    pub premature_resets: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_outbound_control_frames: 1000,
+            max_consecutive_inbound_frames_with_empty_payload: 1,
+            max_inbound_priority_frames_per_stream: 100,
+            max_inbound_window_update_frames_per_data_frame_sent: 10,
+            premature_resets: 500,
+        }
+    }
 }
 
 impl Default for Http2Options {
@@ -36,6 +68,7 @@ impl Default for Http2Options {
             allow_connect: false,
             keepalive_interval: None,
             keepalive_timeout: Duration::from_secs(10),
+            limits: Limits::default(),
         }
     }
 }

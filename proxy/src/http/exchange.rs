@@ -153,7 +153,7 @@ pub async fn run<S: Sink>(stream: &mut Stream, body: Body, sink: &mut S, meter: 
         }
     }
     stream.wire = sink.traffic();
-    finish(stream, meter, passed.get());
+    finish(stream, meter);
 }
 
 /// Who ended a tunnel over HTTP/1, where an end is that of the connection.
@@ -182,7 +182,7 @@ pub async fn refuse<S: Sink>(
         sink.abort(error.cause);
     }
     stream.wire = sink.traffic();
-    finish(stream, meter, 0);
+    finish(stream, meter);
 }
 
 /// Waits for the response: by route and filters, or by a timer. `Err` if the client is gone.
@@ -349,27 +349,28 @@ fn take<S: Sink>(
     }
 }
 
-fn finish(stream: &mut Stream, meter: &Meter, passed: usize) {
+fn finish(stream: &mut Stream, meter: &Meter) {
     stream.inform = None;
-    complete(stream, meter, passed);
+    complete(stream, meter);
     stream.manager.clone().stats.end(stream);
     respond::log(stream);
 }
 
 /// The end of a request that begins anew where it was redirected to.
-pub(super) fn finish_pass(stream: &mut Stream, meter: &Meter, passed: usize) {
+pub(super) fn finish_pass(stream: &mut Stream, meter: &Meter) {
     stream.details = "internal_redirect".into();
-    complete(stream, meter, passed);
+    complete(stream, meter);
     stream.manager.clone().stats.end_pass(stream);
     respond::log(stream);
 }
 
-fn complete(stream: &mut Stream, meter: &Meter, passed: usize) {
+/// Every filter hears of the end, whoever answered: what counts requests counts those that were refused before it, too.
+fn complete(stream: &mut Stream, meter: &Meter) {
     stream.bytes_received = meter.received.get();
     stream.duration = Some(stream.start.elapsed());
     stream.request_duration = meter.complete.get().map(|at| at.saturating_duration_since(stream.start));
     let manager = stream.manager.clone();
-    for entry in manager.filters.iter().take(passed) {
+    for entry in manager.filters.iter() {
         if entry.applies(stream) {
             entry.filter.on_complete(stream);
         }

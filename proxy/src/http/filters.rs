@@ -62,7 +62,8 @@ pub trait HttpFilter: Send + Sync {
     /// Sees (and may change) the response's head and body before they go on to the client.
     fn on_response(&self, _stream: &mut Stream, _head: &mut ResponseHead, _body: &mut Body) {}
 
-    /// The exchange is over: every byte is sent, or it broke off.
+    /// The exchange is over: every byte is sent, or it broke off. The filter may not have seen its request, if another
+    /// answered before it or the request could not be read; Envoy's filters that log are told of those, too.
     fn on_complete(&self, _stream: &Stream) {}
 
     /// Whether what it waits for (its configuration by ECDS) has come.

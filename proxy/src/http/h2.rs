@@ -35,7 +35,8 @@ pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
     let delay = session.manager().delayed_close;
     let limit = session.manager().request_headers_timeout.unwrap_or(Duration::from_secs(10));
     let by = tokio::time::Instant::now() + limit;
-    let mut guard = Guard::server(ahead, io, delay, seen.clone());
+    let limits = session.manager().http2.limits;
+    let mut guard = Guard::server(ahead, io, delay, limits, seen.clone());
     match tokio::time::timeout_at(by, guard.has_preface()).await {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => {
@@ -56,10 +57,11 @@ pub async fn serve(session: Rc<Session>, ahead: Bytes, io: Io) {
         seen,
         cut: Rc::default(),
         cut_by: None,
-        active: Rc::new(Cell::new(0)),
+        streams: Rc::new(Streams { active: Cell::new(0), ended: Cell::new(Instant::now()) }),
         idle_since: Instant::now(),
         timer: Timer::default(),
         lasting: Timer::default(),
+        heading: Timer::default(),
         draining: false,
         requests: 0,
     }
@@ -92,10 +94,11 @@ struct Driver {
     cut: Rc<Cell<Option<Cause>>>,
     /// A connection that was cut is closed then, whether its client reads or not.
     cut_by: Option<Instant>,
-    active: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
     idle_since: Instant,
     timer: Timer,
     lasting: Timer,
+    heading: Timer,
     draining: bool,
     requests: u32,
 }
@@ -112,7 +115,7 @@ impl Driver {
         if self.session.is_last(self.requests) {
             self.drain();
         }
-        let active = Active::new(&self.active);
+        let active = Active::new(&self.streams);
         let serving = stream::serve(self.session.clone(), request, respond, self.cut.clone());
         tokio::task::spawn_local(async move {
             let _active = active;
@@ -120,14 +123,27 @@ impl Driver {
         });
     }
 
-    /// Tells a client that floods us to go away. Ready when it has had the time to hear it.
+    /// Ready when the head of a request has not come whole in its time: until it has, its connection serves nothing else.
+    fn poll_late_head(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.session.manager().request_headers_timeout;
+        let Some((since, limit)) = self.seen.head_since().zip(limit) else { return false };
+        self.heading.poll_until(cx, since + limit).is_ready()
+    }
+
+    /// Tells a client that floods us, or lets us wait for a head, to go away. Ready when it has had the time to hear it.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Some(flood) = self.seen.flood() else { return Poll::Ready(false) };
         let begins = self.cut_by.is_none();
         if begins {
-            self.cut.set(Some(Cause::DownstreamFlood));
-            self.session.manager().stats.flood(flood);
-            tracing::debug!(remote = %self.session.connection.remote, ?flood, "cut off: {}", Cause::DownstreamFlood);
+            let flood = self.seen.flood();
+            if flood.is_none() && !self.poll_late_head(cx) {
+                return Poll::Ready(false);
+            }
+            let cause = if flood.is_some() { Cause::DownstreamFlood } else { Cause::RequestHeaderTimeout };
+            self.cut.set(Some(cause));
+            if let Some(flood) = flood {
+                self.session.manager().stats.flood(flood);
+            }
+            tracing::debug!(remote = %self.session.connection.remote, ?flood, "cut off: {cause}");
             self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
         let delay = self.session.manager().delayed_close;
@@ -138,6 +154,17 @@ impl Driver {
         self.timer.poll_until(cx, by).map(|()| true)
     }
 
+    /// Notes why h2 broke the connection off, before its streams are told so: they could not tell it from a reset.
+    fn note_dismissal(&self) {
+        if let (None, Some(code)) = (self.cut.get(), self.seen.dismissed()) {
+            let flood = code == u32::from(Reason::ENHANCE_YOUR_CALM);
+            let cause = if flood { Cause::DownstreamFlood } else { Cause::DownstreamH2Error };
+            self.cut.set(Some(cause));
+            self.session.manager().stats.protocol_error();
+            tracing::debug!(remote = %self.session.connection.remote, code, "closed: {cause}");
+        }
+    }
+
     /// Drains a connection that has lived long enough.
     fn poll_age(&mut self, cx: &mut Context<'_>) -> bool {
         self.session.ends_at().is_some_and(|at| self.lasting.poll_until(cx, at).is_ready())
@@ -145,9 +172,10 @@ impl Driver {
 
     /// Ready when the connection has been without a stream for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.active.get() > 0 {
+        if self.streams.active.get() > 0 {
             self.idle_since = Instant::now();
         }
+        self.idle_since = self.idle_since.max(self.streams.ended.get());
         let limit = self.session.manager().idle_timeout;
         match limit {
             Some(limit) => self.timer.poll_until(cx, self.idle_since + limit),
@@ -162,13 +190,16 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            match this.connection.poll_accept(cx) {
+            let accepted = this.connection.poll_accept(cx);
+            this.note_dismissal();
+            match accepted {
                 Poll::Ready(Some(Ok((request, respond)))) => this.begin(request, respond),
                 Poll::Ready(Some(Err(error))) => {
-                    if error.is_go_away() && !error.is_remote() && this.cut_by.is_none() {
+                    // The client may be gone before GOAWAY was written.
+                    if error.is_go_away() && !error.is_remote() && this.cut.get().is_none() {
                         this.session.manager().stats.protocol_error();
-                        tracing::debug!(remote = %this.session.connection.remote, %error, "closed: {}", Cause::DownstreamH2Error);
                     }
+                    tracing::debug!(remote = %this.session.connection.remote, %error, "an HTTP/2 connection ended");
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
@@ -191,7 +222,7 @@ impl Future for Driver {
             return Poll::Ready(());
         }
         while this.poll_idle(cx).is_ready() {
-            if this.active.get() > 0 {
+            if this.streams.active.get() > 0 {
                 continue;
             }
             if this.draining {
@@ -210,19 +241,27 @@ impl Future for Driver {
     }
 }
 
+/// The streams of a connection.
+struct Streams {
+    active: Cell<usize>,
+    /// When the last of them ended.
+    ended: Cell<Instant>,
+}
+
 /// Counts a stream as long as it lives.
-struct Active(Rc<Cell<usize>>);
+struct Active(Rc<Streams>);
 
 impl Active {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(count.clone())
+    fn new(streams: &Rc<Streams>) -> Self {
+        streams.active.set(streams.active.get() + 1);
+        Self(streams.clone())
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.ended.set(Instant::now());
     }
 }
 

@@ -31,7 +31,8 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
             Forwarded::Redirected(redirected) => {
                 stream.status = Some(redirected.answer.status.as_u16());
                 stream.response = Some(redirected.answer);
-                exchange::finish_pass(stream, meter, passed.replace(0));
+                passed.set(0);
+                exchange::finish_pass(stream, meter);
                 // What the head says of the client's proxy was taken off it in the first pass.
                 stream.begin_again(&[TypeId::of::<Followed>(), TypeId::of::<Peer>()]);
                 stream.manager.stats.begin();

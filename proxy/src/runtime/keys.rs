@@ -6,6 +6,9 @@ pub(super) const PANIC_THRESHOLD: &str = "upstream.healthy_panic_threshold";
 /// Connections of all listeners.
 pub(super) const GLOBAL_CONNECTIONS: &str = "overload.global_downstream_max_connections";
 
+/// Resets of one HTTP/2 client that may come at once.
+pub(super) const PREMATURE_RESETS: &str = "overload.premature_reset_total_stream_count";
+
 /// Least and greatest time between active health checks, in milliseconds.
 pub(super) const CHECK_INTERVALS: [&str; 2] = ["health_check.min_interval", "health_check.max_interval"];
 
@@ -76,6 +79,7 @@ pub(super) fn is_known(key: &str) -> bool {
     let listener = |rest: &str| rest.ends_with(".connection_limit");
     key == PANIC_THRESHOLD
         || key == GLOBAL_CONNECTIONS
+        || key == PREMATURE_RESETS
         || CHECK_INTERVALS.contains(&key)
         || FAULTS.contains(&key)
         || behind(OUTLIERS).is_some_and(|name| OUTLIER_NUMBERS.contains(&name))

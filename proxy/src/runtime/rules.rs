@@ -13,7 +13,9 @@ use ferromesh_proto::prost::Message;
 use ferromesh_proto::prost_types;
 
 use super::Runtime;
-use super::keys::{BREAKERS, CHECK_INTERVALS, FAULTS, GLOBAL_CONNECTIONS, OUTLIERS, PANIC_THRESHOLD, connections_of};
+use super::keys::{
+    BREAKERS, CHECK_INTERVALS, FAULTS, GLOBAL_CONNECTIONS, OUTLIERS, PANIC_THRESHOLD, PREMATURE_RESETS, connections_of,
+};
 
 /// The message with what the runtime says; `None` if it says nothing.
 pub(super) fn edit(runtime: &Runtime, name: &str, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -76,6 +78,11 @@ impl Runtime {
     /// Connections of all listeners at most.
     pub fn global_connections(&self) -> Option<u64> {
         self.integer(GLOBAL_CONNECTIONS)
+    }
+
+    /// Resets of one HTTP/2 client that may come at once.
+    pub fn premature_resets(&self) -> Option<u32> {
+        self.integer(PREMATURE_RESETS).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// Connections of the named listener at most.

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::client::SendRequest;
 use tokio::time::Instant;
 
@@ -28,6 +27,7 @@ pub(super) struct Multiplexed {
     pub(super) facts: Facts,
     most: usize,
     max_requests: u32,
+    most_headers: usize,
     active: Cell<usize>,
     served: Cell<u32>,
     closing: Cell<bool>,
@@ -48,7 +48,7 @@ impl Multiplexed {
             .enable_push(false)
             .max_send_buffer_size(config.buffer_limit.clamp(16 * 1024, 1024 * 1024));
         let seen = Rc::<Seen>::default();
-        let io = Guard::client(io, seen.clone());
+        let io = Guard::client(io, options.limits, seen.clone());
         let (sender, connection) = builder.handshake::<_, Bytes>(io).await.map_err(|error| {
             UpstreamError::early(Cause::UpstreamConnectionFailure, format!("HTTP/2 did not start: {error}"))
         })?;
@@ -57,6 +57,7 @@ impl Multiplexed {
             facts,
             most: options.max_concurrent_streams as usize,
             max_requests: config.max_requests_per_connection,
+            most_headers: config.max_response_headers_count,
             active: Cell::new(0),
             served: Cell::new(0),
             closing: Cell::new(false),
@@ -156,8 +157,12 @@ async fn drive(
         }
     };
     tokio::select! {
-        result = until_flood(connection, &seen) => if let Err(error) = result {
-            tracing::debug!(%error, "an upstream HTTP/2 connection ended");
+        result = connection => if let Err(error) = result {
+            let violation = seen.flood().is_some() || (error.is_go_away() && !error.is_remote());
+            if let Some(pool) = opened.upgrade().and_then(|opened| opened.facts.pool()).filter(|_| violation) {
+                pool.cluster.stats.upstream_cx_protocol_error.inc();
+            }
+            tracing::debug!(%error, flood = ?seen.flood(), "an upstream HTTP/2 connection ended");
         },
         () = keepalive => tracing::debug!("an upstream HTTP/2 connection does not answer PING"),
     }
@@ -167,15 +172,6 @@ async fn drive(
             pool.forget(&opened);
         }
     }
-}
-
-/// Moves frames until the connection ends; one whose server floods us is dropped.
-async fn until_flood(mut connection: h2::client::Connection<Guard, Bytes>, seen: &Seen) -> Result<(), h2::Error> {
-    std::future::poll_fn(|cx| match std::pin::Pin::new(&mut connection).poll(cx) {
-        Poll::Pending if seen.flood().is_some() => Poll::Ready(Err(Reason::ENHANCE_YOUR_CALM.into())),
-        polled => polled,
-    })
-    .await
 }
 
 /// Ends when a PING has no answer in time.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::config::{Hop, SHAPES};
+use crate::config::{Hop, SHAPES, http2};
+use crate::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame};
 use crate::wire::{Server, Wire};
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: a.test\r\n\r\n";
@@ -172,4 +173,93 @@ async fn a_rewritten_head_that_cannot_be_written_is_answered_with_500_and_nothin
         assert_eq!(node.stat("cluster.next.upstream_rq_200").await, 0);
         node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_http_2_answer_is_malformed_is_answered_for_with_502() {
+    let ok = (":status", "200");
+    let headers = |list: &[(&str, &str)]| frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(list));
+    let rows = [
+        ("no status", headers(&[("x", "y")])),
+        ("two of them", headers(&[ok, ok])),
+        ("no number", headers(&[(":status", "abc")])),
+        ("behind a header", headers(&[("x", "y"), ok])),
+        ("an upper-case name", headers(&[ok, ("X-Upper", "y")])),
+        ("connection", headers(&[ok, ("connection", "close")])),
+        ("transfer-encoding", headers(&[ok, ("transfer-encoding", "chunked")])),
+        ("CR", headers(&[ok, ("x", "a\rb")])),
+        ("LF", headers(&[ok, ("x", "a\nb: c")])),
+        ("NUL", headers(&[ok, ("x", "a\0b")])),
+        ("a space in a name", headers(&[ok, ("x y", "z")])),
+        ("two lengths", headers(&[ok, ("content-length", "1"), ("content-length", "2")])),
+        ("no length", headers(&[ok, ("content-length", "x")])),
+        ("a length without a body", headers(&[ok, ("content-length", "5")])),
+        ("101", headers(&[(":status", "101")])),
+        ("101 before the answer", frame(HEADERS, END_HEADERS, 1, &block(&[(":status", "101")]))),
+        ("103 and the end", headers(&[(":status", "103")])),
+        ("a body first", frame(DATA, END_STREAM, 1, b"early")),
+        ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, &block(&[ok]))),
+    ];
+    for (name, answer) in rows {
+        let server = Server::new().await;
+        let node = Hop::http().cluster("next", &[server.address], http2(json!({}))).start().await;
+        let mut client = Wire::connect(node.address()).await;
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+        let mut upstream = Frames::server(&server, &[]).await;
+        upstream.until(HEADERS).await;
+        upstream.wire.send(answer).await;
+        let mut head = client.head().await;
+        if head.starts_with("HTTP/1.1 103") {
+            head = client.head().await;
+        }
+        assert!(head.starts_with("HTTP/1.1 502"), "{name}: {head}");
+        node.logged(&["502 flags=UPE"]).await;
+        node.stop().await;
+    }
+}
+
+/// Who refuses an upgrade reads HTTP on: what stands behind the request must not be taken for a tunnel's bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_behind_an_upgrade_reach_no_server_that_has_not_switched() {
+    let server = Server::new().await;
+    let upgrades = json!({"upgrade_configs": [{"upgrade_type": "websocket"}]});
+    for answer in [OK, "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"] {
+        let node = Hop::http().terminal(upgrades.clone()).to(server.address).start().await;
+        let mut client = Wire::connect(node.address()).await;
+        let upgrade = "GET /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        client.send(format!("{upgrade}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let mut upstream = server.accept().await;
+        upstream.head().await;
+        upstream.is_quiet(Duration::from_millis(50)).await;
+        upstream.send(answer).await;
+        client.head().await;
+        assert!(!upstream.rest().await.contains("smuggled"), "{answer:?}");
+        node.stop().await;
+    }
+}
+
+/// The authority of an absolute target is the request's, for routes, policies and the next hop alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absolute_target_goes_before_host() {
+    let server = Server::new().await;
+    let hosts = json!([
+        {"name": "a", "domains": ["a.test"], "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 403}}]},
+        {"name": "b", "domains": ["b.test"], "routes": [crate::config::route("next", json!({}))]},
+    ]);
+    let node = Hop::http()
+        .terminal(json!({"route_config": {"name": "local", "virtual_hosts": hosts}}))
+        .to(server.address)
+        .start()
+        .await;
+    let mut client = Wire::connect(node.address()).await;
+    client.send("GET http://b.test/x HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
+    let mut upstream = server.accept().await;
+    let head = upstream.head().await;
+    assert!(head.starts_with("GET /x HTTP/1.1\r\n") && head.contains("host: b.test\r\n"), "{head}");
+    assert!(!head.contains("a.test"), "{head}");
+    upstream.send(OK).await;
+    assert_eq!(client.message().await.1, "ok");
+    client.send("GET http://a.test/x HTTP/1.1\r\nhost: b.test\r\n\r\n").await;
+    assert!(client.message().await.0.starts_with("HTTP/1.1 403"));
+    node.stop().await;
 }

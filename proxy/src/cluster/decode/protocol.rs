@@ -59,7 +59,7 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Http, ConfigError> {
     let headers = common.and_then(|it| it.max_headers_count).unwrap_or(100) as usize;
     Ok(Http {
         protocol,
-        http2: http2_options(http2.as_ref()).at("http2_protocol_options")?,
+        http2: Http2Options::decode(http2.as_ref()).at("http2_protocol_options")?,
         // An hour unless set; zero is off.
         idle_timeout: Some(time(idle, "idle_timeout")?.unwrap_or(Duration::from_secs(3600)))
             .filter(|time| !time.is_zero()),
@@ -123,19 +123,4 @@ fn older(cluster: &proto::Cluster) -> Chosen {
         Some(http2) => (UpstreamProtocol::Http2, Some(http2.clone())),
         None => (UpstreamProtocol::Http1, None),
     }
-}
-
-fn http2_options(config: Option<&core::Http2ProtocolOptions>) -> Result<Http2Options, ConfigError> {
-    let default = Http2Options::default();
-    let Some(config) = config else { return Ok(default) };
-    let keepalive = config.connection_keepalive.as_ref();
-    let time = |value, field| duration(value, field).at("connection_keepalive");
-    Ok(Http2Options {
-        max_concurrent_streams: config.max_concurrent_streams.unwrap_or(default.max_concurrent_streams),
-        initial_stream_window: config.initial_stream_window_size.unwrap_or(default.initial_stream_window),
-        initial_connection_window: config.initial_connection_window_size.unwrap_or(default.initial_connection_window),
-        allow_connect: config.allow_connect,
-        keepalive_interval: time(keepalive.and_then(|it| it.interval), "interval")?,
-        keepalive_timeout: time(keepalive.and_then(|it| it.timeout), "timeout")?.unwrap_or(default.keepalive_timeout),
-    })
 }

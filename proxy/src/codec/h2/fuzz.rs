@@ -7,6 +7,9 @@ fn counted(mut frames: Frames, pieces: impl Iterator<Item = impl AsRef<[u8]>>) -
     for piece in pieces {
         let counts = frames.count(piece.as_ref());
         all.control += counts.control;
+        all.priorities += counts.priorities;
+        all.data += counts.data;
+        all.empty_run = all.empty_run.max(counts.empty_run);
         all.updates += counts.updates;
         all.resets += counts.resets;
         all.heads += counts.heads;
@@ -21,7 +24,10 @@ pub fn h2_frames(data: &[u8]) {
     for frames in [Frames::of_client, Frames::of_server] {
         let whole = counted(frames(), std::iter::once(data));
         let most = u32::try_from(data.len() / 9).unwrap_or(u32::MAX);
-        assert!(whole.control.saturating_add(whole.updates).saturating_add(whole.resets) <= most);
+        assert!(
+            whole.control.saturating_add(whole.priorities).saturating_add(whole.updates).saturating_add(whole.resets)
+                <= most
+        );
         for size in [1, 2, 7, 9, 10] {
             assert_eq!(counted(frames(), data.chunks(size)), whole, "in pieces of {size}");
         }

@@ -1,8 +1,8 @@
 //! A connection's bytes on their way to `h2`, with a count of the frames that cost us more than the peer.
 //!
 //! h2 itself limits CONTINUATION, small DATA, and resets of streams that it has not given out yet; PING, SETTINGS,
-//! PRIORITY, unknown frames, WINDOW_UPDATE and RST_STREAM are limited here (the limits are Envoy's, see its
-//! Http2ProtocolOptions and `premature_reset_total_stream_count`, with a rate beside the count). Serves both sides.
+//! PRIORITY, GOAWAY, unknown frames, empty ones, WINDOW_UPDATE and RST_STREAM are limited here (by [`Limits`], with a rate
+//! beside the count). Serves both sides.
 
 use std::cell::Cell;
 use std::io;
@@ -15,28 +15,33 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-use super::PREFACE;
 use super::frames::{Counts, Frames};
+use super::{Limits, PREFACE};
 use crate::io::Io;
 use crate::timer::Timer;
 
-/// Control frames that may come at once, and each second.
-const CONTROL: (f64, f64) = (1000.0, 100.0);
-/// WINDOW_UPDATE frames that may come at once; each second; and for each KiB that we send.
-const UPDATES: (f64, f64, f64) = (1000.0, 10.0, 10.0);
-/// RST_STREAM frames of a client that may come at once; each second; and for each request. Who resets more than half of
-/// many requests does not want answers.
-const RESETS: (f64, f64, f64) = (500.0, 50.0, 0.5);
-/// What the allowance for resets grows to at most.
-const MOST_RESETS: f64 = 1000.0;
+/// Control frames that may come each second.
+const CONTROL_RATE: f64 = 100.0;
+/// WINDOW_UPDATE frames that come free: at once; each second; for each stream. Clients with a small window that read much
+/// at once send many.
+const UPDATES: (f64, f64, f64) = (1000.0, 10.0, 2.0);
+/// RST_STREAM frames of a client that may come each second, and for each request. Who resets more than half of many
+/// requests does not want answers.
+const RESETS: (f64, f64) = (50.0, 0.5);
+/// GOAWAY with ENHANCE_YOUR_CALM, towards a server that has opened no stream (RFC 9113, 6.8).
+const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 /// For so many bytes a connection that is over is still read, so that GOAWAY is not lost to a RST.
 const LINGER: usize = 256 * 1024;
 
 /// What a peer sent too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flood {
-    /// PING, SETTINGS, PRIORITY or frames of unknown types.
+    /// PING, SETTINGS, GOAWAY or frames of unknown types.
     Control,
+    /// PRIORITY.
+    Priority,
+    /// HEADERS, CONTINUATION or DATA that carry nothing.
+    Empty,
     /// WINDOW_UPDATE.
     WindowUpdate,
     /// RST_STREAM.
@@ -48,6 +53,8 @@ pub enum Flood {
 pub struct Seen {
     flood: Cell<Option<Flood>>,
     last_stream: Cell<Option<u32>>,
+    dismissed: Cell<Option<u32>>,
+    head_since: Cell<Option<Instant>>,
     settled: Cell<bool>,
     settling: Notify,
 }
@@ -65,6 +72,16 @@ impl Seen {
         }
     }
 
+    /// Since when the head of a request has not come whole.
+    pub fn head_since(&self) -> Option<Instant> {
+        self.head_since.get()
+    }
+
+    /// The error code of the GOAWAY by which we have broken the connection off.
+    pub fn dismissed(&self) -> Option<u32> {
+        self.dismissed.get()
+    }
+
     /// The last stream that the peer's GOAWAY says it has processed or will.
     pub fn last_stream(&self) -> Option<u32> {
         self.last_stream.get()
@@ -80,6 +97,11 @@ struct Allowance {
 }
 
 impl Allowance {
+    /// Grows with what happens only, without an end.
+    fn of(left: u32) -> Self {
+        Self { left: f64::from(left), most: 1e9, rate: 0.0 }
+    }
+
     fn grow(&mut self, by: f64) {
         self.left = (self.left + by).min(self.most);
     }
@@ -92,7 +114,11 @@ pub struct Guard {
     io: Io,
     seen: Rc<Seen>,
     frames: Frames,
+    /// What we send.
+    sent: Frames,
+    limits: Limits,
     control: Allowance,
+    priorities: Allowance,
     updates: Allowance,
     /// Of the server's side only.
     resets: Option<Allowance>,
@@ -113,24 +139,32 @@ struct End {
 impl Guard {
     /// Guards a server; `ahead` was read from the connection to detect its protocol. At the end the client has `delay`
     /// to close its side.
-    pub fn server(ahead: Bytes, io: Io, delay: Duration, seen: Rc<Seen>) -> Self {
-        let resets = Allowance { left: RESETS.0, most: MOST_RESETS, rate: RESETS.1 };
-        Self { ahead, resets: Some(resets), ..Self::new(io, delay, Frames::of_client(), seen) }
+    pub fn server(ahead: Bytes, io: Io, delay: Duration, limits: Limits, seen: Rc<Seen>) -> Self {
+        let most = f64::from(limits.premature_resets);
+        let resets = Allowance { left: most, most: 2.0 * most, rate: RESETS.0 };
+        Self {
+            ahead,
+            resets: Some(resets),
+            ..Self::new(io, delay, [Frames::of_client(), Frames::of_server()], limits, seen)
+        }
     }
 
-    /// Guards a client.
-    pub fn client(io: Io, seen: Rc<Seen>) -> Self {
-        Self::new(io, Duration::ZERO, Frames::of_server(), seen)
+    /// Guards a client. A server that floods it is told so, as far as it listens, and reading fails.
+    pub fn client(io: Io, limits: Limits, seen: Rc<Seen>) -> Self {
+        Self::new(io, Duration::ZERO, [Frames::of_server(), Frames::of_client()], limits, seen)
     }
 
-    fn new(io: Io, delay: Duration, frames: Frames, seen: Rc<Seen>) -> Self {
+    fn new(io: Io, delay: Duration, [frames, sent]: [Frames; 2], limits: Limits, seen: Rc<Seen>) -> Self {
+        let control = f64::from(limits.max_outbound_control_frames);
         Self {
             ahead: Bytes::new(),
             io,
             seen,
             frames,
-            control: Allowance { left: CONTROL.0, most: CONTROL.0, rate: CONTROL.1 },
-            // Grows with what is sent, without an end.
+            sent,
+            limits,
+            control: Allowance { left: control, most: control, rate: CONTROL_RATE },
+            priorities: Allowance::of(limits.max_inbound_priority_frames_per_stream),
             updates: Allowance { left: UPDATES.0, most: 1e9, rate: UPDATES.1 },
             resets: None,
             refilled: Instant::now(),
@@ -161,17 +195,29 @@ impl Guard {
 
     fn count(&mut self, bytes: &[u8]) {
         let counts = self.frames.count(bytes);
-        if let Some(last) = counts.goaway {
+        if let Some((last, _)) = counts.goaway {
             self.seen.last_stream.set(Some(last));
         }
+        let since = self.seen.head_since.get();
+        // A further head begins the time anew.
+        let since = since.filter(|_| counts.heads == 0);
+        self.seen.head_since.set(self.frames.is_in_head().then(|| since.unwrap_or_else(Instant::now)));
         if counts.settings > 0 && !self.seen.settled.replace(true) {
             self.seen.settling.notify_one();
         }
-        let Counts { control, updates, resets, heads, .. } = counts;
-        if let Some(allowance) = &mut self.resets {
-            allowance.grow(f64::from(heads) * RESETS.2);
+        let Counts { control, priorities, empty_run, updates, resets, heads, .. } = counts;
+        if heads > 0 {
+            let heads = f64::from(heads);
+            if let Some(allowance) = &mut self.resets {
+                allowance.grow(heads * RESETS.1);
+            }
+            self.priorities.grow(heads * f64::from(self.limits.max_inbound_priority_frames_per_stream));
+            self.updates.grow(heads * UPDATES.2);
         }
-        if control + updates + resets == 0 {
+        if empty_run > self.limits.max_consecutive_inbound_frames_with_empty_payload {
+            self.seen.flood.set(Some(Flood::Empty));
+        }
+        if control + priorities + updates + resets == 0 {
             return;
         }
         let now = Instant::now();
@@ -180,6 +226,7 @@ impl Guard {
         let mut flood = None;
         let used = [
             (Some(&mut self.control), control, Flood::Control),
+            (Some(&mut self.priorities), priorities, Flood::Priority),
             (Some(&mut self.updates), updates, Flood::WindowUpdate),
         ];
         for (allowance, used, kind) in used.into_iter().chain([(self.resets.as_mut(), resets, Flood::Reset)]) {
@@ -195,8 +242,25 @@ impl Guard {
         }
     }
 
-    fn wrote(&mut self, count: usize) {
-        self.updates.grow(count as f64 / 1024.0 * UPDATES.2);
+    fn wrote(&mut self, bytes: &[u8]) {
+        let Counts { data, goaway, .. } = self.sent.count(bytes);
+        if let Some((_, code)) = goaway.filter(|(_, code)| *code != 0) {
+            self.seen.dismissed.set(Some(code));
+        }
+        if data > 0 {
+            // Twice, as Envoy counts: for the stream and for the connection.
+            let each = 2.0 * f64::from(self.limits.max_inbound_window_update_frames_per_data_frame_sent);
+            self.updates.grow(f64::from(data) * each);
+        }
+    }
+
+    /// Tells a server that floods us to go away, if that can be written at once; then reading fails.
+    fn poll_dismiss(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.sent.is_between() {
+            let _ = Pin::new(&mut self.io).poll_write(cx, GOAWAY);
+            let _ = Pin::new(&mut self.io).poll_flush(cx);
+        }
+        Poll::Ready(Err(io::Error::other("the server sends more control frames than any use of HTTP/2 needs")))
     }
 
     /// Reads and throws away until the peer has closed, too, or had its time.
@@ -221,8 +285,8 @@ impl AsyncRead for Guard {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.seen.flood.get().is_some() {
-            // The driver ends the connection; nothing more is taken in.
-            return Poll::Pending;
+            // Of a server, the driver ends the connection; nothing more is taken in.
+            return if this.resets.is_some() { Poll::Pending } else { this.poll_dismiss(cx) };
         }
         let before = buf.filled().len();
         if this.ahead.is_empty() {
@@ -240,7 +304,7 @@ impl AsyncRead for Guard {
 impl AsyncWrite for Guard {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.wrote(written);
+        self.wrote(&buf[..written]);
         Poll::Ready(Ok(written))
     }
     fn poll_write_vectored(
@@ -249,7 +313,15 @@ impl AsyncWrite for Guard {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.wrote(written);
+        let mut left = written;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            self.wrote(&buf[..part]);
+            left -= part;
+            if left == 0 {
+                break;
+            }
+        }
         Poll::Ready(Ok(written))
     }
     fn is_write_vectored(&self) -> bool {

@@ -41,7 +41,8 @@ pub async fn serve(
     let mut head = match request_head(&session, parts) {
         Ok(head) => head,
         Err(cause) => {
-            let mut stream = session.stream(exchange::unread_head());
+            let unread = RequestHead { version: Version::HTTP_2, ..exchange::unread_head() };
+            let mut stream = session.stream(unread);
             let reply = LocalReply::new(cause).body(cause.explain());
             return exchange::refuse(&mut stream, reply, &mut sink, &meter, timer).await;
         }
@@ -140,12 +141,20 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn failure(error: &h2::Error) -> BodyError {
-    let cause = match error {
+/// Why a stream or its connection ended: what the client did, or what h2 or we did not take.
+fn cause_of(error: &h2::Error) -> Cause {
+    match error {
         error if error.is_reset() && error.is_remote() => Cause::DownstreamRemoteReset,
-        error if error.is_io() || error.is_go_away() => Cause::DownstreamRemoteDisconnect,
+        error if error.is_io() || (error.is_go_away() && error.is_remote()) => Cause::DownstreamRemoteDisconnect,
+        error if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) => Cause::DownstreamFlood,
+        // What we say on a stream is not taken, because the client has closed it.
+        error if error.reason().is_none() => Cause::DownstreamRemoteReset,
         _ => Cause::DownstreamH2Error,
-    };
+    }
+}
+
+fn failure(error: &h2::Error) -> BodyError {
+    let cause = cause_of(error);
     BodyError { h2_reason: error.reason().map(u32::from), ..BodyError::new(cause, error.to_string()) }
 }
 
@@ -226,9 +235,9 @@ impl Sink for H2Sink {
             Some(send) => send.poll_reset(cx),
             None => self.respond.borrow_mut().poll_reset(cx),
         };
-        reset.map(|reset| match reset {
-            Ok(_) => Cause::DownstreamRemoteReset,
-            Err(_) => self.cut.get().unwrap_or(Cause::DownstreamRemoteDisconnect),
+        reset.map(|reset| {
+            let cause = || reset.map_or_else(|error| cause_of(&error), |_| Cause::DownstreamRemoteReset);
+            self.cut.get().unwrap_or_else(cause)
         })
     }
 
@@ -297,6 +306,7 @@ impl Sink for H2Sink {
     fn abort(&mut self, cause: Cause) {
         let reason = match cause {
             Cause::DownstreamH2Error => Reason::PROTOCOL_ERROR,
+            Cause::DownstreamFlood => Reason::ENHANCE_YOUR_CALM,
             Cause::DownstreamRemoteReset | Cause::DownstreamRemoteDisconnect => Reason::CANCEL,
             _ => Reason::INTERNAL_ERROR,
         };

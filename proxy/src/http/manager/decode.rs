@@ -60,6 +60,10 @@ impl HttpConnectionManager {
         let (head_bytes, headers) = head_limits(&message, &common)?;
         let ip_detection = Detection::decode_list(&message)?;
         let times = Times::decode(&message, &common)?;
+        let mut http2 = Http2Options::decode(message.http2_protocol_options.as_ref()).at("http2_protocol_options")?;
+        if let Some(resets) = context.runtime.premature_resets() {
+            http2.limits.premature_resets = resets;
+        }
         let details = message.set_current_client_cert_details.unwrap_or_default();
         Ok(Arc::new(Self {
             codec: codec(message.codec_type)?,
@@ -123,7 +127,7 @@ impl HttpConnectionManager {
                 .or(message.stream_error_on_invalid_http_message)
                 .unwrap_or(false),
             underscores_action: common.headers_with_underscores_action,
-            http2: Http2Options::decode(message.http2_protocol_options.as_ref()).at("http2_protocol_options")?,
+            http2,
             drain_timeout: times.drain,
             delayed_close: times.delayed_close,
             via: message.via.into(),
@@ -274,41 +278,5 @@ fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<RouteH
             Ok(context.routes.handle(&rds.route_config_name))
         }
         RouteSpecifier::ScopedRoutes(_) => Err(ConfigError::new("scoped_routes", "is not implemented")),
-    }
-}
-
-impl Http2Options {
-    /// Decodes the settings of either side; what is not set has our default.
-    ///
-    /// # Errors
-    /// Names the field that is wrong.
-    pub fn decode(message: Option<&core::Http2ProtocolOptions>) -> Result<Self, ConfigError> {
-        let mut options = Self::default();
-        let Some(message) = message else { return Ok(options) };
-        let window = |value: Option<u32>, field: &str, default: u32| match value {
-            None => Ok(default),
-            Some(value @ 65_535..=0x7fff_ffff) => Ok(value),
-            Some(_) => Err(ConfigError::new(field, "must be from 65535 to 2147483647")),
-        };
-        options.initial_stream_window =
-            window(message.initial_stream_window_size, "initial_stream_window_size", options.initial_stream_window)?;
-        options.initial_connection_window = window(
-            message.initial_connection_window_size,
-            "initial_connection_window_size",
-            options.initial_connection_window,
-        )?;
-        match message.max_concurrent_streams {
-            Some(0) => return Err(ConfigError::new("max_concurrent_streams", "must be at least 1")),
-            Some(streams) => options.max_concurrent_streams = streams,
-            None => {}
-        }
-        options.allow_connect = message.allow_connect;
-        if let Some(keepalive) = &message.connection_keepalive {
-            options.keepalive_interval = duration(keepalive.interval, "connection_keepalive.interval")?;
-            if let Some(timeout) = duration(keepalive.timeout, "connection_keepalive.timeout")? {
-                options.keepalive_timeout = timeout;
-            }
-        }
-        Ok(options)
     }
 }

@@ -17,7 +17,7 @@ pub struct Stats {
     completed: Counter,
     resets: Counter,
     protocol_errors: Counter,
-    floods: [Counter; 3],
+    floods: [Counter; 5],
     bytes: [Counter; 2],
     time: crate::stats::Histogram,
     redirects: [Counter; 5],
@@ -49,6 +49,8 @@ impl Stats {
             protocol_errors: scope.counter("downstream_cx_protocol_error"),
             floods: [
                 root.scope("http2").counter("outbound_control_flood"),
+                root.scope("http2").counter("inbound_priority_frames_flood"),
+                root.scope("http2").counter("inbound_empty_frames_flood"),
                 root.scope("http2").counter("inbound_window_update_frames_flood"),
                 scope.counter("downstream_rq_too_many_premature_resets"),
             ],
@@ -78,9 +80,11 @@ impl Stats {
 
     /// A connection is cut off because of a flood of frames; a protocol error, too.
     pub fn flood(&self, flood: Flood) {
-        let [control, updates, resets] = &self.floods;
+        let [control, priorities, empty, updates, resets] = &self.floods;
         match flood {
             Flood::Control => control.inc(),
+            Flood::Priority => priorities.inc(),
+            Flood::Empty => empty.inc(),
             Flood::WindowUpdate => updates.inc(),
             Flood::Reset => resets.inc(),
         }

@@ -41,6 +41,12 @@ pub(in crate::upstream) async fn send(
     let head_of = std::future::poll_fn(|cx| poll_head(cx, &mut upload, &mut response, inform, &mut informed));
     let response = head_of.await.map_err(|error| error.of_stream(id, &slot.0.seen))?;
     let (parts, receive) = response.into_parts();
+    if parts.status.is_informational() {
+        return Err(UpstreamError::late(Cause::UpstreamProtocolError, "the answer ends with a 1xx head"));
+    }
+    if parts.headers.len() > slot.0.most_headers {
+        return Err(UpstreamError::late(Cause::ResponseHeadersTooLarge, "the answer has too many headers"));
+    }
     let mut answer = ResponseHead { status: parts.status, headers: parts.headers, upgrade: None, names: None };
     if let Some(body) = held {
         if answer.status.is_success() {
@@ -106,6 +112,14 @@ fn request(head: &RequestHead) -> Result<http::Request<()>, UpstreamError> {
     Ok(request)
 }
 
+/// HTTP/2 has no 101 (RFC 9113, 8.6); the client would take what follows for bytes of a tunnel.
+fn check_status(status: http::StatusCode) -> Result<(), UpstreamError> {
+    if status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::late(Cause::UpstreamProtocolError, "101 over HTTP/2"));
+    }
+    Ok(())
+}
+
 fn poll_head(
     cx: &mut Context<'_>,
     upload: &mut Upload,
@@ -117,6 +131,7 @@ fn poll_head(
         return Poll::Ready(Err(UpstreamError::late(error.cause, error.detail)));
     }
     while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
+        check_status(early.status())?;
         *informed += 1;
         if *informed > INFORMATIONAL {
             return Poll::Ready(Err(UpstreamError::late(Cause::UpstreamProtocolError, "too many 1xx heads")));
@@ -144,10 +159,16 @@ impl UpstreamError {
     /// What GOAWAY said of the stream `id` (RFC 9113, 6.8).
     fn of_stream(self, id: u32, seen: &Seen) -> Self {
         match seen.last_stream() {
+            _ if seen.flood().is_some() => Self { cause: Cause::UpstreamProtocolError, ..self },
             Some(last) if id > last => Self { before_request: true, ..self }.racing(Race::Unprocessed),
             _ => self,
         }
     }
+}
+
+/// The server ended the connection; where we do, for what it sent, that is its error.
+fn ended(error: &h2::Error) -> bool {
+    error.is_io() || (error.is_go_away() && error.is_remote())
 }
 
 /// The cause of a stream's end.
@@ -156,8 +177,8 @@ fn cause(error: &h2::Error, after_head: bool) -> Cause {
         (Some(Reason::REFUSED_STREAM), false) if error.is_reset() => Cause::UpstreamRefusedStream,
         (_, false) if error.is_reset() && error.is_remote() => Cause::UpstreamRemoteReset,
         (_, true) if error.is_reset() && error.is_remote() => Cause::UpstreamResetAfterResponse,
-        (_, false) if error.is_io() || error.is_go_away() => Cause::UpstreamConnectionTermination,
-        (_, true) if error.is_io() || error.is_go_away() => Cause::UpstreamTerminationAfterResponse,
+        (_, false) if ended(error) => Cause::UpstreamConnectionTermination,
+        (_, true) if ended(error) => Cause::UpstreamTerminationAfterResponse,
         _ => Cause::UpstreamProtocolError,
     }
 }
