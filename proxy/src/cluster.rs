@@ -3,8 +3,8 @@
 //! Shared by the workers: a cluster's configuration is immutable, its host set is a snapshot, its counters atomics.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -185,7 +185,9 @@ pub struct Cluster {
     /// Whether the first hosts are known.
     known: AtomicBool,
     /// Whether it can serve: the first hosts are known, and checked.
-    warm: tokio::sync::watch::Sender<bool>,
+    warm: AtomicBool,
+    /// Who is told when it can.
+    on_warm: OnceLock<Arc<tokio::sync::Notify>>,
     /// Background work, stopped when the cluster is dropped.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -280,18 +282,23 @@ impl Cluster {
 
     /// Whether the first hosts are known and checked (or will not come: the init timeout has passed).
     pub fn is_warm(&self) -> bool {
-        *self.warm.borrow()
+        self.warm.load(Ordering::SeqCst)
     }
 
-    /// Waits until [`Cluster::is_warm`].
-    pub async fn warmed(&self) {
-        let mut warm = self.warm.subscribe();
-        // The sender lives in `self`, so this can only end by the value.
-        let _ = warm.wait_for(|warm| *warm).await;
+    /// Tells `who` once [`Cluster::is_warm`]; the first who asks is told.
+    pub fn tell_when_warm(&self, who: Arc<tokio::sync::Notify>) {
+        // One of the two sees what the other wrote, so that nobody waits in vain.
+        let who = self.on_warm.get_or_init(|| who);
+        if self.is_warm() {
+            who.notify_one();
+        }
     }
 
     fn set_warm(&self) {
-        self.warm.send_replace(true);
+        let was = self.warm.swap(true, Ordering::SeqCst);
+        if let Some(who) = self.on_warm.get().filter(|_| !was) {
+            who.notify_one();
+        }
     }
 }
 

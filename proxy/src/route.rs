@@ -43,8 +43,6 @@ pub type PerFilter = Vec<(String, Option<FilterConfig>)>;
 pub struct VirtualHost {
     /// Its name.
     pub name: Text,
-    /// Domains that select it.
-    pub domains: Vec<Text>,
     /// Routes, first match.
     pub routes: Vec<Route>,
     /// Header rules.

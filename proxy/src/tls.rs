@@ -17,6 +17,7 @@ mod facts;
 mod material;
 mod san;
 mod secret;
+mod shared;
 #[cfg(test)]
 pub(crate) mod test_pki;
 #[cfg(test)]

@@ -238,13 +238,8 @@ fn cluster_text(cluster: &Cluster) -> String {
     let name = &cluster.config.name;
     let mut shown = format!("{name}::observability_name::{}\n", cluster.config.stat_name);
     for (priority, breakers) in ["default", "high"].iter().zip(&cluster.breakers) {
-        for (what, resource) in [
-            ("connections", &breakers.connections),
-            ("pending_requests", &breakers.pending),
-            ("requests", &breakers.requests),
-            ("retries", &breakers.retries),
-        ] {
-            shown.push_str(&format!("{name}::{priority}_priority::max_{what}::{}\n", resource.max()));
+        for (what, max) in ["connections", "pending_requests", "requests", "retries"].iter().zip(breakers.limits()) {
+            shown.push_str(&format!("{name}::{priority}_priority::max_{what}::{max}\n"));
         }
     }
     for host in &hosts_of(cluster) {

@@ -1,7 +1,8 @@
 //! Circuit breakers: bounds on connections, pending requests, requests and retries, shared by the workers.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ferromesh_proto::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 
@@ -84,9 +85,29 @@ impl Drop for Permit {
     }
 }
 
-/// The breakers of one priority.
+/// The breakers of one priority; what they count with is made when first used, which most clusters of a big mesh are
+/// not, and the high priority of hardly any.
 #[derive(Debug)]
 pub struct Breakers {
+    limits: Limits,
+    /// Takes the place of the limit of `retries`.
+    budget: Option<Box<Budget>>,
+    made: OnceLock<Box<Resources>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: u32,
+    pending: u32,
+    requests: u32,
+    /// `None` where a budget decides: the permits then only count.
+    retries: Option<u32>,
+    track_remaining: bool,
+}
+
+/// What the breakers of one priority count.
+#[derive(Debug)]
+pub struct Resources {
     /// Connections.
     pub connections: Arc<Resource>,
     /// Requests that wait for a connection.
@@ -95,8 +116,42 @@ pub struct Breakers {
     pub requests: Arc<Resource>,
     /// Retries in flight.
     pub retries: Arc<Resource>,
-    /// Takes the place of the limit of `retries`.
-    budget: Option<Budget>,
+}
+
+impl Resources {
+    fn new(limits: &Limits) -> Self {
+        let resource = |max| Arc::new(Resource::shown(max, limits.track_remaining));
+        Self {
+            connections: resource(limits.connections),
+            pending: resource(limits.pending),
+            requests: resource(limits.requests),
+            // How many are left by a budget depends on the requests.
+            retries: limits.retries.map_or_else(|| Arc::new(Resource::new(u32::MAX)), resource),
+        }
+    }
+
+    fn each(&self, see: &mut dyn FnMut(&str, Value)) {
+        // Envoy's names of what is left differ in one.
+        let resources = [
+            (&self.connections, "cx_open", "remaining_cx"),
+            (&self.pending, "rq_pending_open", "remaining_rq_pending"),
+            (&self.requests, "rq_open", "remaining_rq"),
+            (&self.retries, "rq_retry_open", "remaining_retries"),
+        ];
+        for (resource, open, left) in resources {
+            see(open, Value::Gauge(resource.open.get()));
+            if let Some(remaining) = &resource.remaining {
+                see(left, Value::Gauge(remaining.get()));
+            }
+        }
+    }
+}
+
+impl Deref for Breakers {
+    type Target = Resources;
+    fn deref(&self) -> &Resources {
+        self.made.get_or_init(|| Box::new(Resources::new(&self.limits)))
+    }
 }
 
 impl Breakers {
@@ -105,20 +160,21 @@ impl Breakers {
     /// # Errors
     /// If a number of the retry budget is out of its range.
     pub(super) fn decode(config: &Thresholds) -> Result<Self, ConfigError> {
-        let resource =
-            |max: Option<u32>, default| Arc::new(Resource::shown(max.unwrap_or(default), config.track_remaining));
-        let budget = config.retry_budget.as_ref().map(Budget::decode).transpose()?;
-        Ok(Self {
-            connections: resource(config.max_connections, 1024),
-            pending: resource(config.max_pending_requests, 1024),
-            requests: resource(config.max_requests, 1024),
-            retries: match budget {
-                // The permits then only count; how many are left depends on the requests.
-                Some(_) => Arc::new(Resource::new(u32::MAX)),
-                None => resource(config.max_retries, 3),
-            },
-            budget,
-        })
+        let budget = config.retry_budget.as_ref().map(Budget::decode).transpose()?.map(Box::new);
+        let limits = Limits {
+            connections: config.max_connections.unwrap_or(1024),
+            pending: config.max_pending_requests.unwrap_or(1024),
+            requests: config.max_requests.unwrap_or(1024),
+            retries: budget.is_none().then(|| config.max_retries.unwrap_or(3)),
+            track_remaining: config.track_remaining,
+        };
+        Ok(Self { limits, budget, made: OnceLock::new() })
+    }
+
+    /// Limits of connections, pending requests, requests and retries.
+    pub fn limits(&self) -> [u32; 4] {
+        let Limits { connections, pending, requests, retries, .. } = self.limits;
+        [connections, pending, requests, retries.unwrap_or(u32::MAX)]
     }
 
     /// Takes the right to one request; `None` if the limit is reached.
@@ -154,18 +210,10 @@ impl Breakers {
 
 impl Family for Breakers {
     fn each(&self, see: &mut dyn FnMut(&str, Value)) {
-        // Envoy's names of what is left differ in one.
-        let resources = [
-            (&self.connections, "cx_open", "remaining_cx"),
-            (&self.pending, "rq_pending_open", "remaining_rq_pending"),
-            (&self.requests, "rq_open", "remaining_rq"),
-            (&self.retries, "rq_retry_open", "remaining_retries"),
-        ];
-        for (resource, open, left) in resources {
-            see(open, Value::Gauge(resource.open.get()));
-            if let Some(remaining) = &resource.remaining {
-                see(left, Value::Gauge(remaining.get()));
-            }
+        match self.made.get() {
+            Some(made) => made.each(see),
+            // To be looked at is no use.
+            None => Resources::new(&self.limits).each(see),
         }
     }
 }

@@ -4,8 +4,8 @@
 #![allow(deprecated)]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -70,7 +70,7 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         Some(assignment) => Some(endpoints::decode(assignment, &config.transports).at("load_assignment")?),
         None => None,
     };
-    let (discovery, fixed) = discovery(cluster, plan, context.dns)?;
+    let (discovery, fixed) = discovery(cluster, &config.name, plan, context.dns)?;
     let outlier =
         cluster.outlier_detection.as_ref().map(|config| Detector::decode(config, context.stats, &owner)).transpose();
     let health_check = match cluster.health_checks.as_slice() {
@@ -97,7 +97,8 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         updating: Mutex::new(()),
         hosts_changed: Arc::default(),
         known: AtomicBool::new(false),
-        warm: tokio::sync::watch::Sender::new(matches!(discovery, Discovery::OriginalDst(_))),
+        warm: AtomicBool::new(matches!(discovery, Discovery::OriginalDst(_))),
+        on_warm: OnceLock::new(),
         tasks: Mutex::default(),
         discovery,
         config,
@@ -111,13 +112,14 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
 fn config(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<ClusterConfig, ConfigError> {
     let text = |text: &str| Text::from(text);
     let http = protocol::decode(cluster)?;
-    let stat_name = if cluster.alt_stat_name.is_empty() { &cluster.name } else { &cluster.alt_stat_name };
+    let name = text(&cluster.name);
+    let stat_name = if cluster.alt_stat_name.is_empty() { name.clone() } else { text(&cluster.alt_stat_name) };
     let metadata = cluster.metadata.iter().flat_map(|metadata| &metadata.filter_metadata);
     let keepalive = cluster.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.as_ref());
     let seconds = |value: Option<u32>, default| Duration::from_secs(u64::from(value.unwrap_or(default)));
     Ok(ClusterConfig {
-        name: text(&cluster.name),
-        stat_name: text(stat_name),
+        name,
+        stat_name,
         connect_timeout: duration(cluster.connect_timeout, "connect_timeout")?.unwrap_or(Duration::from_secs(5)),
         protocol: http.protocol,
         transports: transports(cluster, context)?,
@@ -199,6 +201,7 @@ fn metadata_exchange(cluster: &proto::Cluster) -> Result<Option<Text>, ConfigErr
 /// How hosts are found, and the plan if they are known now.
 fn discovery(
     cluster: &proto::Cluster,
+    name: &Text,
     plan: Option<Plan>,
     default: &discovery::Settings,
 ) -> Result<(Discovery, Option<Plan>), ConfigError> {
@@ -228,8 +231,8 @@ fn discovery(
         DiscoveryType::Eds => {
             let eds = required(cluster.eds_cluster_config.as_ref(), "eds_cluster_config")?;
             from_ads(eds.eds_config.as_ref()).at("eds_cluster_config.eds_config")?;
-            let name = if eds.service_name.is_empty() { &cluster.name } else { &eds.service_name };
-            let service_name = name.clone();
+            let service_name =
+                if eds.service_name.is_empty() { name.clone() } else { eds.service_name.as_str().into() };
             Ok((Discovery::Eds { service_name }, None))
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {

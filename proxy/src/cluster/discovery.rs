@@ -10,6 +10,7 @@ use super::endpoints::{self, Assignment, Plan};
 use super::health::{HostHealth, Unhealthy};
 use super::{Cluster, ClusterManager};
 use crate::config::ConfigError;
+use crate::text::Text;
 
 mod dns;
 mod original_dst;
@@ -27,7 +28,7 @@ pub enum Discovery {
     /// EDS, under this name.
     Eds {
         /// `service_name`, or the cluster's name.
-        service_name: String,
+        service_name: Text,
     },
     /// DNS; all answers are hosts, or one of them (LOGICAL_DNS).
     Dns(Box<Dns>),
@@ -175,7 +176,7 @@ async fn sweep(cluster: Weak<Cluster>, interval: std::time::Duration) {
 
 impl ClusterManager {
     /// Retires the clusters of `before` that are not in use any more.
-    pub(super) fn retire_missing(&self, before: &rustc_hash::FxHashMap<crate::text::Text, Arc<Cluster>>) {
+    pub(super) fn retire_missing(&self, before: &rustc_hash::FxHashMap<Text, Arc<Cluster>>) {
         let now = self.all();
         for (name, cluster) in before {
             if !now.get(name).is_some_and(|current| Arc::ptr_eq(current, cluster)) {

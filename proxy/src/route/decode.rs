@@ -5,14 +5,15 @@ use ferromesh_proto::envoy::config::route::v3 as route;
 use ferromesh_proto::envoy::r#type::matcher::v3 as matcher_proto;
 use http::{HeaderName, StatusCode};
 use regex::Regex;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::matcher::RouteMatch;
 use super::table::{HostIndex, PathIndex};
 use super::{
-    Action, FilterConfig, HeaderRules, Mirror, PathRewrite, PerFilter, RateLimit, Redirect, Route, RouteConfiguration,
-    VirtualHost,
+    Action, FilterConfig, HeaderRules, Mirror, PathRewrite, PerFilter, RateLimit, Redirect, RetryPolicy, Route,
+    RouteConfiguration, VirtualHost,
 };
 use crate::config::supported::Table;
 use crate::config::{At, ConfigError, data_source, required};
@@ -144,7 +145,12 @@ pub type DecodeFilterConfig<'a> = &'a dyn Fn(&Any) -> Result<Option<Option<Filte
 struct Scope<'a> {
     filter_config: DecodeFilterConfig<'a>,
     body_limit: usize,
+    /// The last retry policies: most routes of a table have the same one, and share it.
+    retries: RefCell<VecDeque<(route::RetryPolicy, Arc<RetryPolicy>)>>,
 }
+
+/// How many retry policies are remembered while a table is decoded.
+const SHARED_RETRIES: usize = 8;
 
 impl RouteConfiguration {
     /// Decodes a route table; `filter_config` knows the filters.
@@ -156,18 +162,19 @@ impl RouteConfiguration {
         filter_config: DecodeFilterConfig<'_>,
     ) -> Result<Self, ConfigError> {
         let limit = message.max_direct_response_body_size_bytes.and_then(|limit| usize::try_from(limit).ok());
-        let scope = Scope { filter_config, body_limit: limit.unwrap_or(DIRECT_BODY_LIMIT) };
+        let scope = Scope::new(filter_config, limit.unwrap_or(DIRECT_BODY_LIMIT));
         let mirrors: Arc<[Mirror]> = scope.mirrors(message.request_mirror_policies)?.into();
         let mut hosts = HostIndex::new(message.ignore_port_in_host_matching);
         let mut virtual_hosts = Vec::with_capacity(message.virtual_hosts.len());
         for (index, host) in message.virtual_hosts.into_iter().enumerate() {
             let at = || format!("virtual_hosts[{index}]");
+            let domains = host.domains.clone();
             let mut host = scope.virtual_host(host).at(at())?;
             if host.mirrors.is_empty() {
                 host.mirrors = mirrors.clone();
             }
             let place = u32::try_from(index).map_err(|_| ConfigError::new("virtual_hosts", "has too many entries"))?;
-            for (number, domain) in host.domains.iter().enumerate() {
+            for (number, domain) in domains.iter().enumerate() {
                 hosts.add(domain, place).at(format!("domains[{number}]")).at(at())?;
             }
             virtual_hosts.push(host);
@@ -199,17 +206,32 @@ impl VirtualHost {
     /// # Errors
     /// Names the field that is missing, wrong or not implemented.
     pub fn decode(message: route::VirtualHost, filter_config: DecodeFilterConfig<'_>) -> Result<Self, ConfigError> {
-        Scope { filter_config, body_limit: DIRECT_BODY_LIMIT }.virtual_host(message)
+        Scope::new(filter_config, DIRECT_BODY_LIMIT).virtual_host(message)
     }
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
+    fn new(filter_config: DecodeFilterConfig<'a>, body_limit: usize) -> Self {
+        Self { filter_config, body_limit, retries: RefCell::default() }
+    }
+
+    /// Decodes a retry policy, or shares that of an equal message.
+    fn retry(&self, message: route::RetryPolicy) -> Result<Arc<RetryPolicy>, ConfigError> {
+        let mut retries = self.retries.borrow_mut();
+        if let Some((_, known)) = retries.iter().find(|(known, _)| *known == message) {
+            return Ok(known.clone());
+        }
+        let made = Arc::new(retry::decode(message.clone()).at("retry_policy")?);
+        retries.truncate(SHARED_RETRIES - 1);
+        retries.push_front((message, made.clone()));
+        Ok(made)
+    }
+
     fn virtual_host(&self, message: route::VirtualHost) -> Result<VirtualHost, ConfigError> {
         if message.domains.is_empty() {
             return Err(ConfigError::new("domains", "must have at least one entry"));
         }
-        let retry = message.retry_policy.map(|policy| retry::decode(policy).at("retry_policy")).transpose()?;
-        let retry_policy = retry.map(Arc::new);
+        let retry_policy = message.retry_policy.map(|policy| self.retry(policy)).transpose()?;
         let mut routes = Vec::with_capacity(message.routes.len() + usize::from(message.require_tls != 0));
         for (index, route) in message.routes.into_iter().enumerate() {
             routes.push(self.route(route).at(format!("routes[{index}]"))?);
@@ -220,7 +242,6 @@ impl Scope<'_> {
         let index = PathIndex::new(&routes);
         Ok(VirtualHost {
             name: message.name.into(),
-            domains: message.domains.into_iter().map(Text::from).collect(),
             headers: HeaderRules::decode(
                 &message.request_headers_to_add,
                 &message.request_headers_to_remove,

@@ -170,6 +170,28 @@ fn not_usable(slot: &Slot, state: &SecretState, wanted: &str) -> TlsError {
     }
 }
 
+/// Whether equal messages mean equal contexts: nothing is read from elsewhere (files, variables, the system's roots)
+/// when they are decoded, and there is no key in them.
+pub(super) fn is_self_contained(proto: Option<&tls::CommonTlsContext>) -> bool {
+    use ferromesh_proto::envoy::config::core::v3::data_source::Specifier;
+    use tls::common_tls_context::ValidationContextType;
+    let Some(proto) = proto else { return true };
+    let validation = match &proto.validation_context_type {
+        None | Some(ValidationContextType::ValidationContextSdsSecretConfig(_)) => None,
+        Some(ValidationContextType::ValidationContext(context)) => Some(context),
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            combined.default_validation_context.as_ref()
+        }
+        Some(_) => return false,
+    };
+    let is_inline = |validation: &tls::CertificateValidationContext| {
+        let source = validation.trusted_ca.as_ref().and_then(|source| source.specifier.as_ref());
+        let inline = matches!(source, None | Some(Specifier::InlineBytes(_) | Specifier::InlineString(_)));
+        inline && validation.system_root_certs.is_none()
+    };
+    proto.tls_certificates.is_empty() && validation.is_none_or(is_inline)
+}
+
 type Validations = (Option<Arc<Validation>>, Option<Arc<Slot>>);
 
 fn decode_validation(proto: &tls::CommonTlsContext, secrets: &SecretStore) -> Result<Validations, ConfigError> {
@@ -224,6 +246,9 @@ const WITHOUT_FORWARD_SECRECY: [&str; 4] = ["AES128-GCM-SHA256", "AES256-GCM-SHA
 
 fn provider(params: &tls::TlsParameters) -> Result<Arc<CryptoProvider>, ConfigError> {
     use rustls::crypto::aws_lc_rs::cipher_suite as suite;
+    if params.cipher_suites.is_empty() && params.ecdh_curves.is_empty() {
+        return Ok(ferromesh_core::tls::provider());
+    }
     let mut provider = ferromesh_core::tls::provider().as_ref().clone();
     if !params.cipher_suites.is_empty() {
         // The list governs TLS 1.2; the suites of TLS 1.3 are not configurable in Envoy either.

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::material::{Certificate, CertificateFacts, Validation};
+use super::shared::Shared;
+use super::upstream::Context;
 use crate::config::{At, ConfigError, required};
 
 /// A secret's value.
@@ -144,11 +146,13 @@ struct Named {
 pub struct SecretStore {
     named: Mutex<BTreeMap<String, Named>>,
     changes: watch::Sender<u64>,
+    /// Contexts of clusters that follow these secrets.
+    pub(super) upstream_contexts: Shared<Context>,
 }
 
 impl Default for SecretStore {
     fn default() -> Self {
-        Self { named: Mutex::default(), changes: watch::Sender::new(0) }
+        Self { named: Mutex::default(), changes: watch::Sender::new(0), upstream_contexts: Shared::default() }
     }
 }
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3 as tls;
+use ferromesh_proto::prost::Message;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::{DnsName, ServerName};
 
-use super::context::{Built, Common, Material};
+use super::context::{Built, Common, Material, is_self_contained};
 use super::error::TlsError;
 use super::facts;
 use super::material::{Certificate, Validation};
@@ -24,8 +25,14 @@ use crate::text::Text;
 /// A cluster's TLS context (Envoy's UpstreamTlsContext), decoded; follows its secrets as they rotate.
 #[derive(Debug)]
 pub struct UpstreamTls {
-    common: Common,
     sni: Option<Text>,
+    context: Arc<Context>,
+}
+
+/// All of it but the SNI: the same for thousands of clusters of a mesh, which share it and what is built of it.
+#[derive(Debug)]
+pub(super) struct Context {
+    common: Common,
     auto_host_sni: bool,
     check_sni_san: bool,
     built: ArcSwapOption<Built<Client>>,
@@ -77,24 +84,25 @@ impl UpstreamTls {
             DnsName::try_from(proto.sni.as_str())
                 .map_err(|_| ConfigError::new("sni", format!("{:?} is not a host name", proto.sni)))?;
         }
-        let common = proto.common_tls_context.clone().unwrap_or_default();
-        Ok(Self {
-            common: Common::decode(&common, secrets).at("common_tls_context")?,
-            sni: (!proto.sni.is_empty()).then(|| Text::from(proto.sni.as_str())),
-            auto_host_sni: proto.auto_host_sni,
-            check_sni_san: proto.auto_sni_san_validation,
-            built: ArcSwapOption::empty(),
-        })
+        let decode = || Context::decode(proto, secrets);
+        let context = match is_self_contained(proto.common_tls_context.as_ref()) {
+            true => {
+                let rest = tls::UpstreamTlsContext { sni: String::new(), ..proto.clone() };
+                secrets.upstream_contexts.share(&rest.encode_to_vec(), decode)?
+            }
+            false => Arc::new(decode()?),
+        };
+        Ok(Self { sni: (!proto.sni.is_empty()).then(|| Text::from(proto.sni.as_str())), context })
     }
 
     /// Whether every secret that it names has come ([`SecretStore::changes`] tells when to ask again).
     pub fn is_warm(&self) -> bool {
-        self.common.is_warm()
+        self.context.common.is_warm()
     }
 
     /// The ALPN list of the context.
     pub fn alpn(&self) -> &[Vec<u8>] {
-        &self.common.alpn
+        &self.context.common.alpn
     }
 
     /// Opens TLS on a connected socket; the caller limits the time.
@@ -106,7 +114,8 @@ impl UpstreamTls {
         io: Rewind,
         options: TransportSocketOptions<'_>,
     ) -> Result<(Box<tokio_rustls::client::TlsStream<Rewind>>, TlsInfo), TlsError> {
-        let built = self.common.built(&self.built, |material| self.client(material))?;
+        let context = &*self.context;
+        let built = context.common.built(&context.built, |material| context.client(material))?;
         let mut config = built.value.config.clone();
         if let Some(protocols) = options.application_protocols {
             let mut changed = config.as_ref().clone();
@@ -123,12 +132,24 @@ impl UpstreamTls {
 
     /// The name to send; an address stands for "none", which TLS does not send.
     fn server_name(&self, options: TransportSocketOptions<'_>) -> Result<ServerName<'static>, TlsError> {
-        let from_host = || self.auto_host_sni.then_some(options.host_name).filter(|name| !name.is_empty());
+        let from_host = || self.context.auto_host_sni.then_some(options.host_name).filter(|name| !name.is_empty());
         match options.server_name.or_else(from_host).or(self.sni.as_deref()) {
             None => Ok(ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())),
             Some(name) => ServerName::try_from(name.to_owned())
                 .map_err(|_| TlsError::Unusable(format!("{name:?} is not a host name that can be sent as SNI"))),
         }
+    }
+}
+
+impl Context {
+    fn decode(proto: &tls::UpstreamTlsContext, secrets: &SecretStore) -> Result<Self, ConfigError> {
+        let common = proto.common_tls_context.clone().unwrap_or_default();
+        Ok(Self {
+            common: Common::decode(&common, secrets).at("common_tls_context")?,
+            auto_host_sni: proto.auto_host_sni,
+            check_sni_san: proto.auto_sni_san_validation,
+            built: ArcSwapOption::empty(),
+        })
     }
 
     fn client(&self, material: Material) -> Result<Client, TlsError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use ferromesh_proto::{Any, json};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -22,12 +23,13 @@ pub enum State {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    version: String,
-    any: Any,
+    version: Box<str>,
+    /// The encoded resource; its type is that of its kind.
+    value: Bytes,
     state: State,
     updated: SystemTime,
     /// The last update that was refused, and why.
-    error: Option<(String, String)>,
+    error: Option<Box<(String, String)>>,
 }
 
 /// What the names of shown resources match; `None` for all.
@@ -46,12 +48,15 @@ impl Dump {
         *self.bootstrap.lock() = Some((any, SystemTime::now()));
     }
 
-    /// Notes an accepted resource.
-    pub fn set(&self, kind: Kind, name: &str, version: &str, any: Any, state: State) {
-        // The payload may be a slice of a whole response; a copy of its own does not pin that.
-        let any = Any { type_url: any.type_url, value: bytes::Bytes::copy_from_slice(&any.value) };
-        let entry = Entry { version: version.to_owned(), any, state, updated: SystemTime::now(), error: None };
-        self.entries.lock().insert((kind, name.to_owned()), entry);
+    /// Notes an accepted resource, and shares its bytes.
+    pub fn set(&self, kind: Kind, name: &str, version: &str, any: &Any, state: State) {
+        let mut entries = self.entries.lock();
+        let key = (kind, name.to_owned());
+        // What came again is kept once, by whoever kept it before.
+        let known = entries.get(&key).map(|entry| &entry.value).filter(|value| **value == any.value);
+        let value = known.unwrap_or(&any.value).clone();
+        let entry = Entry { version: version.into(), value, state, updated: SystemTime::now(), error: None };
+        entries.insert(key, entry);
     }
 
     /// Notes that a resource serves now.
@@ -66,7 +71,7 @@ impl Dump {
     /// Notes that an update was refused; the last good form stays.
     pub fn refuse(&self, kind: Kind, name: &str, version: &str, error: &str) {
         if let Some(entry) = self.entries.lock().get_mut(&(kind, name.to_owned())) {
-            entry.error = Some((version.to_owned(), error.to_owned()));
+            entry.error = Some(Box::new((version.to_owned(), error.to_owned())));
         }
     }
 
@@ -77,7 +82,7 @@ impl Dump {
 
     /// Versions by name.
     pub fn versions(&self, kind: Kind) -> Vec<(String, String)> {
-        self.of(kind, None).into_iter().map(|(name, entry)| (name, entry.version)).collect()
+        self.of(kind, None).into_iter().map(|(name, entry)| (name, entry.version.into())).collect()
     }
 
     fn of(&self, kind: Kind, names: Names<'_>) -> Vec<(String, Entry)> {
@@ -127,7 +132,7 @@ impl Dump {
                 State::Active => "dynamic_active_clusters",
                 State::Warming => "dynamic_warming_clusters",
             };
-            push(&mut dump, list, shown("cluster", &entry));
+            push(&mut dump, list, shown(Kind::Cluster, "cluster", &entry));
         }
         dump
     }
@@ -136,11 +141,11 @@ impl Dump {
         let mut dump = json!({ "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump" });
         for (name, entry) in self.of(Kind::Listener, names) {
             match entry.state {
-                State::Static => push(&mut dump, "static_listeners", shown("listener", &entry)),
+                State::Static => push(&mut dump, "static_listeners", shown(Kind::Listener, "listener", &entry)),
                 state => {
                     let place = if state == State::Active { "active_state" } else { "warming_state" };
-                    let mut listener = json!({ "name": name, place: shown("listener", &entry) });
-                    if let Some((version, error)) = &entry.error {
+                    let mut listener = json!({ "name": name, place: shown(Kind::Listener, "listener", &entry) });
+                    if let Some((version, error)) = entry.error.as_deref() {
                         listener["error_state"] = json!({ "version_info": version, "details": error });
                     }
                     push(&mut dump, "dynamic_listeners", listener);
@@ -154,7 +159,7 @@ impl Dump {
         let mut dump = json!({ "@type": format!("type.googleapis.com/envoy.admin.v3.{message}") });
         for (_, entry) in self.of(kind, names) {
             let origin = if entry.state == State::Static { "static" } else { "dynamic" };
-            push(&mut dump, &format!("{origin}_{lists}"), shown(field, &entry));
+            push(&mut dump, &format!("{origin}_{lists}"), shown(kind, field, &entry));
         }
         dump
     }
@@ -162,7 +167,7 @@ impl Dump {
     fn secrets(&self, names: Names<'_>) -> Value {
         let mut dump = json!({ "@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump" });
         for (name, entry) in self.of(Kind::Secret, names) {
-            let mut secret = shown("secret", &entry);
+            let mut secret = shown(Kind::Secret, "secret", &entry);
             secret["name"] = name.into();
             redact(&mut secret);
             let list = if entry.state == State::Static { "static_secrets" } else { "dynamic_active_secrets" };
@@ -180,10 +185,11 @@ fn push(dump: &mut Value, list: &str, value: Value) {
     }
 }
 
-fn shown(field: &str, entry: &Entry) -> Value {
-    let mut value = json!({ field: json::any_to_json(&entry.any, true), "last_updated": timestamp(entry.updated) });
+fn shown(kind: Kind, field: &str, entry: &Entry) -> Value {
+    let any = Any { type_url: kind.type_url(), value: entry.value.clone() };
+    let mut value = json!({ field: json::any_to_json(&any, true), "last_updated": timestamp(entry.updated) });
     if entry.state != State::Static {
-        value["version_info"] = entry.version.clone().into();
+        value["version_info"] = (*entry.version).into();
     }
     value
 }
@@ -225,7 +231,7 @@ mod tests {
         let certificate = TlsCertificate { private_key: Some(key), ..TlsCertificate::default() };
         let secret = Secret { name: "s".into(), r#type: Some(secret::Type::TlsCertificate(certificate)) };
         let dump = Dump::default();
-        dump.set(Kind::Secret, "s", "1", Any::pack(&secret), State::Active);
+        dump.set(Kind::Secret, "s", "1", &Any::pack(&secret), State::Active);
         let shown = dump.to_json(false, None).to_string();
         assert!(shown.contains("[redacted]") && !shown.contains("KEY MATERIAL"), "{shown}");
     }
@@ -234,7 +240,7 @@ mod tests {
     fn a_refused_update_is_shown_beside_the_form_that_serves() {
         let dump = Dump::default();
         let any = Any { type_url: Kind::Listener.type_url(), value: bytes::Bytes::new() };
-        dump.set(Kind::Listener, "l", "1", any, State::Active);
+        dump.set(Kind::Listener, "l", "1", &any, State::Active);
         dump.refuse(Kind::Listener, "l", "2", "no");
         let shown = dump.to_json(false, None);
         let listeners = &shown["configs"][1];

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferromesh_proto::Any;
-use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -52,8 +51,13 @@ pub struct Store {
     listeners: BTreeMap<String, Held<Listener>>,
     /// New forms of route tables that lead to clusters which still warm: (table, clusters).
     waiting_routes: BTreeMap<String, (Arc<RouteConfiguration>, BTreeSet<String>)>,
-    /// Last endpoints by service name: an updated cluster starts with them, since delta xDS does not send them again.
-    assignments: BTreeMap<String, ClusterLoadAssignment>,
+    /// Last endpoints by service name, encoded (decoded they take ten times the room): an updated cluster starts with
+    /// them, since delta xDS does not send them again.
+    assignments: BTreeMap<String, bytes::Bytes>,
+    /// Clusters whose endpoints have another name than they themselves, by the name of the endpoints.
+    aliases: BTreeMap<String, BTreeSet<String>>,
+    /// Whether the names of endpoints may have changed since they were asked for last.
+    services_changed: bool,
     /// Kinds whose first answer is awaited before the proxy is ready.
     awaited: BTreeSet<Kind>,
     woken: Arc<Notify>,
@@ -82,6 +86,8 @@ impl Store {
             listeners: BTreeMap::new(),
             waiting_routes: BTreeMap::new(),
             assignments: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            services_changed: true,
             awaited: awaited.iter().copied().collect(),
             woken: Arc::new(Notify::new()),
             ready,
@@ -161,6 +167,8 @@ impl Store {
         if kind.type_url().rsplit('/').next() != Some(any.type_name()) {
             return Err(ConfigError::new("", format!("expected {}, got {}", kind.type_url(), any.type_url)));
         }
+        // A slice of a response would keep all of it; this copy is shared by all who keep the resource.
+        let any = &Any { type_url: any.type_url.clone(), value: bytes::Bytes::copy_from_slice(&any.value) };
         let resolved = self.context.runtime.apply(any);
         let state = match kind {
             Kind::Cluster => self.apply_cluster(name, &resolved, is_static),
@@ -172,14 +180,14 @@ impl Store {
         }
         .map_err(|error| error.of_type(&any.type_url))?;
         let state = if is_static { State::Static } else { state };
-        self.dump.set(kind, name, version, any.clone(), state);
+        self.dump.set(kind, name, version, any, state);
         Ok(())
     }
 
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Cluster if self.clusters.get(name).is_some_and(|held| !held.is_static) => {
-                self.clusters.remove(name);
+                self.forget_cluster(name);
                 if let Some(old) = self.published.remove(name) {
                     old.retire();
                 }
@@ -192,8 +200,7 @@ impl Store {
             Kind::Endpoint => {
                 // Clusters that serve keep their hosts, as in Envoy; those that wait need wait no longer.
                 self.assignments.remove(name);
-                let waiting = self.clusters.values().filter(|held| held.value.eds_service_name() == Some(name));
-                waiting.for_each(|held| held.value.stop_warming());
+                self.users_of(name).for_each(|cluster| cluster.stop_warming());
             }
             Kind::Extension => self.context.extensions.remove(name),
             Kind::Secret => self.context.secrets.withdraw(name, "the control plane removed it"),
@@ -221,7 +228,10 @@ impl Store {
             }
         }
         if std::mem::take(&mut self.dirty) {
-            let clusters = self.published.iter().map(|(name, cluster)| (Text::from(name.as_str()), cluster.clone()));
+            let clusters = self.published.iter().map(|(name, cluster)| {
+                let own = &cluster.config.name;
+                (if **own == **name { own.clone() } else { Text::from(name.as_str()) }, cluster.clone())
+            });
             self.context.clusters.publish(clusters.collect());
         }
         self.publish_routes();
@@ -258,16 +268,20 @@ impl Store {
         });
     }
 
-    /// What is asked for by name: endpoints of EDS clusters, tables of RDS listeners, secrets by ADS.
-    pub fn interest(&self) -> Vec<(Kind, BTreeSet<String>)> {
-        let services = self.clusters.values().filter_map(|held| held.value.eds_service_name().map(str::to_owned));
+    /// What is asked for by name: endpoints of EDS clusters, tables of RDS listeners, secrets by ADS. A kind that is not
+    /// among them is asked for as before.
+    pub fn interest(&mut self) -> Vec<(Kind, BTreeSet<String>)> {
         let secrets = self.context.secrets.wishes().into_iter().filter(|wish| wish.source == SdsSource::Ads);
-        vec![
-            (Kind::Endpoint, services.collect()),
+        let mut interest = vec![
             (Kind::Route, self.context.routes.names().into_iter().collect()),
             (Kind::Extension, self.context.extensions.names()),
             (Kind::Secret, secrets.map(|wish| wish.name).collect()),
-        ]
+        ];
+        if std::mem::take(&mut self.services_changed) {
+            let services = self.clusters.values().filter_map(|held| held.value.eds_service_name().map(str::to_owned));
+            interest.insert(0, (Kind::Endpoint, services.collect()));
+        }
+        interest
     }
 
     /// Waits until something may have become warm, or ask for something new.
@@ -315,6 +329,7 @@ pub fn name_of(_: Kind, any: &Any) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use ferromesh_proto::envoy::config::cluster::v3::Cluster as ClusterProto;
+    use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
     use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
     use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
     use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;

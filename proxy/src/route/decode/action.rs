@@ -7,7 +7,7 @@ use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::route::v3 as route;
 use http::StatusCode;
 
-use super::{Scope, decode_substitution, header_name, internal_redirect, retry};
+use super::{Scope, decode_substitution, header_name, internal_redirect};
 use crate::config::{At, ConfigError, duration, required};
 use crate::matcher::{metadata, runtime_per_million};
 use crate::route::{
@@ -53,10 +53,7 @@ impl Scope<'_> {
             path_rewrite: path_rewrite(message.prefix_rewrite, message.regex_rewrite.as_ref())?,
             host_rewrite: host_rewrite(message.host_rewrite_specifier)?,
             append_x_forwarded_host: message.append_x_forwarded_host,
-            retry: message
-                .retry_policy
-                .map(|policy| retry::decode(policy).at("retry_policy").map(Arc::new))
-                .transpose()?,
+            retry: message.retry_policy.map(|policy| self.retry(policy)).transpose()?,
             internal_redirect: message
                 .internal_redirect_policy
                 .as_ref()

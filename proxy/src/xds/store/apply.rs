@@ -19,6 +19,7 @@ use crate::http::filters;
 use crate::listener::Listener;
 use crate::route::{RouteConfiguration, destinations};
 use crate::tls::{Origin, Secret};
+use crate::xds::Kind;
 use crate::xds::dump::State;
 
 impl Store {
@@ -33,33 +34,51 @@ impl Store {
         }
         let proto: ClusterProto = decode(any)?;
         let cluster = Cluster::decode(&proto, &self.context.for_clusters())?;
-        if let Some(assignment) = cluster.eds_service_name().and_then(|service| self.assignments.get(service)) {
-            cluster.update_endpoints(assignment)?;
+        if let Some(bytes) = cluster.eds_service_name().and_then(|service| self.assignments.get(service)) {
+            let any = Any { type_url: Kind::Endpoint.type_url(), value: bytes.clone() };
+            cluster.update_endpoints(&decode(&any)?)?;
         }
         cluster.start(&tokio::runtime::Handle::current());
-        let (waiting, woken) = (cluster.clone(), self.woken.clone());
-        tokio::task::spawn_local(async move {
-            waiting.warmed().await;
-            woken.notify_one();
-        });
-        let held = Held {
-            value: cluster,
-            bytes: bytes::Bytes::copy_from_slice(&any.value),
-            is_static,
-            warming_until: Some(Instant::now() + WARMING),
-        };
+        cluster.tell_when_warm(self.woken.clone());
+        let until = Some(Instant::now() + WARMING);
+        let held = Held { value: cluster, bytes: any.value.clone(), is_static, warming_until: until };
+        self.forget_cluster(name);
+        if let Some(service) = held.value.eds_service_name().filter(|service| *service != name) {
+            self.aliases.entry(service.to_owned()).or_default().insert(name.to_owned());
+        }
         self.clusters.insert(name.to_owned(), held);
         Ok(State::Warming)
     }
 
-    pub(super) fn apply_endpoints(&mut self, any: &Any) -> Result<State, ConfigError> {
-        let assignment: ClusterLoadAssignment = decode(any)?;
-        for held in self.clusters.values() {
-            if held.value.eds_service_name() == Some(&assignment.cluster_name) {
-                held.value.update_endpoints(&assignment)?;
+    /// Takes a cluster out, and out of those that follow the endpoints of another name.
+    pub(super) fn forget_cluster(&mut self, name: &str) {
+        self.services_changed = true;
+        let Some(service) =
+            self.clusters.remove(name).and_then(|held| held.value.eds_service_name().map(str::to_owned))
+        else {
+            return;
+        };
+        if let Some(names) = self.aliases.get_mut(&service) {
+            names.remove(name);
+            if names.is_empty() {
+                self.aliases.remove(&service);
             }
         }
-        self.assignments.insert(assignment.cluster_name.clone(), assignment);
+    }
+
+    /// The clusters that follow the endpoints of this name.
+    pub(super) fn users_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Arc<Cluster>> {
+        let others = self.aliases.get(service).into_iter().flatten().map(String::as_str);
+        let named = others.chain([service]).filter_map(|name| self.clusters.get(name));
+        named.map(|held| &held.value).filter(move |cluster| cluster.eds_service_name() == Some(service))
+    }
+
+    pub(super) fn apply_endpoints(&mut self, any: &Any) -> Result<State, ConfigError> {
+        let assignment: ClusterLoadAssignment = decode(any)?;
+        for cluster in self.users_of(&assignment.cluster_name) {
+            cluster.update_endpoints(&assignment)?;
+        }
+        self.assignments.insert(assignment.cluster_name, any.value.clone());
         Ok(State::Active)
     }
 
@@ -79,7 +98,7 @@ impl Store {
         self.workers.prepare(&listener)?;
         let held = Held {
             value: listener,
-            bytes: bytes::Bytes::copy_from_slice(&any.value),
+            bytes: any.value.clone(),
             is_static,
             warming_until: Some(Instant::now() + WARMING),
         };
