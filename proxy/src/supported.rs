@@ -19,6 +19,7 @@ const ROOMS: &[(&str, Table)] = &[
     ("http/manager/detection", http::manager::detection::SUPPORTED),
     ("http/filters", http::filters::SUPPORTED),
     ("http/filters/alpn", http::filters::alpn::SUPPORTED),
+    ("http/filters/compressor", http::filters::compressor::SUPPORTED),
     ("http/filters/cors", http::filters::cors::SUPPORTED),
     ("http/filters/discovered", http::filters::discovered::SUPPORTED),
     ("http/filters/fault", http::filters::fault::SUPPORTED),

@@ -111,6 +111,9 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ),
     ("envoy.config.core.v3.Http1ProtocolOptions", "allow_absolute_url", "of servers only; the cluster's says nothing"),
     // How work is cut into pieces, which nobody sees.
+    ("envoy.extensions.compression.gzip.compressor.v3.Gzip", "memory_level chunk_size", PIECES),
+    ("envoy.extensions.compression.brotli.compressor.v3.Brotli", "input_block_bits chunk_size", PIECES),
+    ("envoy.extensions.compression.zstd.compressor.v3.Zstd", "chunk_size", PIECES),
     (
         "envoy.config.listener.v3.Listener",
         "per_connection_buffer_limit_bytes max_connections_to_accept_per_socket_event",
@@ -125,4 +128,5 @@ pub const IDLE: &[(&str, &str, &str)] = &[
 
 const NO_TRACING: &str = "requests are not traced";
 const NO_SESSIONS: &str = "sessions are never resumed";
+const PIECES: &str = "each piece is compressed as it comes and sent on at once, with the memory that it needs";
 const METRICS: &str = "metrics are read when somebody asks, all of them, under fixed names and labels";
