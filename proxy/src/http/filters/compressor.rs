@@ -213,7 +213,7 @@ impl Compressor {
             self.tell(head, &format!("Compressed;OriginalLength={length}"));
         } else {
             direction.not_compressed.inc();
-            if let Some(refusal) = refusal.filter(|_| has_body && (may_change || !is_long_enough)) {
+            if let Some(refusal) = refusal.filter(|_| has_body && may_change) {
                 self.tell(head, refusal);
             }
         }
@@ -225,7 +225,7 @@ impl Compressor {
     fn tell(&self, head: &mut ResponseHead, what: &str) {
         let value = format!("{};{what}", self.config.library.encoding());
         if let Some(value) = Some(value).filter(|_| self.config.responses.tells).and_then(|text| text.try_into().ok()) {
-            head.headers.insert(STATUS, value);
+            head.headers.append(STATUS, value);
         }
     }
 }
