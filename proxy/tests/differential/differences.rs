@@ -175,7 +175,5 @@ pub const DIFFERENCES: &[Difference] = &[
     known("followed/*", "log scheme", "Envoy doubles the scheme of a request whose redirect it does not follow in the end"),
     everything("followed/dots", "the path is normalized before its route is looked for, so that predicates judge the route that is taken"),
     known("compression*", "log sent", DENSITY),
-    known("down compression*", "log sent", DENSITY),
-    known("up compression*", "log sent", DENSITY),
     known("redirects/direct with request body", "answer header connection", WHOLE),
 ];
