@@ -113,7 +113,7 @@ struct Compressor {
 struct Config {
     library: Library,
     choose_first: bool,
-    /// `None`: requests are not compressed.
+    /// Off unless the configuration says how.
     requests: Direction,
     responses: Responses,
 }
