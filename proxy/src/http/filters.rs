@@ -22,6 +22,7 @@ use crate::http::stream::Stream;
 pub use crate::route::FilterConfig as RouteConfig;
 
 pub mod alpn;
+pub mod compressor;
 pub mod cors;
 pub mod discovered;
 pub mod fault;
@@ -139,6 +140,7 @@ pub struct FilterType {
 /// Every kind of filter; the router is the end of each list and is not among them.
 pub static FILTERS: &[FilterType] = &[
     kind(alpn::MESSAGE, alpn::build, None),
+    kind(compressor::MESSAGE, compressor::build, Some((compressor::ROUTE_MESSAGE, compressor::build_route))),
     kind(cors::MESSAGE, cors::build, Some((cors::ROUTE_MESSAGE, cors::build_route))),
     kind(fault::MESSAGE, fault::build, Some((fault::MESSAGE, fault::build_route))),
     kind(grpc_stats::MESSAGE, grpc_stats::build, None),

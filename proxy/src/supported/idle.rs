@@ -61,6 +61,33 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.config.metrics.v3.TagSpecifier", "tag_name fixed_value", METRICS),
     ("envoy.config.metrics.v3.StatsMatcher", "exclusion_list inclusion_list", METRICS),
     ("envoy.config.metrics.v3.HistogramBucketSettings", "bins", METRICS),
+    ("envoy.type.matcher.v3.ListStringMatcher", "patterns", METRICS),
+    (
+        "envoy.config.bootstrap.v3.Bootstrap",
+        "application_log_config",
+        "how the proxy's own log is written is said by --log-format",
+    ),
+    (
+        "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig",
+        "log_format",
+        "how the proxy's own log is written is said by --log-format",
+    ),
+    (
+        "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig.LogFormat",
+        "json_format text_format",
+        "how the proxy's own log is written is said by --log-format",
+    ),
+    ("envoy.config.bootstrap.v3.Bootstrap", "deferred_stat_options", "counters are made when they are needed"),
+    (
+        "envoy.config.bootstrap.v3.Bootstrap.DeferredStatOptions",
+        "enable_deferred_creation_stats",
+        "counters are made when they are needed",
+    ),
+    (
+        "envoy.config.bootstrap.v3.ClusterManager",
+        "enable_deferred_cluster_creation",
+        "a cluster is made when it is told, its connections with the first request",
+    ),
     // Told to the control plane as they stand.
     (
         "envoy.config.core.v3.Node",
@@ -110,6 +137,9 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ),
     ("envoy.config.core.v3.Http1ProtocolOptions", "allow_absolute_url", "of servers only; the cluster's says nothing"),
     // How work is cut into pieces, which nobody sees.
+    ("envoy.extensions.compression.gzip.compressor.v3.Gzip", "memory_level chunk_size", PIECES),
+    ("envoy.extensions.compression.brotli.compressor.v3.Brotli", "input_block_bits chunk_size", PIECES),
+    ("envoy.extensions.compression.zstd.compressor.v3.Zstd", "chunk_size", PIECES),
     (
         "envoy.config.listener.v3.Listener",
         "per_connection_buffer_limit_bytes max_connections_to_accept_per_socket_event",
@@ -124,4 +154,5 @@ pub const IDLE: &[(&str, &str, &str)] = &[
 
 const NO_TRACING: &str = "requests are not traced";
 const NO_SESSIONS: &str = "sessions are never resumed";
+const PIECES: &str = "each piece is compressed as it comes and sent on at once, with the memory that it needs";
 const METRICS: &str = "metrics are read when somebody asks, all of them, under fixed names and labels";

@@ -89,6 +89,9 @@ const WHOLE: &str = "a request whose whole body has come is answered without clo
 /// Envoy's lines name the route that a redirect leads to, also where it is not followed.
 const WHOSE: &str = "a line of the log names the route and the cluster that gave the answer of the line";
 
+/// Envoy writes the end of a body as a piece of its own, and libraries differ.
+const DENSITY: &str = "how many bytes a body is compressed to";
+
 const fn known(case: &'static str, what: &'static str, reason: &'static str) -> Difference {
     Difference { case, what: What::Fact(what), reason }
 }
@@ -178,5 +181,6 @@ pub const DIFFERENCES: &[Difference] = &[
     known("followed/*", "log received", "the request's body came once, and is counted once"),
     known("followed/*", "log scheme", "Envoy doubles the scheme of a request whose redirect it does not follow in the end"),
     everything("followed/dots", "the path is normalized before its route is looked for, so that predicates judge the route that is taken"),
+    known("compression*", "log sent", DENSITY),
     known("redirects/direct with request body", "answer header connection", WHOLE),
 ];

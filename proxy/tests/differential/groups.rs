@@ -2,6 +2,8 @@
 
 #[path = "groups/answers.rs"]
 mod answers;
+#[path = "groups/compression.rs"]
+mod compression;
 #[path = "groups/edge.rs"]
 mod edge;
 #[path = "groups/filters.rs"]
@@ -142,6 +144,7 @@ fn over_http2() -> Vec<Group> {
         matching::groups(),
         answers::groups(),
         filters::groups(),
+        compression::groups(),
         edge::groups(),
         replies::groups(),
         limits::groups(),
@@ -149,7 +152,7 @@ fn over_http2() -> Vec<Group> {
         heads::groups(),
     ];
     let down = down.into_iter().flatten().filter(|group| !of_http1(group));
-    let up = [answers::groups(), replies::groups(), logs::groups()];
+    let up = [answers::groups(), replies::groups(), logs::groups(), compression::groups()];
     let down = down.map(|group| group.renamed("down ", |case| http2::converted(&case.bytes).is_some()));
     let down = down.map(|group| Group { is_http2: true, ..group });
     let up = up.into_iter().flatten().filter(|group| !of_http1(group)).map(|group| {
@@ -194,6 +197,7 @@ pub fn all() -> Vec<Group> {
         matching::groups(),
         answers::groups(),
         filters::groups(),
+        compression::groups(),
         edge::groups(),
         replies::groups(),
         heads::groups(),

@@ -1,5 +1,7 @@
 //! What a case shows, as facts that can be compared: (what, value).
 
+use std::io::Read;
+
 use crate::upstream::Received;
 use crate::wire::Message;
 
@@ -107,12 +109,27 @@ fn content(what: &str, message: &Message, facts: &mut Vec<Fact>) {
     for (name, value) in &message.trailers {
         facts.push((format!("{what} trailer {name}"), value.clone()));
     }
-    let body = String::from_utf8_lossy(&message.body).into_owned();
+    let body = String::from_utf8_lossy(&decoded(message)).into_owned();
     let body = if body.len() > 400 { format!("{} bytes", body.len()) } else { body };
     facts.push((format!("{what} body"), body));
     if message.broken {
         facts.push((format!("{what} body end"), "broken off".into()));
     }
+}
+
+/// The body as it was before it was compressed, if that is what it is.
+fn decoded(message: &Message) -> Vec<u8> {
+    let (mut out, bytes) = (Vec::new(), message.body.as_slice());
+    let read = match message.header("content-encoding") {
+        Some("gzip") => flate2::bufread::GzDecoder::new(bytes).read_to_end(&mut out),
+        Some("br") => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut out),
+        Some("zstd") => match ruzstd::decoding::StreamingDecoder::new(bytes) {
+            Ok(mut decoder) => decoder.read_to_end(&mut out),
+            Err(error) => Err(std::io::Error::other(error)),
+        },
+        _ => return message.body.clone(),
+    };
+    if read.is_ok() { out } else { message.body.clone() }
 }
 
 /// A UUID of version 4 that stands alone is made equal to every other.
