@@ -42,7 +42,7 @@ fn side(direction: &str, name: &str, config: &Value) -> Hop {
 }
 
 /// A client's proxy and a server's, with mTLS and metadata exchange between them; `upstream_filters` are the client's.
-async fn pair(server: SocketAddr, config: &Value, upstream_filters: Value) -> (Node, Node) {
+pub async fn pair(server: SocketAddr, config: &Value, upstream_filters: Value) -> (Node, Node) {
     let pki = Pki::new();
     let with_alpn = |mut context: Value| {
         context["typed_config"]["common_tls_context"]["alpn_protocols"] = json!([PROTOCOL]);

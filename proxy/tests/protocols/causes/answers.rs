@@ -28,7 +28,6 @@ pub async fn scene(cause: Cause) -> Scene {
             let none = json!({"cluster_min_healthy_percentages": {"next": {"value": 50.0}}});
             hop(&[health_check(none)], json!({}))
         }
-        Cause::NoFilterConfig => discovered(),
         Cause::CorsPreflight => cors(),
         Cause::Overload => overloaded(),
         Cause::NoHealthyUpstream => return ask(hop(&[], json!({})).cluster("next", &[], json!({})), cause).await,
@@ -89,16 +88,6 @@ fn health_check(more: Value) -> Value {
         "headers": [{"name": ":path", "string_match": {"exact": "/"}}]});
     merge(&mut config, more);
     typed("http.health_check.v3.HealthCheck", config)
-}
-
-/// The control plane, which is not there, would give the filter its configuration.
-fn discovered() -> Hop {
-    let message = "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
-    let filter = json!({"name": "ext", "config_discovery": {"config_source": {"ads": {}}, "type_urls": [message],
-        "apply_default_config_without_warming": true}});
-    let service = json!([{"envoy_grpc": {"cluster_name": "next"}}]);
-    hop(&[filter], json!({})).bootstrap(json!({"dynamic_resources":
-        {"ads_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": service}}}))
 }
 
 fn cors() -> Hop {

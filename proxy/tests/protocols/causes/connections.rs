@@ -9,6 +9,9 @@ use crate::wire::{Server, Wire};
 
 pub async fn scene(cause: Cause) -> Scene {
     let server = Server::new().await;
+    if cause == Cause::MetadataExchangeFailure {
+        return told_nothing(&server).await;
+    }
     let tcp = Hop::tcp();
     let mut of_cluster = json!({});
     let hop = match cause {
@@ -31,4 +34,14 @@ pub async fn scene(cause: Cause) -> Scene {
     client.send("neither TLS nor anything else").await;
     client.rest().await;
     Scene { node, request: false }
+}
+
+/// A client's proxy that agrees on the exchange, and then passes on what its application says.
+async fn told_nothing(server: &Server) -> Scene {
+    let (outer, inner) = crate::tcp_metrics::pair(server.address, &json!({}), json!([])).await;
+    let mut client = Wire::connect(outer.address()).await;
+    client.send("no labels, but the first words").await;
+    client.rest().await;
+    outer.stop().await;
+    Scene { node: inner, request: false }
 }
