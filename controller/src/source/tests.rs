@@ -29,7 +29,11 @@ fn a_bad_document_is_named_with_its_line_and_the_others_are_read() {
         ("a: [1\n", 2, "not valid YAML"),
         ("kind: Service\n", 1, "apiVersion and kind"),
         ("apiVersion: v1\nkind: Service\nmetadata: {}\n", 1, "metadata.name"),
-        ("apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports:\n  - port: eighty\n", 6, "invalid i32"),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec:\n  ports:\n  - port: eighty\n",
+            6,
+            "spec.ports[0].port",
+        ),
         (
             "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: b}\nspec: {}\n",
             4,

@@ -67,16 +67,6 @@ pub const IDLE: &[(&str, &str, &str)] = &[
         "application_log_config",
         "how the proxy's own log is written is said by --log-format",
     ),
-    (
-        "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig",
-        "log_format",
-        "how the proxy's own log is written is said by --log-format",
-    ),
-    (
-        "envoy.config.bootstrap.v3.Bootstrap.ApplicationLogConfig.LogFormat",
-        "json_format text_format",
-        "how the proxy's own log is written is said by --log-format",
-    ),
     ("envoy.config.bootstrap.v3.Bootstrap", "deferred_stat_options", "counters are made when they are needed"),
     (
         "envoy.config.bootstrap.v3.Bootstrap.DeferredStatOptions",

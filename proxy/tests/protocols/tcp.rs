@@ -123,7 +123,7 @@ async fn a_reset_on_one_side_ends_the_other() {
 async fn weighted_clusters_get_their_shares() {
     let (heavy, light) = (named("heavy").await, named("light").await);
     let weights = json!({"weighted_clusters": {"clusters": [
-        {"name": "heavy", "weight": 80}, {"name": "light", "weight": 20}, {"name": "never", "weight": 0}]}});
+        {"name": "heavy", "weight": 80}, {"name": "light", "weight": 20}]}});
     let hop = Hop::tcp().terminal(json!({"cluster": null})).terminal(weights);
     let node = hop.cluster("heavy", &[heavy], json!({})).cluster("light", &[light], json!({})).start().await;
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();

@@ -37,7 +37,7 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Length(u64),
-    ChunkSize,
+    SizeLine,
     ChunkData(u64),
     ChunkEnd,
     Trailers,
@@ -66,7 +66,7 @@ impl Decoder {
         let state = match framing {
             Framing::None | Framing::Length(0) => State::Done,
             Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::ChunkSize,
+            Framing::Chunked => State::SizeLine,
             Framing::UntilClose => State::UntilClose,
         };
         Self { state, settings, extensions: 0 }
@@ -123,7 +123,7 @@ impl Decoder {
                 State::ChunkEnd => match input.get(..2) {
                     Some(b"\r\n") => {
                         let _ = input.split_to(2);
-                        self.state = State::ChunkSize;
+                        self.state = State::SizeLine;
                     }
                     Some(_) => return Err(bad_chunk("a chunk is longer than its size")),
                     None if input.first().is_some_and(|byte| *byte != b'\r') => {
@@ -131,8 +131,8 @@ impl Decoder {
                     }
                     None => return Ok(Step::More),
                 },
-                State::ChunkSize => {
-                    if !self.chunk_size(input)? {
+                State::SizeLine => {
+                    if !self.size_line(input)? {
                         return Ok(Step::More);
                     }
                 }
@@ -142,7 +142,7 @@ impl Decoder {
     }
 
     /// Takes a chunk-size line; `false` if it is not whole yet.
-    fn chunk_size(&mut self, input: &mut BytesMut) -> Result<bool, Refusal> {
+    fn size_line(&mut self, input: &mut BytesMut) -> Result<bool, Refusal> {
         let window = &input[..input.len().min(CHUNK_LINE)];
         let Some(end) = memchr::memchr(b'\n', window) else {
             if window.len() == CHUNK_LINE {

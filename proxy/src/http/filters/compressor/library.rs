@@ -39,15 +39,15 @@ impl Library {
             "envoy.extensions.compression.brotli.compressor.v3.Brotli" => {
                 unpack(&any).and_then(|brotli| Self::brotli(&brotli))
             }
-            "envoy.extensions.compression.zstd.compressor.v3.Zstd" => unpack(&any).and_then(|zstd| Self::zstd(&zstd)),
+            "envoy.extensions.compression.zstd.compressor.v3.Zstd" => {
+                unpack::<zstd_proto::Zstd>(&any).map(|_| Self::Zstd)
+            }
             _ => Err(ConfigError::new("", format!("compressor library {:?} is not implemented", any.type_url))),
         };
         decoded.at("typed_config")
     }
 
     fn gzip(message: &gzip_proto::Gzip) -> Result<Self, ConfigError> {
-        within(message.memory_level, "memory_level", 1, 9)?;
-        within(message.chunk_size, "chunk_size", 4096, 65536)?;
         let window = within(message.window_bits, "window_bits", 9, 15)?.unwrap_or(12);
         let level = match message.compression_level {
             0 => Compression::default(),
@@ -58,8 +58,6 @@ impl Library {
     }
 
     fn brotli(message: &brotli_proto::Brotli) -> Result<Self, ConfigError> {
-        within(message.input_block_bits, "input_block_bits", 16, 24)?;
-        within(message.chunk_size, "chunk_size", 4096, 65536)?;
         Ok(Self::Brotli {
             quality: within(message.quality, "quality", 0, 11)?.unwrap_or(3),
             window: within(message.window_bits, "window_bits", 10, 24)?.unwrap_or(18),
@@ -67,11 +65,6 @@ impl Library {
                 .map_err(|_| ConfigError::new("encoder_mode", "must be one of its names"))?,
             plain: message.disable_literal_context_modeling,
         })
-    }
-
-    fn zstd(message: &zstd_proto::Zstd) -> Result<Self, ConfigError> {
-        within(message.chunk_size, "chunk_size", 4096, 65536)?;
-        Ok(Self::Zstd)
     }
 
     /// The content coding.
