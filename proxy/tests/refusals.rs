@@ -169,3 +169,9 @@ fn texts_that_would_break_a_messages_head_are_refused_as_by_envoy() {
 fn parts_of_a_bootstrap_that_do_not_fit_together_are_refused() {
     check(&whole::cases());
 }
+
+#[test]
+fn what_a_default_istio_sets_in_the_bootstrap_of_a_sidecar_is_taken() {
+    let text = include_str!("refusals/sidecar.yaml").to_owned();
+    check(&[Case { name: "a sidecar's bootstrap", text, ours: &[], envoy: false }]);
+}
