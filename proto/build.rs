@@ -27,7 +27,7 @@ const IMPORT_ROOTS: [&str; 7] = [
 ];
 
 /// Our own definitions, relative to `mesh/`.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "xds/type/v3/typed_struct.proto",
     "udpa/type/v1/typed_struct.proto",
     "istio/v1/auth.proto",
@@ -35,6 +35,7 @@ const OWN: [&str; 7] = [
     "istio/stats.proto",
     "istio/alpn.proto",
     "istio/metadata_exchange.proto",
+    "istio/nds.proto",
 ];
 
 /// Google's well-known types that an `Any` may hold, also where no message has a field of them.

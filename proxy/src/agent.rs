@@ -3,6 +3,7 @@
 //! ```text
 //! environment, podinfo ── bootstrap (pure) ──> proxy (its certificate from the CA, ADS to the controller)
 //!                                                ^
+//! application ──> 15053: names of the mesh and of others, where DNS is redirected here
 //! kubelet, Prometheus ──> 15020: /healthz/ready, /app-health/..., /stats/prometheus, /drain, /quitquitquit
 //!                         15021: /healthz/ready, through the proxy's own data path
 //! ```
@@ -11,6 +12,7 @@
 
 pub mod bootstrap;
 mod client;
+pub mod dns;
 pub mod environment;
 mod grpc_health;
 pub mod merge;
@@ -27,10 +29,11 @@ use std::time::Duration;
 use ferromesh_core::SpiffeId;
 use ferromesh_core::runtime::signals::Signals;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::app::{Options, Proxy, SetLogLevel};
 use crate::identity::{self, Pem, TokenSource};
+use crate::xds::NameTables;
 
 pub use client::{RequestArgs, WaitArgs, request, wait};
 pub use environment::{AgentError, Environment, ProxyArgs};
@@ -56,20 +59,25 @@ pub async fn run(args: &ProxyArgs, set_log_level: Option<SetLogLevel>) -> Result
     let mut signals = Signals::listen().map_err(|error| AgentError::Start(format!("signals: {error}")))?;
     let text = bootstrap::bootstrap(&environment).to_string();
     let bootstrap = crate::bootstrap::parse(&text).map_err(|error| AgentError::Start(error.to_string()))?;
+    // Bound first, as the status address is: a second agent in the pod must fail before it serves.
+    let dns = match &environment.dns {
+        Some(settings) => Some(start_dns(&environment, settings).await?),
+        None => None,
+    };
     let options = Options {
+        names: dns.as_ref().map(|dns| dns.names.clone()),
         concurrency: environment.concurrency(),
         identity: Some(identity(&environment)?),
         set_log_level,
         drain_time: environment.longest_drain(),
         ..Options::default()
     };
-    // Bound first: a second agent in the pod must fail before it serves.
     let address = environment.status_address();
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|error| AgentError::Start(format!("status address {address}: {error}")))?;
     let proxy = Proxy::start(bootstrap, options).map_err(|error| AgentError::Start(error.to_string()))?;
     let (orders, mut ordered) = mpsc::channel(4);
-    let status = status::Status::new(environment.clone(), &proxy, orders);
+    let status = status::Status::new(environment.clone(), &proxy, orders).with_dns(dns);
     let pages = tokio::task::spawn_local(status.serve(listener));
     tracing::info!(node = environment.node_id(), "started");
     loop {
@@ -94,6 +102,40 @@ pub async fn run(args: &ProxyArgs, set_log_level: Option<SetLogLevel>) -> Result
     }
     pages.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// A DNS proxy that answers.
+#[derive(Clone)]
+struct DnsProxy {
+    names: NameTables,
+    metrics: Arc<dns::metrics::Metrics>,
+}
+
+/// Starts the DNS proxy; it answers until the process ends, also while connections drain.
+async fn start_dns(environment: &Environment, settings: &environment::Dns) -> Result<DnsProxy, AgentError> {
+    let path = dns::resolv_conf::PATH;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| AgentError::Start(format!("{path}: {error}; the DNS proxy asks the name servers in it")))?;
+    let found = dns::resolv_conf::parse(&text);
+    let config = dns::Config {
+        place: dns::table::Place::new(
+            &environment.namespace,
+            &environment.domain,
+            found.search.first().map(String::as_str),
+        ),
+        upstream: dns::upstream::Upstream {
+            servers: found.servers,
+            parallel: settings.parallel,
+            timeout: settings.timeout,
+        },
+    };
+    let metrics = Arc::new(dns::metrics::Metrics::default());
+    let server = dns::Server::bind(settings.listen, config, metrics.clone()).await;
+    let server = server.map_err(|error| AgentError::Start(error.to_string()))?;
+    tracing::info!(addresses = ?server.addresses(), "DNS proxy");
+    let (names, tables) = watch::channel(None);
+    tokio::task::spawn_local(server.serve(tables));
+    Ok(DnsProxy { names: Arc::new(names), metrics })
 }
 
 /// Waits for `least`, then until no client is left (or the longest drain is over); a second signal ends it at once.

@@ -22,10 +22,10 @@ use crate::identity;
 use crate::overload::{self, Overload};
 use crate::runtime::Runtime;
 use crate::workers::{Drain, Workers};
-use crate::xds::Kind;
 use crate::xds::client::Client;
 use crate::xds::dump::Dump;
 use crate::xds::store::Store;
+use crate::xds::{Kind, NameTables};
 
 /// Longest that the end waits for the access logs' last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -50,11 +50,20 @@ pub struct Options {
     pub drain_time: Duration,
     /// Sockets of the process before this one; `None` if there is no hot restart, neither before nor after.
     pub restart: Option<Arc<Mutex<Vec<Passed>>>>,
+    /// Who is told the names of the mesh; the proxy is ready when the first ones have come.
+    pub names: Option<NameTables>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { concurrency: 1, identity: None, set_log_level: None, drain_time: Duration::from_secs(45), restart: None }
+        Self {
+            concurrency: 1,
+            identity: None,
+            set_log_level: None,
+            drain_time: Duration::from_secs(45),
+            restart: None,
+            names: None,
+        }
     }
 }
 
@@ -335,8 +344,10 @@ impl Main {
         if let Some(ads) = &self.ads {
             awaited.extend(ads.cds.then_some(Kind::Cluster));
             awaited.extend(ads.lds.then_some(Kind::Listener));
+            awaited.extend(self.options.names.is_some().then_some(Kind::NameTable));
         }
-        let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone());
+        let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone())
+            .with_names(self.options.names.clone());
         self.add_static(&mut store)?;
         let idle = self.context.runtime.without_effect();
         if !idle.is_empty() {

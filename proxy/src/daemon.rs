@@ -116,6 +116,7 @@ async fn proxy(args: &Args, path: &Path, set_log_level: SetLogLevel) -> ExitCode
         set_log_level: Some(set_log_level),
         drain_time,
         restart: args.hot_restart_path.is_some().then(|| Arc::new(Mutex::new(inherited))),
+        names: None,
     };
     let proxy = match Proxy::start(bootstrap, options) {
         Ok(proxy) => proxy,

@@ -10,6 +10,7 @@ mod replay;
 use ferromesh_proto::Any;
 use ferromesh_proto::json;
 
+pub use crate::agent::dns::fuzz::dns;
 pub use crate::codec::h2::fuzz::h2_frames;
 pub use crate::format::fuzz::format;
 pub use crate::http::fuzz::{grpc_timeout, h1_request, h1_response, path};
@@ -44,5 +45,5 @@ mod tests {
         };
     }
 
-    replayed!(detection format grpc_timeout h1_request h1_response h2_frames json path peer_metadata proxy_protocol regex sni xds);
+    replayed!(detection dns format grpc_timeout h1_request h1_response h2_frames json path peer_metadata proxy_protocol regex sni xds);
 }

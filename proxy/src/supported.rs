@@ -36,6 +36,7 @@ const ROOMS: &[(&str, Table)] = &[
     ("access_log", access_log::SUPPORTED),
     ("overload", overload::SUPPORTED),
     ("policy", policy::SUPPORTED),
+    ("agent", NAMES),
 ];
 
 /// Fields of the bootstrap that are implemented; here, since the bootstrap is checked where it is read.
@@ -68,6 +69,9 @@ const BOOTSTRAP: Table = &[
     ("envoy.type.v3.SemanticVersion", "*"),
     ("xds.core.v3.ContextParams", "*"),
 ];
+
+/// The names that the DNS proxy answers; here, since the room that reads them stands above this one.
+const NAMES: Table = &[("istio.networking.nds.v1.NameTable", "*"), ("istio.networking.nds.v1.NameTable.NameInfo", "*")];
 
 /// Checks that every field that `any` sets, at any depth, is implemented and keeps the rules that Envoy's protos state.
 ///

@@ -17,7 +17,13 @@ pub mod session;
 pub mod store;
 mod wire;
 
+use std::sync::Arc;
+
 use ferromesh_proto::prost::Name;
+use tokio::sync::watch;
+
+/// Where the newest name table (NDS) goes, encoded: to the DNS proxy beside this one.
+pub type NameTables = Arc<watch::Sender<Option<bytes::Bytes>>>;
 
 /// The resource types, in the order in which a make-before-break update applies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,12 +40,14 @@ pub enum Kind {
     Route,
     /// Filter configurations (ECDS).
     Extension,
+    /// Names of the mesh (Istio's NDS).
+    NameTable,
 }
 
 impl Kind {
     /// All kinds, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route, Self::Extension];
+    pub const ALL: [Self; 7] =
+        [Self::Cluster, Self::Endpoint, Self::Secret, Self::Listener, Self::Route, Self::Extension, Self::NameTable];
 
     /// The type URL of its resources.
     pub fn type_url(self) -> String {
@@ -51,6 +59,7 @@ impl Kind {
             Self::Listener => config::listener::v3::Listener::type_url(),
             Self::Route => config::route::v3::RouteConfiguration::type_url(),
             Self::Extension => config::core::v3::TypedExtensionConfig::type_url(),
+            Self::NameTable => ferromesh_proto::istio::networking::nds::v1::NameTable::type_url(),
         }
     }
 
@@ -61,6 +70,6 @@ impl Kind {
 
     /// Whether the client asks for all resources of this kind (else for named ones).
     pub fn is_wildcard(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::NameTable)
     }
 }

@@ -14,11 +14,13 @@ use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::TypedExtensionConfig;
 use ferromesh_proto::envoy::config::listener::v3::Listener;
 use ferromesh_proto::envoy::config::route::v3::RouteConfiguration;
-use ferromesh_proto::prost::Name;
+use ferromesh_proto::istio::networking::nds::v1::NameTable;
+use ferromesh_proto::istio::networking::nds::v1::name_table::NameInfo;
+use ferromesh_proto::prost::{Message, Name};
 use ferromesh_proto::{Any, json};
-use ferromesh_proxy::app::Proxy;
+use ferromesh_proxy::app::{Options, Proxy};
 use peers::{ask, eventually, get, upstream};
-use plane::{at, cluster, endpoints, listener, route_to, under};
+use plane::{at, bootstrap, cluster, endpoints, listener, route_to, under};
 use tokio::net::TcpListener;
 
 /// A control plane with a first configuration that leads to an upstream `one`, and a proxy that serves it.
@@ -271,4 +273,46 @@ async fn admin_pages_show_the_state_and_change_it_by_post_only() {
     assert_eq!(get(address, "/").await.0, 200);
     assert_eq!(ask(admin, "POST", "/quitquitquit").await.0, 200);
     tokio::time::timeout(peers::PATIENCE, proxy.ended()).await.expect("it ends");
+}
+
+fn names(ip: &str) -> (String, Any) {
+    let info = NameInfo { ips: vec![ip.to_owned()], ..NameInfo::default() };
+    (String::new(), Any::pack(&NameTable { table: [("a.b.svc.cluster.local".to_owned(), info)].into() }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_the_mesh_are_asked_for_by_who_wants_them_and_readiness_waits_for_them() {
+    for delta in [true, false] {
+        let ads = Ads::new();
+        ads.set([cluster("one", ""), endpoints("one", upstream("one").await), listener("in", ""), route_to("one")]);
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let text = bootstrap(&at(socket.local_addr().unwrap()), delta, "");
+        ads.set([names("10.0.0.1")]);
+        ads.serve_tcp(socket);
+        let (sender, mut newest) = tokio::sync::watch::channel(None);
+        let options = Options { names: Some(std::sync::Arc::new(sender)), ..Options::default() };
+        let proxy = Proxy::start(ferromesh_proxy::bootstrap::parse(&text).unwrap(), options).unwrap();
+        ready(&proxy).await;
+        let ip = |bytes: &Option<bytes::Bytes>| {
+            let table = NameTable::decode(bytes.clone()?).unwrap();
+            Some(table.table["a.b.svc.cluster.local"].ips[0].clone())
+        };
+        assert_eq!(ip(&newest.borrow_and_update()).as_deref(), Some("10.0.0.1"), "there when the proxy is ready");
+        ads.set([names("10.0.0.2")]);
+        eventually("the newer names", || async { ip(&newest.borrow()).as_deref() == Some("10.0.0.2") }).await;
+        // What cannot be read is refused, and the last good names stay.
+        let refused = || async { ads.refusals().iter().any(|said| said.contains("NameTable")) };
+        ads.set([(String::new(), Any { type_url: NameTable::type_url(), value: vec![10, 255, 1].into() })]);
+        eventually("the refusal", refused).await;
+        assert_eq!(ip(&newest.borrow()).as_deref(), Some("10.0.0.2"));
+        proxy.shutdown().await;
+        // Who has no use for names does not ask.
+        let asked = ads.said().iter().filter(|said| said.type_url == NameTable::type_url()).count();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let other = under(&at(socket.local_addr().unwrap()), delta);
+        ads.serve_tcp(socket);
+        ready(&other).await;
+        assert_eq!(ads.said().iter().filter(|said| said.type_url == NameTable::type_url()).count(), asked);
+        other.shutdown().await;
+    }
 }

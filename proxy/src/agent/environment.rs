@@ -10,6 +10,7 @@ use ferromesh_core::ports;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::dns;
 use super::probe::Probers;
 
 mod variables;
@@ -168,6 +169,8 @@ pub struct Environment {
     pub admin_port: u16,
     /// Port of this pod's status.
     pub status_port: u16,
+    /// The DNS proxy, if there is to be one.
+    pub dns: Option<Dns>,
     /// What was given and is not honoured.
     pub warnings: Vec<String>,
     probe_loopback: bool,
@@ -187,6 +190,17 @@ pub struct Scrape {
     pub port: u16,
     /// Path.
     pub path: String,
+}
+
+/// How the DNS proxy is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// Where it listens.
+    pub listen: dns::Listen,
+    /// All name servers are asked at once.
+    pub parallel: bool,
+    /// Time for a name server.
+    pub timeout: Duration,
 }
 
 impl Environment {
@@ -256,6 +270,7 @@ impl Environment {
                 grace.saturating_sub(Duration::from_secs(2)).max(Duration::from_secs(1))
             }),
             certificate_lifetime: vars.duration("SECRET_TTL")?,
+            dns: vars.dns(args.role)?,
             warnings: vars.warnings(&config),
             namespace,
         })

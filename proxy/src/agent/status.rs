@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ferromesh_proto::{Any, json};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -15,10 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::environment::{Environment, Scrape};
-use super::{Order, merge};
+use super::{DnsProxy, Order, merge};
 use crate::app::Proxy;
 use crate::context::Context;
 use crate::stats::render::{self, Selection};
+use crate::xds::Kind;
 
 /// Connections served at a time.
 const MAX_CONNECTIONS: usize = 128;
@@ -35,6 +37,7 @@ pub(super) struct Status {
     context: Arc<Context>,
     ready: watch::Receiver<bool>,
     orders: mpsc::Sender<Order>,
+    dns: Option<DnsProxy>,
     /// The application's metrics failed last time; said once.
     failed: Arc<AtomicBool>,
 }
@@ -44,7 +47,12 @@ type Answer = Response<Full<Bytes>>;
 impl Status {
     pub(super) fn new(environment: Arc<Environment>, proxy: &Proxy, orders: mpsc::Sender<Order>) -> Self {
         let (context, ready) = (proxy.context().clone(), proxy.readiness());
-        Self { environment, context, ready, orders, failed: Arc::default() }
+        Self { environment, context, ready, orders, dns: None, failed: Arc::default() }
+    }
+
+    /// Shows what the DNS proxy counts and knows, too.
+    pub(super) fn with_dns(self, dns: Option<DnsProxy>) -> Self {
+        Self { dns, ..self }
     }
 
     /// Serves until dropped.
@@ -63,6 +71,7 @@ impl Status {
             "/stats/prometheus" | "/metrics" => self.metrics(request.headers()).await,
             "/drain" => self.order(&request, peer, Order::Drain),
             "/quitquitquit" => self.order(&request, peer, Order::Quit),
+            "/debug/ndsz" => self.names(peer),
             path => match self.environment.probers.get(path) {
                 Some(prober) => {
                     let (status, why) = prober.ask(self.environment.probed_ip(), request.headers()).await;
@@ -97,8 +106,25 @@ impl Status {
         }
     }
 
+    /// The newest name table, as JSON.
+    fn names(&self, peer: SocketAddr) -> Answer {
+        if !peer.ip().to_canonical().is_loopback() {
+            return text(StatusCode::FORBIDDEN, "names are shown to the loopback address only\n");
+        }
+        let newest = self.dns.as_ref().and_then(|dns| dns.names.borrow().clone());
+        let Some(value) = newest else {
+            return text(StatusCode::NOT_FOUND, "there is no DNS proxy, or no name table has come\n");
+        };
+        let shown = json::any_to_json(&Any { type_url: Kind::NameTable.type_url(), value }, true);
+        let mut response = text(StatusCode::OK, shown.to_string());
+        let json = header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+
     async fn metrics(&self, headers: &HeaderMap) -> Answer {
-        let own = render::prometheus(&self.context.stats, &Selection::default());
+        let mut own = render::prometheus(&self.context.stats, &Selection::default());
+        own.extend(self.dns.iter().map(|dns| dns.metrics.to_prometheus()));
         let application = match &self.environment.scrape {
             Some(scrape) => self.application(scrape, headers).await,
             None => String::new(),

@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::environment::{Environment, duration, podinfo};
-use super::{Order, ProxyArgs, bootstrap, status};
+use super::dns::Listen;
+use super::environment::{Dns, Environment, duration, podinfo};
+use super::{DnsProxy, Order, ProxyArgs, bootstrap, status};
 use crate::app::{self, Options, Proxy};
 
 #[derive(Parser)]
@@ -116,6 +117,30 @@ fn a_wrong_variable_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_sidecar_with_dns_capture_and_a_gateway_that_is_asked_to_have_a_dns_proxy() {
+    let dns = |role: &str, more: &[(&str, &str)]| environment(&[role], more).unwrap().dns;
+    let capture = ("ISTIO_META_DNS_CAPTURE", "true");
+    let usual = Dns { listen: Listen::Loopback(15053), parallel: false, timeout: Duration::from_secs(5) };
+    assert_eq!(dns("sidecar", &[]), None);
+    assert_eq!(dns("sidecar", &[("ISTIO_META_DNS_CAPTURE", "false")]), None);
+    assert_eq!(dns("sidecar", &[capture]).as_ref(), Some(&usual));
+    assert_eq!(dns("router", &[capture]), None);
+    assert_eq!(dns("router", &[("ISTIO_META_ENABLE_DNS_SERVER", "true")]), Some(usual));
+    let config = r#"{"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true", "DNS_FORWARD_PARALLEL": "true"}}"#;
+    let more = [("PROXY_CONFIG", config), ("DNS_PROXY_ADDR", "127.0.0.1:5353"), ("DNS_FORWARD_TIMEOUT", "300ms")];
+    let listen = Listen::At("127.0.0.1:5353".parse().unwrap());
+    assert_eq!(dns("sidecar", &more), Some(Dns { listen, parallel: true, timeout: Duration::from_millis(300) }));
+    // The controller sees it in the node's metadata.
+    let found = environment(&["sidecar"], &more).unwrap();
+    assert_eq!(bootstrap::bootstrap(&found)["node"]["metadata"]["DNS_CAPTURE"], "true");
+    for (name, value) in [("DNS_PROXY_ADDR", "somewhere"), ("DNS_FORWARD_TIMEOUT", "5"), ("DNS_FORWARD_PARALLEL", "x")]
+    {
+        let error = environment(&["sidecar"], &[capture, (name, value)]).unwrap_err();
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
 fn durations_and_podinfo_are_read_as_go_and_kubernetes_write_them() {
     assert_eq!(duration("1m30.5s"), Some(Duration::from_millis(90_500)));
     assert_eq!(
@@ -194,7 +219,10 @@ fn the_status_port_answers_for_proxy_and_application() {
         let (orders, mut ordered) = mpsc::channel(4);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::task::spawn_local(status::Status::new(Arc::new(found.unwrap()), &proxy, orders).serve(listener));
+        let names = Arc::new(tokio::sync::watch::Sender::new(None));
+        let dns = DnsProxy { names: names.clone(), metrics: Arc::default() };
+        let status = status::Status::new(Arc::new(found.unwrap()), &proxy, orders).with_dns(Some(dns));
+        tokio::task::spawn_local(status.serve(listener));
         for (path, expected) in [
             ("/healthz/ready", 200),
             ("/app-health/app/readyz", 200),
@@ -204,11 +232,19 @@ fn the_status_port_answers_for_proxy_and_application() {
             ("/app-health/gone/livez", 500),
             ("/app-health/nobody/livez", 404),
             ("/drain", 405),
+            ("/debug/ndsz", 404),
         ] {
             assert_eq!(ask(address, "GET", path).await.0, expected, "{path}");
         }
         let (_, metrics) = ask(address, "GET", "/stats/prometheus").await;
-        assert!(metrics.contains("envoy_test_seen{} 1") && metrics.contains("jobs 4"), "{metrics}");
+        for line in ["envoy_test_seen{} 1", "jobs 4", "istio_agent_dns_requests_total 0"] {
+            assert!(metrics.contains(line), "{line} in {metrics}");
+        }
+        let table = r#"{"table":{"a.b.svc.cluster.local":{"ips":["10.0.0.1"],"registry":"Kubernetes"}}}"#;
+        let table: ferromesh_proto::istio::networking::nds::v1::NameTable = ferromesh_proto::json::from_yaml(table).unwrap();
+        names.send_replace(Some(ferromesh_proto::prost::Message::encode_to_vec(&table).into()));
+        let shown = ask(address, "GET", "/debug/ndsz").await.1;
+        assert!(shown.contains(r#""a.b.svc.cluster.local":{"ips":["10.0.0.1"],"registry":"Kubernetes"}"#), "{shown}");
         assert_eq!(ask(address, "POST", "/drain").await.0, 200);
         assert_eq!(ordered.recv().await, Some(Order::Drain));
         proxy.drain();

@@ -66,6 +66,9 @@ impl Client {
         if ads.lds {
             kinds.push(Kind::Listener);
         }
+        if store.takes_names() {
+            kinds.push(Kind::NameTable);
+        }
         let session = Session::new(context.local.node.clone(), &kinds);
         Self { ads, session, store, pools: Rc::new(Pools::new()), context }
     }

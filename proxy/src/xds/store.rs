@@ -11,9 +11,9 @@ use ferromesh_proto::Any;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Kind;
 use super::dump::{Dump, State};
 use super::session::Update;
+use super::{Kind, NameTables};
 use crate::cluster::Cluster;
 use crate::config::ConfigError;
 use crate::context::Context;
@@ -58,6 +58,8 @@ pub struct Store {
     aliases: BTreeMap<String, BTreeSet<String>>,
     /// Whether the names of endpoints may have changed since they were asked for last.
     services_changed: bool,
+    /// Who is told of names, if anybody.
+    names: Option<NameTables>,
     /// Kinds whose first answer is awaited before the proxy is ready.
     awaited: BTreeSet<Kind>,
     woken: Arc<Notify>,
@@ -88,6 +90,7 @@ impl Store {
             assignments: BTreeMap::new(),
             aliases: BTreeMap::new(),
             services_changed: true,
+            names: None,
             awaited: awaited.iter().copied().collect(),
             woken: Arc::new(Notify::new()),
             ready,
@@ -99,6 +102,16 @@ impl Store {
             store.updates(*kind, "update_rejected");
         }
         store
+    }
+
+    /// Hands name tables on; with nobody to hand them to they are not asked for.
+    pub fn with_names(self, names: Option<NameTables>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Whether somebody wants name tables.
+    pub fn takes_names(&self) -> bool {
+        self.names.is_some()
     }
 
     /// Takes a resource of the bootstrap.
@@ -152,6 +165,7 @@ impl Store {
             Kind::Route => "http.rds",
             Kind::Secret => "sds",
             Kind::Extension => "extension_config_discovery",
+            Kind::NameTable => "nds",
         };
         self.context.stats.root().scope(manager).counter(name)
     }
@@ -177,6 +191,8 @@ impl Store {
             Kind::Route => self.apply_route(&resolved),
             Kind::Secret => self.apply_secret(&resolved, version, is_static),
             Kind::Extension => self.apply_extension(&resolved),
+            // Not kept here: its reader keeps what it needs of it.
+            Kind::NameTable => return self.apply_names(any),
         }
         .map_err(|error| error.of_type(&any.type_url))?;
         let state = if is_static { State::Static } else { state };
@@ -310,9 +326,12 @@ impl Store {
     }
 }
 
-/// The name of a resource, which is field 1 of every kind; found also where what follows it is broken.
-pub fn name_of(_: Kind, any: &Any) -> Option<String> {
+/// The name of a resource, which is field 1 of every kind that has names; found also where what follows it is broken.
+pub fn name_of(kind: Kind, any: &Any) -> Option<String> {
     use ferromesh_proto::prost::encoding::{DecodeContext, WireType, decode_key, skip_field, string};
+    if kind == Kind::NameTable {
+        return None;
+    }
     let mut bytes = any.value.clone();
     while !bytes.is_empty() {
         let (tag, kind) = decode_key(&mut bytes).ok()?;

@@ -117,7 +117,7 @@ impl Ads {
     fn of(&self, type_url: &str, names: &BTreeSet<String>) -> BTreeMap<String, (u64, Any)> {
         let all = self.resources.borrow();
         let wanted = all.iter().filter(|((url, name), _)| {
-            let wildcard = url.ends_with(".Cluster") || url.ends_with(".Listener");
+            let wildcard = [".Cluster", ".Listener", ".NameTable"].iter().any(|kind| url.ends_with(kind));
             url == type_url && (wildcard || names.contains(name))
         });
         wanted.map(|((_, name), found)| (name.clone(), found.clone())).collect()

@@ -1,5 +1,8 @@
 //! A name server of a test: answers by UDP and TCP what it is told to.
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};

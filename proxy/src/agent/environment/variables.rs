@@ -8,7 +8,8 @@ use ferromesh_core::ports;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{AgentError, DEFAULT_CONCURRENCY, ELSEWHERE, ProxyConfig, Scrape};
+use super::{AgentError, DEFAULT_CONCURRENCY, Dns, ELSEWHERE, ProxyConfig, Role, Scrape};
+use crate::agent::dns;
 
 /// The variables, each read as what it must be.
 pub(super) struct Variables<'a>(pub(super) &'a BTreeMap<String, String>);
@@ -110,6 +111,23 @@ impl Variables<'_> {
         Ok(Some(Scrape { port, path: if path.starts_with('/') { path } else { format!("/{path}") } }))
     }
 
+    /// A sidecar answers where DNS is redirected to it, a gateway where it is asked to.
+    pub(super) fn dns(&self, role: Role) -> Result<Option<Dns>, AgentError> {
+        let captures = self.flag("ISTIO_META_DNS_CAPTURE")? == Some(true) && role == Role::Sidecar;
+        if !captures && self.flag("ISTIO_META_ENABLE_DNS_SERVER")? != Some(true) {
+            return Ok(None);
+        }
+        let name = "DNS_PROXY_ADDR";
+        let wrong =
+            |text: &str| Self::wrong(name, format!("{text:?} is neither localhost:<port> nor <address>:<port>"));
+        let listen = self.get(name).map(|text| dns::listen(text).ok_or_else(|| wrong(text))).transpose()?;
+        Ok(Some(Dns {
+            listen: listen.unwrap_or(dns::Listen::Loopback(ports::DNS)),
+            parallel: self.flag("DNS_FORWARD_PARALLEL")?.unwrap_or(false),
+            timeout: self.duration("DNS_FORWARD_TIMEOUT")?.unwrap_or(Duration::from_secs(5)),
+        }))
+    }
+
     pub(super) fn concurrency(&self, asked: Option<usize>) -> Result<usize, AgentError> {
         let name = "ISTIO_CPU_LIMIT";
         let limit = self.get(name).map(|text| text.parse::<usize>().map_err(|error| Self::wrong(name, error)));
@@ -136,10 +154,6 @@ impl Variables<'_> {
         let mut warnings: Vec<String> = unknown.map(|name| format!("PROXY_CONFIG: {name} is not honoured")).collect();
         if config.drain_duration.is_some() {
             warnings.push("PROXY_CONFIG: drainDuration is not honoured: a changed listener drains for 45 s".into());
-        }
-        if self.get("ISTIO_META_DNS_CAPTURE") == Some("true") {
-            warnings
-                .push("ISTIO_META_DNS_CAPTURE: this proxy has no DNS proxy; DNS must not be redirected to it".into());
         }
         warnings
     }

@@ -9,6 +9,7 @@ use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use ferromesh_proto::envoy::config::listener::v3::Listener as ListenerProto;
 use ferromesh_proto::envoy::config::route::v3::RouteConfiguration as RouteProto;
 use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as SecretProto;
+use ferromesh_proto::istio::networking::nds::v1::NameTable;
 use ferromesh_proto::prost::Message;
 use tokio::time::Instant;
 
@@ -131,6 +132,14 @@ impl Store {
         self.context.extensions.set(&proto.name, config, &self.context).at("typed_config")?;
         self.woken.notify_one();
         Ok(State::Active)
+    }
+
+    pub(super) fn apply_names(&self, any: &Any) -> Result<(), ConfigError> {
+        decode::<NameTable>(any).map_err(|error| error.of_type(&any.type_url))?;
+        if let Some(names) = &self.names {
+            names.send_replace(Some(any.value.clone()));
+        }
+        Ok(())
     }
 }
 
