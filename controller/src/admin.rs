@@ -128,7 +128,7 @@ fn sync_status(proxy: &ProxySync) -> Value {
             Kind::Listener => "listener",
             Kind::Route => "route",
             Kind::ExtensionConfig => "extensionconfig",
-            Kind::Secret => continue,
+            Kind::Secret | Kind::NameTable => continue,
         };
         status[format!("{name}_sent")] = json!(sync.sent);
         status[format!("{name}_acked")] = json!(sync.acked);
@@ -195,6 +195,8 @@ fn dump(kind: Kind, set: &ResourceSet) -> Value {
         Kind::Route => ("RoutesConfigDump", "dynamic_route_configs", "route_config"),
         Kind::Secret => ("SecretsConfigDump", "dynamic_active_secrets", "secret"),
         Kind::ExtensionConfig => ("EcdsConfigDump", "ecds_filters", "ecds_filter"),
+        // Envoy has none of this kind.
+        Kind::NameTable => ("NdsConfigDump", "name_tables", "name_table"),
     };
     let one = |resource: &crate::serve::Resource| {
         let mut value = any_to_json(&resource.any, true);

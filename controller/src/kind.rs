@@ -17,12 +17,21 @@ pub enum Kind {
     Secret,
     /// ECDS.
     ExtensionConfig,
+    /// NDS: the names of the mesh, for the DNS proxy beside an application.
+    NameTable,
 }
 
 impl Kind {
     /// Every type, in the order of sending.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::Endpoint, Self::Listener, Self::Route, Self::Secret, Self::ExtensionConfig];
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Listener,
+        Self::Route,
+        Self::Secret,
+        Self::ExtensionConfig,
+        Self::NameTable,
+    ];
 
     /// The type named by a type URL, if it is served.
     pub fn from_type_url(url: &str) -> Option<Self> {
@@ -38,6 +47,7 @@ impl Kind {
             Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::NameTable => "type.googleapis.com/istio.networking.nds.v1.NameTable",
         }
     }
 
@@ -50,12 +60,13 @@ impl Kind {
             Self::Route => "rds",
             Self::Secret => "sds",
             Self::ExtensionConfig => "ecds",
+            Self::NameTable => "nds",
         }
     }
 
     /// Whether the type has a wildcard subscription, and state-of-the-world responses are complete sets.
     pub const fn is_full_state(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::NameTable)
     }
 
     pub(crate) const fn index(self) -> usize {
@@ -77,7 +88,7 @@ impl Kinds {
     /// No type.
     pub const NONE: Self = Self(0);
     /// Every type.
-    pub const ALL: Self = Self(0b11_1111);
+    pub const ALL: Self = Self(0b111_1111);
 
     /// This set and `kind`.
     #[must_use]

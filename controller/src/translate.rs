@@ -13,6 +13,7 @@ pub mod http_route;
 pub mod inbound;
 pub mod laptop;
 pub mod message;
+pub mod name_table;
 pub mod names;
 pub mod node;
 pub mod outbound;

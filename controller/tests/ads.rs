@@ -172,3 +172,26 @@ async fn plaintext_is_refused_beyond_loopback_and_unless_asked_for() {
     assert!(matches!(start("127.0.0.1:0", false).await, Some(ServerError::Plaintext(_))));
     assert!(start("127.0.0.1:0", true).await.is_none());
 }
+
+#[tokio::test]
+async fn names_are_one_resource_without_a_name_and_come_whole_to_who_asks_for_them() {
+    let world = |version| world().with(Kind::NameTable, "", version);
+    let server = Fixture::start(world(1)).await;
+    let mut delta = server.delta(NODE).await;
+    // As Istio's agent asks: without a name.
+    delta.subscribe(Kind::NameTable, &[]).await;
+    assert_eq!(delta.accept().await, "nds +");
+    let mut whole = Stream::sotw(server.tcp().await, NODE).await.unwrap();
+    whole.request(Kind::NameTable, &[], None).await;
+    let first = whole.must().await;
+    assert_eq!((first.resources.len(), first.type_url.as_str()), (1, Kind::NameTable.type_url()));
+    whole.request(Kind::NameTable, &[], Some(&first)).await;
+    server.publish(world(2).with(Kind::Cluster, "d", 1), Kinds::ALL);
+    assert_eq!(delta.accept().await, "nds +");
+    let second = whole.must().await;
+    assert_eq!(second.resources.len(), 1);
+    assert_ne!(second.version_info, first.version_info);
+    whole.request(Kind::NameTable, &[], Some(&second)).await;
+    eventually("all acknowledged", || server.hub.sync().iter().all(|p| p.is_synced() && p.generation == 2)).await;
+    assert_eq!(server.metrics.pushes(Kind::NameTable), 4);
+}

@@ -84,6 +84,8 @@ pub enum Match {
     Transport(Transport),
     /// Destination port; a `Transport` comes before it.
     Port(u16, bool),
+    /// Source port; a `Transport` comes before it.
+    FromPort(u16),
     /// Source range.
     From(IpNet),
     /// Destination range.
@@ -105,12 +107,21 @@ pub enum Verdict {
     Tproxy(u16),
     /// It is marked and let in.
     MarkAndAccept,
+    /// Its connection is kept apart from those of other zones.
+    Zone(u16),
 }
 
 /// Destination NAT's priority.
 const DSTNAT: i32 = -100;
 /// Where packets are marked.
 const MANGLE: i32 = -150;
+/// Before connections are tracked.
+const RAW: i32 = -300;
+/// Zones of tracked connections for DNS by UDP: the proxy's with name servers, and applications' with the proxy. Where a
+/// port was an application's a moment ago and is the proxy's now, both have the same addresses and ports; in one zone
+/// the proxy's question would be taken for the application's and come back to the proxy.
+const PROXY_ZONE: u16 = 1;
+const APPLICATION_ZONE: u16 = 2;
 
 /// All chains of a plan; one comes before those that jump to it.
 pub fn chains(plan: &Plan) -> Vec<Chain> {
@@ -134,6 +145,10 @@ pub fn chains(plan: &Plan) -> Vec<Chain> {
             rules.extend(inbound(plan, Verdict::Tproxy(plan.inbound_port)));
             chains.push(Chain { name: "divert", hook: hook("filter", Point::Prerouting, MANGLE), rules });
         }
+    }
+    if let Some(port) = plan.dns_port {
+        chains.push(Chain { name: "dns_in", hook: hook("filter", Point::Prerouting, RAW), rules: dns_answers() });
+        chains.push(Chain { name: "dns_out", hook: hook("filter", Point::Output, RAW), rules: dns_zones(plan, port) });
     }
     chains.push(Chain { name: "prerouting", hook: hook("nat", Point::Prerouting, DSTNAT), rules: prerouting });
     chains.push(Chain { name: "output", hook: hook("nat", Point::Output, DSTNAT), rules: output(plan) });
@@ -177,6 +192,33 @@ fn inbound(plan: &Plan, verdict: Verdict) -> Vec<Rule> {
     }
 }
 
+fn udp(mut matches: Vec<Match>, verdict: Verdict) -> Rule {
+    matches.insert(0, Match::Transport(Transport::Udp));
+    Rule { matches, verdict }
+}
+
+/// Packets from name servers.
+fn dns_answers() -> Vec<Rule> {
+    vec![udp(vec![Match::FromPort(DNS)], Verdict::Zone(PROXY_ZONE))]
+}
+
+/// Questions of the proxy, its answers, and questions of applications.
+fn dns_zones(plan: &Plan, port: u16) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (by, id) in owners(plan) {
+        rules.push(udp(vec![Match::Port(DNS, true), by(id, true)], Verdict::Zone(PROXY_ZONE)));
+        rules.push(udp(vec![Match::FromPort(port), by(id, true)], Verdict::Zone(APPLICATION_ZONE)));
+    }
+    rules.push(udp(vec![Match::Port(DNS, true)], Verdict::Zone(APPLICATION_ZONE)));
+    rules
+}
+
+/// Whose packets are the proxy's.
+fn owners(plan: &Plan) -> Vec<(fn(u32, bool) -> Match, u32)> {
+    let users = plan.uids.iter().map(|&id| (Match::User as fn(u32, bool) -> Match, id));
+    users.chain(plan.gids.iter().map(|&id| (Match::Group as fn(u32, bool) -> Match, id))).collect()
+}
+
 /// Packets made in this namespace, by whom and where to.
 fn output(plan: &Plan) -> Vec<Rule> {
     let lo = |is| Match::Out("lo".into(), is);
@@ -185,8 +227,7 @@ fn output(plan: &Plan) -> Vec<Rule> {
         // The proxy hands a connection to the application.
         rules.push(give_back(vec![lo(true), Match::From(address.into())]));
     }
-    let whom = plan.uids.iter().map(|&id| (Match::User as fn(u32, bool) -> Match, id));
-    let whom: Vec<_> = whom.chain(plan.gids.iter().map(|&id| (Match::Group as fn(u32, bool) -> Match, id))).collect();
+    let whom = owners(plan);
     for (by, id) in &whom {
         // The application calls itself by its Service: the proxy's outbound side, then its inbound side.
         for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
@@ -251,7 +292,7 @@ pub fn text(chains: &[Chain]) -> String {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut transport = "tcp";
-        let with_port = self.matches.iter().any(|one| matches!(one, Match::Port(..)));
+        let with_port = self.matches.iter().any(|one| matches!(one, Match::Port(..) | Match::FromPort(_)));
         for one in &self.matches {
             let not = |is: bool| if is { "" } else { "!= " };
             match one {
@@ -266,6 +307,7 @@ impl fmt::Display for Rule {
                     }
                 }
                 Match::Port(port, is) => write!(f, "{transport} dport {}{port} ", not(*is))?,
+                Match::FromPort(port) => write!(f, "{transport} sport {port} ")?,
                 Match::From(range) => write!(f, "{} saddr {} ", family(range), short(range))?,
                 Match::To(range, is) => write!(f, "{} daddr {}{} ", family(range), not(*is), short(range))?,
                 Match::TransparentSocket => f.write_str("socket transparent 1 ")?,
@@ -276,6 +318,7 @@ impl fmt::Display for Rule {
             Verdict::Jump(chain) => write!(f, "jump {chain}"),
             Verdict::Redirect(port) => write!(f, "redirect to :{port}"),
             Verdict::Tproxy(port) => write!(f, "tproxy to :{port} meta mark set {TPROXY_MARK:#010x} accept"),
+            Verdict::Zone(zone) => write!(f, "ct zone set {zone} return"),
             Verdict::MarkAndAccept => write!(f, "meta mark set {TPROXY_MARK:#010x} accept"),
         }
     }

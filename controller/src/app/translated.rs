@@ -53,10 +53,12 @@ impl Scene {
             Kind::Cluster => self.translator.clusters_shared_by(&self.view, node),
             Kind::Endpoint => node.namespace.clone(),
             Kind::Route => self.translator.routes_shared_by(&self.view, node),
+            Kind::NameTable => self.translator.names_shared_by(&self.view, node),
             Kind::Listener | Kind::Secret | Kind::ExtensionConfig => return None,
         };
-        // All clusters are made, whichever are wanted.
-        let names = if kind == Kind::Cluster { Names::default() } else { Arc::clone(names) };
+        // All clusters are made, and all names, whichever are wanted.
+        let all = matches!(kind, Kind::Cluster | Kind::NameTable);
+        let names = if all { Names::default() } else { Arc::clone(names) };
         let mut sets = self.sets.lock();
         let lists = sets.entry((kind, group)).or_default();
         if let Some((_, shared)) = lists.iter().find(|(list, _)| Arc::ptr_eq(list, &names) || *list == names) {
@@ -78,6 +80,7 @@ impl Scene {
             Kind::Route => self.translator.routes(&self.view, node, &names()),
             Kind::Secret => self.translator.secrets(&self.view, node, &names()),
             Kind::ExtensionConfig => self.translator.extension_configs(&self.view, node, &names()),
+            Kind::NameTable => self.translator.name_table(&self.view, node).into_iter().collect(),
         };
         let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
         ResourceSet::new(made.into_iter().map(shared).collect())
@@ -120,6 +123,7 @@ fn kinds(types: TypeSet) -> Kinds {
         (types.routes, Kind::Route),
         (types.secrets, Kind::Secret),
         (types.extension_configs, Kind::ExtensionConfig),
+        (types.names, Kind::NameTable),
     ];
     pairs.into_iter().filter(|(changed, _)| *changed).map(|(_, kind)| kind).collect()
 }

@@ -52,6 +52,7 @@ impl fmt::Display for Rejection {
             Kind::Route => "routes",
             Kind::Secret => "secrets",
             Kind::ExtensionConfig => "extension configurations",
+            Kind::NameTable => "names",
         };
         let why: String = self.why.chars().take(LONGEST).collect();
         write!(

@@ -18,12 +18,21 @@ pub struct TypeSet {
     pub secrets: bool,
     /// ECDS.
     pub extension_configs: bool,
+    /// NDS.
+    pub names: bool,
 }
 
 impl TypeSet {
     /// Every type.
-    pub const ALL: Self =
-        Self { clusters: true, endpoints: true, listeners: true, routes: true, secrets: true, extension_configs: true };
+    pub const ALL: Self = Self {
+        clusters: true,
+        endpoints: true,
+        listeners: true,
+        routes: true,
+        secrets: true,
+        extension_configs: true,
+        names: true,
+    };
 
     /// Whether nothing is in it.
     pub fn is_empty(self) -> bool {
@@ -40,6 +49,7 @@ impl TypeSet {
             routes: self.routes || other.routes,
             secrets: self.secrets || other.secrets,
             extension_configs: self.extension_configs || other.extension_configs,
+            names: self.names || other.names,
         }
     }
 }
@@ -57,8 +67,8 @@ fn touched(object: &ObjectRef, node: &Node) -> TypeSet {
     let router = node.kind == NodeKind::Router;
     match object.kind {
         Kind::Service => TypeSet { secrets: false, ..TypeSet::ALL },
-        // Identities of pods are in clusters; headless addresses have listeners of their own.
-        Kind::EndpointSlice => TypeSet { clusters: true, endpoints: true, listeners: !router, ..none },
+        // Identities of pods are in clusters; headless addresses have listeners of their own, and names.
+        Kind::EndpointSlice => TypeSet { clusters: true, endpoints: true, listeners: !router, names: true, ..none },
         Kind::Pod if *object.key.namespace == *node.namespace && *object.key.name == *node.pod => TypeSet::ALL,
         Kind::Pod => TypeSet { clusters: true, endpoints: true, ..none },
         Kind::HttpRoute
@@ -68,7 +78,7 @@ fn touched(object: &ObjectRef, node: &Node) -> TypeSet {
         | Kind::Gateway
         | Kind::GatewayClass => TypeSet { listeners: router, routes: true, secrets: router, ..none },
         Kind::Secret => TypeSet { listeners: router, routes: router, secrets: router, ..none },
-        Kind::EnvoyFilter => TypeSet { secrets: false, endpoints: false, ..TypeSet::ALL },
+        Kind::EnvoyFilter => TypeSet { secrets: false, endpoints: false, names: false, ..TypeSet::ALL },
         Kind::PeerAuthentication => TypeSet { endpoints: true, listeners: !router, ..none },
         // Roots for the certificates of a gateway's clients.
         Kind::ConfigMap => TypeSet { listeners: router, routes: router, ..none },

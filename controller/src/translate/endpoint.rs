@@ -53,7 +53,7 @@ pub fn load_assignment(view: &View, service: &ServiceInfo, port: &Port, cluster:
     }
 }
 
-fn is_ready(endpoint: &discovery::Endpoint) -> bool {
+pub(super) fn is_ready(endpoint: &discovery::Endpoint) -> bool {
     endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
 }
 

@@ -8,6 +8,7 @@ mod agreement;
 mod envoy;
 mod gateway;
 mod laptop;
+mod names;
 mod properties;
 mod proxy;
 mod refusals;

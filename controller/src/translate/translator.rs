@@ -19,10 +19,10 @@ use super::node::{Node, NodeKind};
 use super::resource::Resource;
 use super::service::{ServiceInfo, is_meshed, service_identities, visible};
 use super::virtual_hosts::MeshRoutes;
-use super::{cluster, gateway, inbound, secret};
+use super::{cluster, gateway, inbound, name_table, secret};
 use crate::envoyfilter::{CompiledFilter, Facts, PatchReport, PatchSet, cluster as patch_cluster};
 use crate::index::{Key, View, workloads};
-use inputs::{EndpointParts, IdentityInputs, RouteInputs, ServiceInputs};
+use inputs::{EndpointParts, IdentityInputs, NameInputs, RouteInputs, ServiceInputs};
 use scene::Scene;
 
 /// Labels by which pods of one workload differ.
@@ -55,6 +55,7 @@ pub struct Translator {
     endpoints: Parts<EndpointParts, Resource>,
     outbound_listeners: Shelf<IdentityInputs, Arc<Vec<Resource>>>,
     routes: Shelf<RouteInputs, Option<Resource>>,
+    names: Shelf<NameInputs, Resource>,
     filters: Mutex<Compiled>,
     made: AtomicU64,
 }
@@ -108,6 +109,29 @@ impl Translator {
         let scene = self.scene(view, node);
         let found = patch_cluster::extension_configs(&mut scene.run(), scene.contexts(), Some(names));
         found.iter().map(|config: &TypedExtensionConfig| Resource::new(&config.name, config)).collect()
+    }
+
+    /// NDS: the names of the mesh, if the proxy has a DNS proxy that answers them.
+    pub fn name_table(&self, view: &View, node: &Node) -> Option<Resource> {
+        name_table::is_wanted(node).then(|| {
+            self.names.get(NameInputs::of(view), &self.names_shared_by(view, node), || {
+                self.count(1);
+                let services = self.visible_services(&self.scene(view, node));
+                let services: Vec<&ServiceInfo> = services.iter().map(|service| &**service).collect();
+                let table = name_table::name_table(view, &services, name_table::Families::of(node));
+                Resource::new(name_table::NAME, &table)
+            })
+        })
+    }
+
+    /// Proxies of which this says the same have the same names: most namespaces see every Service.
+    pub fn names_shared_by(&self, view: &View, node: &Node) -> String {
+        let wanted = name_table::is_wanted(node);
+        let hidden = |(key, service): (&Key, &Arc<Service>)| {
+            (!visible(view, key, service, &node.namespace)).then(|| format!("{}/{}", key.namespace, key.name))
+        };
+        let hidden: Vec<String> = view.services.iter().filter_map(hidden).collect();
+        format!("{wanted} {:?} {}", name_table::Families::of(node), hidden.join(" "))
     }
 
     /// Names of the route configurations that this proxy's listeners ask for.

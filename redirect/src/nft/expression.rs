@@ -20,6 +20,8 @@ const META_USER: u32 = 10;
 const META_GROUP: u32 = 11;
 const META_FAMILY: u32 = 15;
 const META_TRANSPORT: u32 = 16;
+/// Key of `ct` (`enum nft_ct_keys`).
+const CT_ZONE: u32 = 17;
 /// Where `payload` reads (`enum nft_payload_bases`).
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -57,6 +59,13 @@ pub(super) fn of_rule(rule: &Rule, list: &mut Attributes) {
             mark_and_accept(list);
         }
         Verdict::MarkAndAccept => mark_and_accept(list),
+        Verdict::Zone(zone) => {
+            immediate(list, &zone.to_ne_bytes());
+            expression(list, "ct", |data| {
+                data.number(2, CT_ZONE).number(4, REGISTER);
+            });
+            verdict(list, RETURN, None);
+        }
     }
 }
 
@@ -79,6 +88,10 @@ fn of_match(one: &Match, list: &mut Attributes) {
         Match::Port(port, is) => {
             payload(list, TRANSPORT, 2, 2);
             compare(list, &port.to_be_bytes(), *is);
+        }
+        Match::FromPort(port) => {
+            payload(list, TRANSPORT, 0, 2);
+            compare(list, &port.to_be_bytes(), true);
         }
         Match::From(range) => address(list, range, true, true),
         Match::To(range, is) => address(list, range, false, *is),

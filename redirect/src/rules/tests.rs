@@ -36,6 +36,32 @@ fn the_proxys_rules_come_before_those_of_the_applications() {
 }
 
 #[test]
+fn questions_of_the_proxy_and_of_applications_are_tracked_apart() {
+    let text = text_of(&["--redirect-dns"]);
+    let chain = |name: &str| -> Vec<&str> {
+        let begin = format!("chain {name} {{");
+        let rules = text.split(begin.as_str()).nth(1).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+        rules.lines().map(str::trim).skip(1).take_while(|line| *line != "}").collect()
+    };
+    assert_eq!(
+        chain("dns_out"),
+        [
+            "type filter hook output priority -300; policy accept;",
+            "udp dport 53 meta skuid 1337 ct zone set 1 return",
+            "udp sport 15053 meta skuid 1337 ct zone set 2 return",
+            "udp dport 53 meta skgid 1337 ct zone set 1 return",
+            "udp sport 15053 meta skgid 1337 ct zone set 2 return",
+            "udp dport 53 ct zone set 2 return",
+        ]
+    );
+    assert_eq!(
+        chain("dns_in"),
+        ["type filter hook prerouting priority -300; policy accept;", "udp sport 53 ct zone set 1 return"]
+    );
+    assert!(!text_of(&[]).contains("zone"));
+}
+
+#[test]
 fn lists_narrow_what_is_redirected() {
     let text = text_of(&["-i", "10.0.0.0/8,fd00::/8", "-x", "10.1.2.3/32", "-o", "5432", "-q", "8080", "-b", "80,443"]);
     let outbound: Vec<&str> =

@@ -39,6 +39,10 @@ inputs! {
     ServiceInputs { services: Service }
 }
 inputs! {
+    /// What Services are, and who is behind them by address.
+    NameInputs { services: Service, endpoint_slices: EndpointSlice }
+}
+inputs! {
     /// Who is behind them.
     IdentityInputs { services: Service, endpoint_slices: EndpointSlice, pods: Pod }
 }
