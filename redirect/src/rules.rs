@@ -213,10 +213,13 @@ fn dns_zones(plan: &Plan, port: u16) -> Vec<Rule> {
     rules
 }
 
+/// A match by user or by group.
+type Owner = fn(u32, bool) -> Match;
+
 /// Whose packets are the proxy's.
-fn owners(plan: &Plan) -> Vec<(fn(u32, bool) -> Match, u32)> {
-    let users = plan.uids.iter().map(|&id| (Match::User as fn(u32, bool) -> Match, id));
-    users.chain(plan.gids.iter().map(|&id| (Match::Group as fn(u32, bool) -> Match, id))).collect()
+fn owners(plan: &Plan) -> Vec<(Owner, u32)> {
+    let users = plan.uids.iter().map(|&id| (Match::User as Owner, id));
+    users.chain(plan.gids.iter().map(|&id| (Match::Group as Owner, id))).collect()
 }
 
 /// Packets made in this namespace, by whom and where to.
