@@ -38,7 +38,7 @@ use tokio::time::Instant;
 use message::{Incoming, Question, Transport};
 use metrics::Metrics;
 use table::{Place, Table};
-use upstream::Upstream;
+use upstream::{Silent, Upstream};
 
 /// Questions that wait for a name server at a time; one more is answered with SERVFAIL.
 const MAX_ASKED: usize = 512;
@@ -90,6 +90,7 @@ struct Shared {
     table: RefCell<Option<Table>>,
     asked: Arc<Semaphore>,
     random: RefCell<fastrand::Rng>,
+    silent: Silent,
     /// There were too many questions; said once.
     full: Cell<bool>,
 }
@@ -125,6 +126,7 @@ impl Server {
             table: RefCell::new(None),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             random: RefCell::new(fastrand::Rng::new()),
+            silent: Silent::default(),
             full: Cell::new(false),
         };
         Ok(Self { sockets, shared: Rc::new(shared) })
@@ -208,7 +210,7 @@ impl Shared {
     async fn ask(&self, question: &Question) -> Vec<u8> {
         self.metrics.upstream_requests.inc();
         let started = Instant::now();
-        let answer = self.config.upstream.ask(question).await;
+        let answer = self.config.upstream.ask(question, &self.silent).await;
         self.metrics.answered_after(started.elapsed());
         answer.unwrap_or_else(|| self.failed(question))
     }

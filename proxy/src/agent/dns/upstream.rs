@@ -1,6 +1,8 @@
 //! Asks name servers what is not known here: by the transport of the client, under a random number and from a port of
 //! its own for each question, so that nobody can guess an answer.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -21,9 +23,12 @@ pub struct Upstream {
     pub timeout: Duration,
 }
 
+/// Name servers that did not answer last time; said in the log when that changes, not at each question.
+pub(super) type Silent = RefCell<BTreeSet<SocketAddr>>;
+
 impl Upstream {
     /// The answer for the client; `None` if no name server gave any. One that is unwilling is asked last.
-    pub(super) async fn ask(&self, question: &Question) -> Option<Vec<u8>> {
+    pub(super) async fn ask(&self, question: &Question, silent: &Silent) -> Option<Vec<u8>> {
         let mut unwilling = None;
         let mut keep = |answer: Option<Vec<u8>>| match answer {
             Some(answer) if is_unwilling(&answer) => {
@@ -34,7 +39,7 @@ impl Upstream {
         };
         if self.parallel {
             let mut asked: FuturesUnordered<_> =
-                self.servers.iter().map(|server| self.one(*server, question)).collect();
+                self.servers.iter().map(|server| self.one(*server, question, silent)).collect();
             while let Some(answer) = asked.next().await {
                 if let Some(answer) = keep(answer) {
                     return Some(question.returned(&answer));
@@ -42,7 +47,7 @@ impl Upstream {
             }
         } else {
             for server in &self.servers {
-                if let Some(answer) = keep(self.one(*server, question).await) {
+                if let Some(answer) = keep(self.one(*server, question, silent).await) {
                     return Some(question.returned(&answer));
                 }
             }
@@ -51,7 +56,7 @@ impl Upstream {
     }
 
     /// What one name server answers in time.
-    async fn one(&self, server: SocketAddr, question: &Question) -> Option<Vec<u8>> {
+    async fn one(&self, server: SocketAddr, question: &Question, silent: &Silent) -> Option<Vec<u8>> {
         let mut id = [0; 2];
         // The system's own randomness; without it there is no safe question.
         aws_lc_rs::rand::fill(&mut id).ok()?;
@@ -62,14 +67,18 @@ impl Upstream {
                 Transport::Tcp => by_tcp(server, question, id).await,
             }
         };
-        match tokio::time::timeout(self.timeout, asked).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                tracing::info!(%server, %error, "name server");
-                None
+        let late = |_| Err(std::io::ErrorKind::TimedOut.into());
+        match tokio::time::timeout(self.timeout, asked).await.unwrap_or_else(late) {
+            Ok(answer) => {
+                if silent.borrow_mut().remove(&server) {
+                    tracing::info!(%server, "the name server answers again");
+                }
+                Some(answer)
             }
-            Err(_) => {
-                tracing::info!(%server, "name server: no answer in {:?}", self.timeout);
+            Err(error) => {
+                if silent.borrow_mut().insert(server) {
+                    tracing::info!(%server, %error, timeout = ?self.timeout, "the name server does not answer");
+                }
                 None
             }
         }
