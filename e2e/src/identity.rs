@@ -1,8 +1,9 @@
-//! Identities on a real Kubernetes: who is served, who gets which certificate, what stands on the wire, and renewal under load.
+//! Identities on a real Kubernetes: who is served, by which name, who gets which certificate, what stands on the wire, and
+//! renewal under load.
 //!
 //! ```text
 //! images -> cluster (one node) -> helm install -> pods: client, server (short certificates), plain (no proxy)
-//!   -> PERMISSIVE, STRICT -> tokens at the CA, each from a pod's address -> packets of the server's link -> renewals under load
+//!   -> PERMISSIVE, STRICT -> names (DNS is captured in the client) -> tokens at the CA, each from a pod's address -> packets of the server's link -> renewals under load
 //! ```
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use crate::cluster::layout::DNS_SERVICE;
 use crate::cluster::network;
 use crate::load::{Aim, Load, Protocol};
 use crate::mesh::{Images, Mesh, chart_tag};
@@ -20,6 +22,7 @@ use crate::rows::Row;
 mod capture;
 mod certify;
 mod http;
+mod names;
 mod token_checks;
 
 /// Where it plays.
@@ -60,6 +63,7 @@ pub fn run(settings: &Settings, progress: &Progress) -> anyhow::Result<Vec<Row>>
     let (client, server, plain) = (pod("client")?, pod("server")?, pod("plain")?);
     let mut run = Run { mesh, client, server, plain, rows: Vec::new() };
     run.modes()?;
+    run.names()?;
     run.tokens()?;
     run.wire()?;
     run.renewal()?;
@@ -121,6 +125,28 @@ impl Run {
         self.row("STRICT: it is refused", holds, refused.unwrap_or_else(|| "200, for half a minute".into()));
         let meshed = self.client.get(service, "server", "/")?;
         self.row("STRICT: a pod with a sidecar is served", meshed == "200", meshed);
+        Ok(())
+    }
+
+    /// A short name that only the DNS proxy of the client's pod knows, and one that only the cluster's DNS knows.
+    fn names(&mut self) -> anyhow::Result<()> {
+        let dns = (IpAddr::from(DNS_SERVICE), 53).into();
+        let look_up = |pod: &Pod, name: &str| network::inside(pod.process, || names::look_up(dns, name));
+        let (service, short) = (self.service()?.0.to_string(), format!("server.{NAMESPACE}"));
+        let seen = self.mesh.until(|| Ok(Some(look_up(&self.client, &short)?).filter(|seen| *seen == service)))?;
+        let text = seen.clone().unwrap_or(look_up(&self.client, &short)?);
+        self.row("DNS capture: the proxy answers a name of the mesh in its short form", seen.is_some(), text);
+        let without = look_up(&self.plain, &short)?;
+        self.row(
+            "a pod without a sidecar asks the cluster's DNS, which does not know that form",
+            without != service,
+            without,
+        );
+        // By address, the name of which is no Service's; the proxy asks the cluster's DNS for it.
+        let pod = self.server.address.to_string();
+        let foreign = format!("{}.{NAMESPACE}.pod.cluster.local", pod.replace('.', "-"));
+        let seen = look_up(&self.client, &foreign)?;
+        self.row("DNS capture: another name is asked of the pod's name server", seen == pod, seen);
         Ok(())
     }
 
