@@ -74,10 +74,25 @@ struct Fixture {
 
 impl Fixture {
     async fn start(servers: &[SocketAddr], parallel: bool, timeout: Duration) -> Self {
-        let upstream = Upstream { servers: servers.to_vec(), parallel, timeout };
+        Self::at(|| "127.0.0.1:0".parse().unwrap(), |_| servers.to_vec(), parallel, timeout).await
+    }
+
+    /// At an address of these; another one where it is taken, by TCP or by UDP.
+    async fn at(
+        address: impl Fn() -> SocketAddr,
+        servers: impl Fn(SocketAddr) -> Vec<SocketAddr>,
+        parallel: bool,
+        timeout: Duration,
+    ) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let config = Config { place: place(), upstream };
-        let server = Server::bind(Listen::At("127.0.0.1:0".parse().unwrap()), config, metrics.clone()).await.unwrap();
+        let server = loop {
+            let address = address();
+            let upstream = Upstream { servers: servers(address), parallel, timeout };
+            let config = Config { place: place(), upstream };
+            if let Ok(server) = Server::bind(Listen::At(address), config, metrics.clone()).await {
+                break server;
+            }
+        };
         let address = server.addresses()[0];
         let (tables, receiver) = watch::channel(None);
         tokio::task::spawn_local(server.serve(receiver));
@@ -379,14 +394,14 @@ fn the_next_name_server_is_asked_where_one_does_not_answer_or_will_not() {
         assert_eq!(said(&fixture.udp(&ask).await), ["www.bing.com -> 1.2.3.4"]);
         assert_eq!(unwilling.asked("www.bing.com"), 1);
         // In turn.
-        let fixture = Fixture::start(&servers, false, Duration::from_millis(100)).await;
+        let fixture = Fixture::start(&servers, false, Duration::from_millis(500)).await;
         fixture.learn(&names()).await;
         assert_eq!(said(&fixture.udp(&ask).await), ["www.bing.com -> 1.2.3.4"]);
         // Nobody better: what the unwilling one says; nobody at all: an error of ours, counted.
         for (servers, failures) in
             [(vec![silent.address, unwilling.address], 0), (vec![silent.address], 1), (vec![], 1)]
         {
-            let fixture = Fixture::start(&servers, false, Duration::from_millis(100)).await;
+            let fixture = Fixture::start(&servers, false, Duration::from_millis(500)).await;
             fixture.learn(&names()).await;
             assert_eq!(fixture.udp(&ask).await.metadata.response_code, ResponseCode::ServFail);
             assert_eq!(fixture.metrics.upstream_failures.get(), failures, "{servers:?}");
@@ -425,14 +440,8 @@ fn questions_that_wait_have_a_bound_and_names_of_the_mesh_are_answered_meanwhile
 #[test]
 fn a_name_server_that_is_the_proxy_itself_is_left_out() {
     run(async {
-        let free = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let upstream = Upstream { servers: vec![free], parallel: false, timeout: PATIENCE };
-        let config = Config { place: place(), upstream };
-        let metrics = Arc::new(Metrics::default());
-        let server = Server::bind(Listen::At(free), config, metrics.clone()).await.unwrap();
-        let (tables, receiver) = watch::channel(None);
-        tokio::task::spawn_local(server.serve(receiver));
-        let fixture = Fixture { address: free, metrics, tables };
+        let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let fixture = Fixture::at(free, |own| vec![own], false, PATIENCE).await;
         fixture.learn(&names()).await;
         let answer = fixture.udp(&question("www.bing.com", RecordType::A)).await;
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
