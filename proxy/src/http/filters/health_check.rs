@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ferromesh_proto::envoy::extensions::filters::http::health_check::v3 as proto;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use super::{Build, Flow, HttpFilter};
@@ -121,13 +121,6 @@ impl HealthCheck {
         reply.details = Some(details.into());
         Some(reply)
     }
-
-    fn mark(&self, headers: &mut HeaderMap, failing: bool) {
-        if failing {
-            headers.insert("x-envoy-immediate-health-check-fail", HeaderValue::from_static("true"));
-        }
-        headers.insert("x-envoy-upstream-healthchecked-cluster", self.cluster.clone());
-    }
 }
 
 const DEGRADED: &str = "x-envoy-degraded";
@@ -152,10 +145,14 @@ impl HttpFilter for HealthCheck {
     }
 
     fn on_response(&self, stream: &mut Stream, head: &mut ResponseHead, _body: &mut Body) {
+        // Who sends requests here need not wait for the next check.
+        if is_failing(stream) {
+            head.headers.insert("x-envoy-immediate-health-check-fail", HeaderValue::from_static("true"));
+        }
         if stream.state.get::<HealthCheckRequest>().is_none() {
             return;
         }
-        self.mark(&mut head.headers, is_failing(stream));
+        head.headers.insert("x-envoy-upstream-healthchecked-cluster", self.cluster.clone());
         if let Some(cache) = &self.cache
             && stream.state.get::<Own>().is_none()
         {

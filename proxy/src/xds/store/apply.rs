@@ -12,7 +12,7 @@ use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as Se
 use ferromesh_proto::prost::Message;
 use tokio::time::Instant;
 
-use super::{Held, Store, WARMING};
+use super::{Held, Store};
 use crate::cluster::Cluster;
 use crate::config::{At, ConfigError};
 use crate::http::filters;
@@ -26,7 +26,7 @@ impl Store {
     pub(super) fn apply_cluster(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
         if let Some(held) = self.clusters.get(name) {
             if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+                return Ok(if held.warming_since.is_some() { State::Warming } else { State::Active });
             }
             if held.is_static && !is_static {
                 return Err(ConfigError::new("name", format!("{name:?} is a static cluster of the bootstrap")));
@@ -40,8 +40,8 @@ impl Store {
         }
         cluster.start(&tokio::runtime::Handle::current());
         cluster.tell_when_warm(self.woken.clone());
-        let until = Some(Instant::now() + WARMING);
-        let held = Held { value: cluster, bytes: any.value.clone(), is_static, warming_until: until };
+        let since = Some(Instant::now());
+        let held = Held { value: cluster, bytes: any.value.clone(), is_static, warming_since: since };
         self.forget_cluster(name);
         if let Some(service) = held.value.eds_service_name().filter(|service| *service != name) {
             self.aliases.entry(service.to_owned()).or_default().insert(name.to_owned());
@@ -85,7 +85,7 @@ impl Store {
     pub(super) fn apply_listener(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
         if let Some(held) = self.listeners.get(name) {
             if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+                return Ok(if held.warming_since.is_some() { State::Warming } else { State::Active });
             }
             if held.is_static && !is_static {
                 return Err(ConfigError::new("name", format!("{name:?} is a static listener of the bootstrap")));
@@ -96,12 +96,7 @@ impl Store {
         let before = self.listeners.get(name).map(|held| held.value.as_ref());
         let listener = Listener::decode_after(&proto, &self.context, before)?;
         self.workers.prepare(&listener)?;
-        let held = Held {
-            value: listener,
-            bytes: any.value.clone(),
-            is_static,
-            warming_until: Some(Instant::now() + WARMING),
-        };
+        let held = Held { value: listener, bytes: any.value.clone(), is_static, warming_since: Some(Instant::now()) };
         self.listeners.insert(name.to_owned(), held);
         Ok(State::Warming)
     }
