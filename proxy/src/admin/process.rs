@@ -15,6 +15,8 @@ pub(super) const ABSENT: &[(&str, &str)] = &[
     ("/cpuprofiler", "use perf on the process"),
     ("/heap_dump", "allocations are not sampled; /memory has the totals"),
     ("/heapprofiler", "allocations are not sampled; /memory has the totals"),
+    ("/memory/tcmalloc", "the allocator is another one; /memory has the totals"),
+    ("/peak_heap_dump", "allocations are not sampled; /memory has the totals"),
     ("/stats/recentlookups", "metrics are not looked up by their names"),
     ("/stats/recentlookups/clear", "metrics are not looked up by their names"),
     ("/stats/recentlookups/disable", "metrics are not looked up by their names"),
@@ -51,7 +53,7 @@ pub(super) fn init_dump(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
         .iter()
         .map(|waiting| json!({ "name": waiting.who, "target_names": waiting.targets }))
         .collect();
-    json_reply(&json!({ "unready_targets_dumps": dumps }))
+    json_reply(&if dumps.is_empty() { json!({}) } else { json!({ "unready_targets_dumps": dumps }) })
 }
 
 pub(super) fn reset_counters(admin: &Admin, _: &str) -> Response<Full<Bytes>> {

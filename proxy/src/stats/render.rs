@@ -35,9 +35,12 @@ impl Selection {
     }
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// `/stats/prometheus`: grouped by name, each with its TYPE line.
 pub fn prometheus(store: &Store, selection: &Selection) -> String {
-    let mut metrics: Vec<(String, Vec<(String, String)>, Value)> = store
+    let mut metrics: Vec<(String, Labels, Value)> = store
         .snapshot()
         .into_iter()
         .filter(|(key, metric)| selection.takes(key, metric))

@@ -31,15 +31,30 @@ fn leaf(is_rsa: bool, usages: &[KeyUsagePurpose]) -> Leaf {
     (certificate.der().clone(), private, certificate.pem(), key.serialize_pem())
 }
 
-/// Usages, and whether a handshake may be signed with them.
-const USAGES: [(&[KeyUsagePurpose], bool); 3] = [
-    (&[], true),
-    (&[KeyUsagePurpose::DigitalSignature], true),
-    (&[KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyAgreement], false),
-];
+/// A peer's certificate, and the version of TLS.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    is_rsa: bool,
+    usages: &'static [KeyUsagePurpose],
+    /// Whether a handshake may be signed.
+    signs: bool,
+    version: &'static rustls::SupportedProtocolVersion,
+}
 
-fn versions() -> [(&'static rustls::SupportedProtocolVersion, &'static str); 2] {
-    [(&rustls::version::TLS12, "TLSv1_2"), (&rustls::version::TLS13, "TLSv1_3")]
+fn scenes() -> Vec<Scene> {
+    const USAGES: [(&[KeyUsagePurpose], bool); 3] = [
+        (&[], true),
+        (&[KeyUsagePurpose::DigitalSignature], true),
+        (&[KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyAgreement], false),
+    ];
+    let mut scenes = Vec::new();
+    for is_rsa in [true, false] {
+        for (usages, signs) in USAGES {
+            let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
+            scenes.extend(versions.map(|version| Scene { is_rsa, usages, signs, version }));
+        }
+    }
+    scenes
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -72,9 +87,9 @@ async fn server((certificate, key, ..): &Leaf, version: &'static rustls::Support
 async fn a_server_must_be_allowed_to_sign_by_its_certificate() {
     const UPSTREAM: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
     for kind in kinds() {
-        for (is_rsa, (usages, is_good), (version, _)) in all() {
-            let leaf = leaf(is_rsa, usages);
-            let address = server(&leaf, version).await;
+        for scene in scenes() {
+            let leaf = leaf(scene.is_rsa, scene.usages);
+            let address = server(&leaf, scene.version).await;
             for validation in
                 [String::new(), format!(", validation_context: {{trusted_ca: {{inline_string: {:?}}}}}", leaf.2)]
             {
@@ -85,22 +100,11 @@ async fn a_server_must_be_allowed_to_sign_by_its_certificate() {
                 );
                 let process = kind.start(&Setup { cluster: &cluster, ..Setup::default() }.bootstrap()).await;
                 let (status, body) = get(process.listener("in").await, "/").await;
-                let wanted = if is_good { 200 } else { 503 };
-                assert_eq!(status, wanted, "{kind:?} RSA {is_rsa} {usages:?} {version:?} {validation}: {body}");
+                let wanted = if scene.signs { 200 } else { 503 };
+                assert_eq!(status, wanted, "{kind:?} {scene:?} {validation}: {body}");
             }
         }
     }
-}
-
-/// RSA or not, usages, versions.
-fn all() -> Vec<(bool, (&'static [KeyUsagePurpose], bool), (&'static rustls::SupportedProtocolVersion, &'static str))> {
-    let mut all = Vec::new();
-    for is_rsa in [true, false] {
-        for usages in USAGES {
-            all.extend(versions().map(|version| (is_rsa, usages, version)));
-        }
-    }
-    all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,12 +125,13 @@ async fn a_client_need_not_be_allowed_to_sign_by_its_certificate() {
         let text = text.replace("route: {cluster: c}", "direct_response: {status: 202}");
         let process = kind.start(&text).await;
         let address = process.listener("in").await;
-        for (is_rsa, (usages, _), (version, _)) in all() {
-            let (certificate, key, ..) = leaf(is_rsa, usages);
+        for scene in scenes() {
+            let (certificate, key, ..) = leaf(scene.is_rsa, scene.usages);
             let mut roots = rustls::RootCertStore::empty();
             roots.add(own.0.clone()).unwrap();
-            let config =
-                rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
+            let config = rustls::ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[scene.version])
+                .unwrap();
             let config = config.with_root_certificates(roots).with_client_auth_cert(vec![certificate], key).unwrap();
             let answer = async {
                 let socket = TcpStream::connect(address).await?;
@@ -139,7 +144,7 @@ async fn a_client_need_not_be_allowed_to_sign_by_its_certificate() {
                 std::io::Result::Ok(text.starts_with("HTTP/1.1 202"))
             };
             let served = answer.await.unwrap_or(false);
-            assert!(served, "{kind:?} RSA {is_rsa} {usages:?} {version:?}");
+            assert!(served, "{kind:?} {scene:?}");
         }
     }
 }

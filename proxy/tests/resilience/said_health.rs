@@ -77,6 +77,23 @@ async fn a_host_that_says_that_it_is_degraded_is_used_when_the_others_do_not_suf
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_discovery_says_is_degraded_is_used_as_one_that_says_so_itself() {
+    for kind in kinds() {
+        let hosts = hosts(&["a", "b", "c", "d"]).await;
+        let of = |place: usize, more: &'static str| (hosts[place].1, more);
+        let degraded = ", health_status: DEGRADED";
+        for (third, is_used) in [("", false), (", health_status: UNHEALTHY", true)] {
+            let all = [of(0, ""), of(1, ""), of(2, third), of(3, degraded)];
+            let process = kind.start(&Setup { cluster: &endpoints(&all), ..Setup::default() }.bootstrap()).await;
+            assert_eq!(flags(process.admin, "c", hosts[3].1).await, "/degraded_eds_health", "{kind:?}");
+            let found = Client::new(process.listener("in").await).count(200, "/").await;
+            assert_eq!(found.contains_key("d"), is_used, "{kind:?}: {found:?}");
+            assert_eq!(stat(process.admin, "cluster.c.membership_degraded").await, 1, "{kind:?}");
+        }
+    }
+}
+
 /// A first check, and then none for as long as a test runs.
 const ONCE: &str =
     "timeout: 5s, interval: 600s, no_traffic_interval: 600s, unhealthy_threshold: 3, healthy_threshold: 2";

@@ -16,7 +16,7 @@ pub(super) fn report(cluster: &Cluster, host: &Host, ended: &Try) {
     let stats = &cluster.stats;
     let outcome = match ended {
         Try::Answer(head, body, _) => {
-            if head.headers.contains_key(IMMEDIATE_FAIL) {
+            if cluster.health_check.is_some() && head.headers.contains_key(IMMEDIATE_FAIL) {
                 cluster.told_failed(host);
             }
             let grpc = retry::grpc_status(&head.headers).filter(|_| matches!(body, Body::Empty));
