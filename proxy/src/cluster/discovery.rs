@@ -74,6 +74,11 @@ impl Cluster {
         }
     }
 
+    /// Secrets that its transports name and that have not come.
+    pub fn awaits_secrets(&self) -> impl Iterator<Item = Awaited> {
+        self.config.transports.iter().filter_map(|transport| transport.tls.as_ref()).flat_map(|tls| tls.awaits())
+    }
+
     /// Gives up waiting for the first hosts (`initial_fetch_timeout` has passed, or there are none).
     pub fn stop_waiting(&self) {
         if self.awaits().is_some() {

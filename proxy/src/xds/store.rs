@@ -1,10 +1,11 @@
 //! Accepted configuration: decoded, warmed, published to the workers.
 //!
-//! A cluster is published once its first hosts are known and checked, a listener once its route tables, secrets and
+//! A cluster is published once its first hosts are known and checked and its secrets are there, a listener once its route tables, secrets and
 //! configurations of filters are there, or the `initial_fetch_timeout` of each that is not has passed. A resource that is refused leaves the last good one in place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferromesh_proto::Any;
 use tokio::sync::{Notify, watch};
@@ -37,6 +38,17 @@ struct Held<T> {
     warming_since: Option<Instant>,
 }
 
+/// How long a route table waits for clusters that it leads to. They may warm for longer, or for ever; then their requests
+/// fail, and those of the table's other clusters do not.
+const TABLE_WAITS: Duration = Duration::from_secs(5);
+
+/// A route table that leads to clusters which still warm.
+struct WaitingTable {
+    table: Arc<RouteConfiguration>,
+    clusters: BTreeSet<String>,
+    until: Instant,
+}
+
 /// The configuration of one proxy; lives in the admin thread.
 pub struct Store {
     context: Arc<Context>,
@@ -46,8 +58,8 @@ pub struct Store {
     /// What serves: may be an older form of a cluster whose new form warms.
     published: BTreeMap<String, Arc<Cluster>>,
     listeners: BTreeMap<String, Held<Listener>>,
-    /// New forms of route tables that lead to clusters which still warm: (table, clusters).
-    waiting_routes: BTreeMap<String, (Arc<RouteConfiguration>, BTreeSet<String>)>,
+    /// New forms of route tables that lead to clusters which still warm.
+    waiting_routes: BTreeMap<String, WaitingTable>,
     /// Last endpoints by service name, encoded (decoded they take ten times the room): an updated cluster starts with
     /// them, since delta xDS does not send them again.
     assignments: BTreeMap<String, bytes::Bytes>,
@@ -68,6 +80,20 @@ pub struct Store {
     ready: watch::Sender<bool>,
     started: Instant,
     dirty: bool,
+}
+
+impl Held<Cluster> {
+    /// Secrets that the cluster still waits for. Those of the bootstrap do not wait: the control plane is reached by one.
+    fn awaits_secrets(&self, now: Instant) -> impl Iterator<Item = Awaited> {
+        let since = self.warming_since.filter(|_| !self.is_static);
+        let secrets =
+            since.into_iter().flat_map(|since| self.value.awaits_secrets().map(move |awaited| (since, awaited)));
+        let still = move |(since, awaited): (Instant, Awaited)| {
+            let is_over = awaited.limit.ends(since).is_some_and(|end| end <= now);
+            (!is_over).then_some(awaited)
+        };
+        secrets.filter_map(still)
+    }
 }
 
 impl Store {
@@ -235,7 +261,7 @@ impl Store {
         self.follow_runtime();
         let now = Instant::now();
         self.publish_clusters(now);
-        self.publish_routes();
+        self.publish_routes(now);
         for (name, held) in &mut self.listeners {
             let Some(since) = held.warming_since else { continue };
             if held.value.awaits().all(|awaited| awaited.limit.ends(since).is_some_and(|end| end <= now)) {
@@ -258,7 +284,7 @@ impl Store {
             tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
             self.ready.send_replace(true);
         }
-        self.dump.set_waiting(self.waiting());
+        self.dump.set_waiting(self.waiting(now));
     }
 
     fn publish_clusters(&mut self, now: Instant) {
@@ -268,7 +294,7 @@ impl Store {
             if end.is_some_and(|end| end <= now) {
                 held.value.stop_waiting();
             }
-            if held.value.is_warm() {
+            if held.value.is_warm() && held.awaits_secrets(now).next().is_none() {
                 held.warming_since = None;
                 if let Some(old) = self.published.insert(name.clone(), held.value.clone()) {
                     old.retire();
@@ -306,13 +332,17 @@ impl Store {
     }
 
     /// What waits, and for what.
-    fn waiting(&self) -> Vec<Waiting> {
+    fn waiting(&self, now: Instant) -> Vec<Waiting> {
         let server = self.awaited.iter().map(|(kind, _)| format!("{kind:?} resources")).collect::<Vec<_>>();
         let server = (!server.is_empty()).then(|| Waiting { who: "Server".into(), targets: server });
         let shown = |awaited: Awaited| format!("{} {}", awaited.what, awaited.name);
         let clusters = self.clusters.iter().filter(|(_, held)| held.warming_since.is_some()).map(|(name, held)| {
-            let target = held.value.awaits().map_or_else(|| "first answers of DNS or health checks".into(), shown);
-            Waiting { who: format!("Cluster {name}"), targets: vec![target] }
+            let awaited = held.value.awaits().into_iter().chain(held.awaits_secrets(now));
+            let mut targets: Vec<String> = awaited.map(shown).collect();
+            if targets.is_empty() {
+                targets.push("first answers of DNS or health checks".into());
+            }
+            Waiting { who: format!("Cluster {name}"), targets }
         });
         let listeners = self.listeners.iter().filter(|(_, held)| held.warming_since.is_some()).map(|(name, held)| {
             Waiting { who: format!("Listener {name}"), targets: held.value.awaits().map(shown).collect() }
@@ -321,16 +351,16 @@ impl Store {
     }
 
     /// Publishes tables whose clusters serve: make before break, whatever order the control plane sends in.
-    fn publish_routes(&mut self) {
+    fn publish_routes(&mut self, now: Instant) {
         let (clusters, published) = (&self.clusters, &self.published);
         let routes = &self.context.routes;
-        self.waiting_routes.retain(|name, (table, needed)| {
+        self.waiting_routes.retain(|name, waiting| {
             let warms = |name: &String| {
                 !published.contains_key(name) && clusters.get(name).is_some_and(|held| held.warming_since.is_some())
             };
-            let waits = needed.iter().any(warms);
+            let waits = waiting.until > now && waiting.clusters.iter().any(warms);
             if !waits {
-                routes.handle(name).store(table.clone());
+                routes.handle(name).store(waiting.table.clone());
             }
             waits
         });
@@ -357,14 +387,16 @@ impl Store {
         let now = Instant::now();
         let clusters = self.clusters.values().filter_map(|held| {
             let since = held.warming_since?;
-            held.value.awaits()?.limit.ends(since)
+            let awaited = held.value.awaits().into_iter().chain(held.awaits_secrets(now));
+            awaited.filter_map(|awaited| awaited.limit.ends(since)).min()
         });
         let listeners = self.listeners.values().filter_map(|held| held.warming_since.map(|since| (since, &held.value)));
         let listeners = listeners.flat_map(|(since, listener)| {
             listener.awaits().filter_map(move |awaited| awaited.limit.ends(since)).filter(|end| *end > now)
         });
         let kinds = self.awaited.first().and_then(|(_, limit)| limit.ends(self.awaited_since));
-        let next = clusters.chain(listeners).chain(kinds).min();
+        let tables = self.waiting_routes.values().map(|waiting| waiting.until);
+        let next = clusters.chain(listeners).chain(kinds).chain(tables).min();
         let deadline = async {
             match next {
                 Some(next) => tokio::time::sleep_until(next).await,

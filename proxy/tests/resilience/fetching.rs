@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use crate::ads::Ads;
 use crate::as_envoy::kinds;
 use crate::peers::{eventually, get, upstream};
-use crate::plane::{at, bootstrap, endpoints, route_to};
+use crate::plane::{at, bootstrap, cluster, endpoints, route_to};
 use crate::process::Process;
 
 const ROUTER: &str =
@@ -59,7 +59,9 @@ async fn places(process: &Process, pointer: [&str; 2]) -> [Vec<String>; 2] {
     let lists = dump["configs"].as_array().unwrap();
     pointer.map(|list| {
         let found = lists.iter().filter_map(|part| part.get(list)).flat_map(|items| items.as_array().unwrap());
-        found.map(|item| item["cluster"]["name"].as_str().unwrap().to_owned()).collect()
+        let mut names: Vec<String> = found.map(|item| item["cluster"]["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
     })
 }
 
@@ -82,7 +84,19 @@ async fn listeners_and_clusters_wait_as_long_as_each_source_says_and_without_end
             );
             (name.to_owned(), Any::pack::<Cluster>(&json::from_yaml(&yaml).unwrap()))
         };
+        // A cluster whose endpoints are there, but not its secret.
+        let secured = |name: &str, source: &str| {
+            let yaml = format!(
+                "{{name: {name}, type: STATIC, connect_timeout: 5s, load_assignment: {{cluster_name: {name}}}, \
+                 transport_socket: {{name: tls, typed_config: {{'@type': \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: {{ \
+                 validation_context_sds_secret_config: {{name: {name}, sds_config: {{ads: {{}}, resource_api_version: V3, {source}}}}}}}}}}}}}"
+            );
+            (name.to_owned(), Any::pack::<Cluster>(&json::from_yaml(&yaml).unwrap()))
+        };
         ads.set([
+            secured("secured", ENDLESS),
+            secured("briefly-secured", SHORT),
             eds("brief", SHORT),
             eds("one", ENDLESS),
             listener("endless-table", ENDLESS, "", ""),
@@ -102,7 +116,8 @@ async fn listeners_and_clusters_wait_as_long_as_each_source_says_and_without_end
         assert_eq!(serves("filter").await, 500, "{kind:?}: there is no filter");
         assert_eq!(serves("secret").await, 0, "{kind:?}: there is no certificate");
         let lists = ["dynamic_warming_clusters", "dynamic_active_clusters"];
-        eventually("clusters", || async { places(&process, lists).await == [vec!["one"], vec!["brief"]] }).await;
+        let wanted = [vec!["one", "secured"], vec!["brief", "briefly-secured"]];
+        eventually("clusters", || async { places(&process, lists).await == wanted }).await;
         let unready = get(process.admin, "/init_dump").await.1;
         for name in ["endless-table", "endless-filter", "endless-secret", "both"] {
             assert_eq!(address(&process, name).await, None, "{kind:?} {name}");
@@ -128,5 +143,24 @@ async fn the_proxy_is_ready_without_clusters_and_listeners_when_they_have_been_w
         let source = format!("{{ads: {{}}, {SHORT}, ");
         let process = kind.start(&text.replace("{ads: {}, ", &source)).await;
         assert_eq!(get(process.admin, "/ready").await, (200, "LIVE\n".into()), "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_table_does_not_wait_for_ever_for_a_cluster_that_does() {
+    for kind in kinds() {
+        let ads = Ads::new();
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let text = bootstrap(&at(socket.local_addr().unwrap()), true, "");
+        ads.set([cluster("one", ""), endpoints("one", upstream("one").await), listener("in", ENDLESS, "", "")]);
+        ads.set([route_to("one")]);
+        ads.serve_tcp(socket);
+        let process = kind.start(&text).await;
+        let address = process.listener("in").await;
+        assert_eq!(get(address, "/").await.0, 200, "{kind:?}");
+        let yaml = "{name: never, type: EDS, connect_timeout: 5s, eds_cluster_config: {eds_config: {ads: {}, \
+                    resource_api_version: V3, initial_fetch_timeout: 0s}}}";
+        ads.set([("never".to_owned(), Any::pack::<Cluster>(&json::from_yaml(yaml).unwrap())), route_to("never")]);
+        eventually("the new table serves", || async { get(address, "/").await.0 == 503 }).await;
     }
 }

@@ -12,7 +12,7 @@ use ferromesh_proto::envoy::extensions::transport_sockets::tls::v3::Secret as Se
 use ferromesh_proto::prost::Message;
 use tokio::time::Instant;
 
-use super::{Held, Store};
+use super::{Held, Store, TABLE_WAITS, WaitingTable};
 use crate::cluster::Cluster;
 use crate::config::{At, ConfigError};
 use crate::http::filters;
@@ -107,7 +107,8 @@ impl Store {
         let (name, clusters) = (proto.name.clone(), crate::xds::routed::clusters(&proto));
         let filter_config = |any: &Any| filters::decode_route(any, &self.context);
         let table = Arc::new(RouteConfiguration::decode(proto, &filter_config)?);
-        self.waiting_routes.insert(name, (table, clusters));
+        let until = Instant::now() + TABLE_WAITS;
+        self.waiting_routes.insert(name, WaitingTable { table, clusters, until });
         self.woken.notify_one();
         Ok(State::Active)
     }
