@@ -86,7 +86,7 @@ pub(super) fn help() -> String {
 fn state(admin: &Admin) -> &'static str {
     let context = &admin.context;
     // Envoy's: who fails its checks is taken out of service as well.
-    if context.is_draining() || context.failing_health_check.load(Ordering::Relaxed) {
+    if context.is_draining() || context.fails_health_check() {
         "DRAINING"
     } else if *admin.ready.borrow() {
         "LIVE"

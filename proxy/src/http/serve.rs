@@ -4,7 +4,6 @@ use std::cell::{Cell, Ref, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -198,8 +197,7 @@ impl Session {
     /// Whether this connection ends with the answer that goes out now. One that waits for its next request is left alone,
     /// as in Envoy, where the proxy as a whole does not drain but fails its health check.
     pub fn ends_with_answer(&self) -> bool {
-        let fails = || self.worker.context.failing_health_check.load(Ordering::Relaxed);
-        self.is_draining() || (self.drain.is_with_health() && fails())
+        self.is_draining() || (self.drain.is_with_health() && self.worker.context.fails_health_check())
     }
 
     /// When this connection has lived long enough.

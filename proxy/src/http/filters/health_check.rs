@@ -1,7 +1,6 @@
 //! `envoy.filters.http.health_check`: answers health checks itself, or marks them on their way.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ferromesh_proto::envoy::extensions::filters::http::health_check::v3 as proto;
@@ -126,7 +125,7 @@ impl HealthCheck {
 const DEGRADED: &str = "x-envoy-degraded";
 
 fn is_failing(stream: &Stream) -> bool {
-    stream.worker.context.failing_health_check.load(Ordering::Relaxed)
+    stream.worker.context.fails_health_check()
 }
 
 impl HttpFilter for HealthCheck {
