@@ -79,6 +79,8 @@ pub struct Store {
     secrets: watch::Receiver<u64>,
     ready: watch::Sender<bool>,
     started: Instant,
+    /// When it was looked for what has become warm.
+    looked: Instant,
     dirty: bool,
 }
 
@@ -124,6 +126,7 @@ impl Store {
             woken: Arc::new(Notify::new()),
             ready,
             started: Instant::now(),
+            looked: Instant::now(),
             dirty: true,
         };
         for (kind, _) in awaited {
@@ -260,6 +263,7 @@ impl Store {
     pub fn publish(&mut self) {
         self.follow_runtime();
         let now = Instant::now();
+        self.looked = now;
         self.publish_clusters(now);
         self.publish_routes(now);
         for (name, held) in &mut self.listeners {
@@ -384,7 +388,8 @@ impl Store {
 
     /// Waits until something may have become warm, or ask for something new.
     pub async fn changed(&mut self) {
-        let now = Instant::now();
+        // A limit that has passed since then is still to be seen.
+        let now = self.looked;
         let clusters = self.clusters.values().filter_map(|held| {
             let since = held.warming_since?;
             let awaited = held.value.awaits().into_iter().chain(held.awaits_secrets(now));

@@ -70,10 +70,10 @@ const ENDLESS: &str = "initial_fetch_timeout: 0s";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listeners_and_clusters_wait_as_long_as_each_source_says_and_without_end_for_zero() {
-    for kind in kinds() {
+    for (kind, delta) in kinds().into_iter().flat_map(|kind| [true, false].map(|delta| (kind.clone(), delta))) {
         let ads = Ads::new();
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let text = bootstrap(&at(socket.local_addr().unwrap()), true, "");
+        let text = bootstrap(&at(socket.local_addr().unwrap()), delta, "");
         ads.set([listener("first", "", "", "")]);
         ads.serve_tcp(socket);
         let process = kind.start(&text).await;
@@ -108,7 +108,8 @@ async fn listeners_and_clusters_wait_as_long_as_each_source_says_and_without_end
             listener("both", SHORT, &discovered(ENDLESS), ""),
         ]);
         for name in ["table", "filter", "secret"] {
-            eventually(name, || async { address(&process, name).await.is_some() }).await;
+            let what = format!("{name} of {kind:?}, delta {delta}");
+            eventually(&what, || async { address(&process, name).await.is_some() }).await;
         }
         let running = &process;
         let serves = |name| async move { get(address(running, name).await.unwrap(), "/").await.0 };
