@@ -89,7 +89,7 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.config.core.v3.ApiConfigSource", "set_node_on_first_message_only", "always so"),
     ("envoy.type.matcher.v3.RegexMatcher", "google_re2", "RE2's rules are the only ones"),
     ("envoy.type.matcher.v3.RegexMatcher.GoogleRE2", "max_program_size", "programs have a limit of their own"),
-    ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "enforce_rsa_key_usage", "Envoy ignores it, too"),
+    ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "enforce_rsa_key_usage", "always so, as in Envoy"),
     ("envoy.config.route.v3.WeightedCluster", "total_weight", "Envoy takes the sum of the weights, too"),
     (
         "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
