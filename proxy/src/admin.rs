@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::request::Parts;
+use http::{Method, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
 use tokio::net::TcpListener;
 
 use crate::context::Context;
@@ -17,9 +18,13 @@ use crate::xds::dump::Dump;
 mod config_dump;
 mod explain;
 mod pages;
+mod process;
 
 /// Connections served at a time; more are closed.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Bytes of a form that a page takes.
+const LONGEST_FORM: usize = 64 * 1024;
 
 /// Changes the log filter; says what is wrong with a new one.
 pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -41,6 +46,8 @@ pub struct Admin {
     pub started: std::time::Instant,
     /// Worker threads.
     pub concurrency: usize,
+    /// Whether another process may take over.
+    pub hot_restart: bool,
     /// Listeners: (name, bound address).
     pub listeners: tokio::sync::watch::Receiver<Vec<(String, SocketAddr)>>,
 }
@@ -75,22 +82,45 @@ impl Admin {
         let admin = Rc::new(self);
         crate::pages::serve(listener, MAX_CONNECTIONS, move |request, peer| {
             let admin = admin.clone();
-            async move { admin.answer(&request, peer) }
+            async move {
+                let (head, body) = request.into_parts();
+                match form(&head, body).await {
+                    Some(form) => admin.answer(&head, &form, peer),
+                    None => text(StatusCode::PAYLOAD_TOO_LARGE, format!("a form has {LONGEST_FORM} bytes at most\n")),
+                }
+            }
         })
         .await;
     }
 
-    fn answer<B>(&self, request: &Request<B>, peer: SocketAddr) -> Response<Full<Bytes>> {
-        let query = request.uri().query().unwrap_or_default();
-        let Some(page) = pages::PAGES.iter().find(|page| page.path == request.uri().path()) else {
-            return text(StatusCode::NOT_FOUND, pages::help());
+    fn answer(&self, request: &Parts, form: &str, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let query = request.uri.query().filter(|query| !query.is_empty()).unwrap_or(form);
+        let path = request.uri.path();
+        let Some(page) = pages::PAGES.iter().find(|page| page.path == path) else {
+            return match process::ABSENT.iter().find(|(absent, _)| *absent == path) {
+                Some((_, why)) => text(StatusCode::NOT_IMPLEMENTED, format!("{path} is not implemented: {why}\n")),
+                None => text(StatusCode::NOT_FOUND, pages::help()),
+            };
         };
-        if page.changes && (request.method() != Method::POST || !peer.ip().is_loopback()) {
+        if page.changes && (request.method != Method::POST || !peer.ip().is_loopback()) {
             let why = format!("{} changes the proxy: send POST, from the loopback address\n", page.path);
             return text(StatusCode::METHOD_NOT_ALLOWED, why);
         }
         (page.answer)(self, query)
     }
+}
+
+/// The form that a request carries, empty if none; `None` if it is too long.
+async fn form<B: http_body::Body<Data = Bytes>>(head: &Parts, body: B) -> Option<String>
+where
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let kind = head.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    if head.method != Method::POST || kind != Some(b"application/x-www-form-urlencoded") {
+        return Some(String::new());
+    }
+    let body = Limited::new(body, LONGEST_FORM).collect().await.ok()?;
+    Some(String::from_utf8_lossy(&body.to_bytes()).into_owned())
 }
 
 /// A plain text answer.
@@ -118,10 +148,16 @@ fn reply(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Resp
 
 /// The value of a query parameter.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<std::borrow::Cow<'a, str>> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| percent_encoding::percent_decode_str(value).decode_utf8_lossy())
-    })
+    pairs(query).find(|(key, _)| *key == name).map(|(_, value)| decoded(value))
+}
+
+/// Names and values of a query, as they are written.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+fn decoded(text: &str) -> std::borrow::Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
 #[cfg(test)]
@@ -137,9 +173,16 @@ mod tests {
 
     #[test]
     fn every_page_that_changes_something_is_listed_as_such() {
-        for path in
-            ["/drain_listeners", "/reopen_logs", "/quitquitquit", "/logging", "/healthcheck/fail", "/healthcheck/ok"]
-        {
+        for path in [
+            "/drain_listeners",
+            "/reopen_logs",
+            "/quitquitquit",
+            "/logging",
+            "/healthcheck/fail",
+            "/healthcheck/ok",
+            "/reset_counters",
+            "/runtime_modify",
+        ] {
             let page = pages::PAGES.iter().find(|page| page.path == path).expect("listed");
             assert!(page.changes, "{path}");
         }

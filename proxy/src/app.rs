@@ -9,13 +9,14 @@ use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
 use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::admin::{Admin, Command};
 use crate::bootstrap::{self, Ads};
 use crate::cluster::DnsSettings;
-use crate::config::{At, ConfigError};
+use crate::config::{At, ConfigError, FetchLimit};
 use crate::context::{Context, Local};
 use crate::hot_restart::{self, Asked, Passed};
 use crate::identity;
@@ -32,6 +33,9 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Commands that may wait for the admin thread.
 const COMMANDS: usize = 16;
+
+/// Length of the admin address' accept queue.
+const ADMIN_BACKLOG: i32 = 128;
 
 /// Changes the log filter; says what is wrong with a new one.
 pub type SetLogLevel = crate::admin::SetLogLevel;
@@ -122,7 +126,7 @@ impl Proxy {
         let runtime = Runtime::decode(bootstrap.layered_runtime.as_ref())?;
         // The monitor's number comes before the runtime's.
         let most = overload.most_connections.or(runtime.global_connections()).unwrap_or(u64::MAX);
-        let stats = Arc::new(bootstrap::stats(&bootstrap));
+        let stats = Arc::new(bootstrap::stats(&bootstrap)?);
         let context = Context {
             dns,
             overload: Arc::new(Overload::new(most)),
@@ -342,9 +346,9 @@ impl Main {
             .map_err(StartError::Thread)?;
         let mut awaited = Vec::new();
         if let Some(ads) = &self.ads {
-            awaited.extend(ads.cds.then_some(Kind::Cluster));
-            awaited.extend(ads.lds.then_some(Kind::Listener));
-            awaited.extend(self.options.names.is_some().then_some(Kind::NameTable));
+            awaited.extend(ads.cds.map(|limit| (Kind::Cluster, limit)));
+            awaited.extend(ads.lds.map(|limit| (Kind::Listener, limit)));
+            awaited.extend(self.options.names.is_some().then_some((Kind::NameTable, FetchLimit::default())));
         }
         let mut store = Store::new(self.context.clone(), dump.clone(), workers.clone(), &awaited, self.ready.clone())
             .with_names(self.options.names.clone());
@@ -407,8 +411,7 @@ impl Main {
         let failed = |source| StartError::Admin { address, source };
         let socket = match inherited.filter(|passed| passed.address == address) {
             Some(passed) => passed.socket,
-            // The standard library sets SO_REUSEADDR.
-            None => std::net::TcpListener::bind(address).map_err(failed)?,
+            None => bind_admin(address, &self.bootstrap).map_err(failed)?,
         };
         socket.set_nonblocking(true).map_err(failed)?;
         let bound = socket.local_addr().map_err(failed)?;
@@ -421,6 +424,7 @@ impl Main {
             set_log_level: self.options.set_log_level.clone(),
             started: std::time::Instant::now(),
             concurrency: self.options.concurrency,
+            hot_restart: self.options.restart.is_some(),
             listeners: self.listeners.subscribe(),
         };
         let serving = tokio::task::spawn_local(admin.serve(listener)).abort_handle();
@@ -434,6 +438,7 @@ impl Main {
 /// Names what cannot be used.
 pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     bootstrap::ads(bootstrap)?;
+    bootstrap::stats(bootstrap)?;
     admin_address(bootstrap)?;
     DnsSettings::of_bootstrap(bootstrap)?;
     overload::Config::decode(bootstrap.overload_manager.as_ref())?;
@@ -453,6 +458,20 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
         crate::listener::Listener::decode(&listener, &context).at(format!("static_resources.listeners[{index}]"))?;
     }
     Ok(())
+}
+
+/// A listening socket for the admin address; one on `::` takes IPv4 if `ipv4_compat` says so.
+fn bind_admin(address: SocketAddr, bootstrap: &Bootstrap) -> std::io::Result<std::net::TcpListener> {
+    let configured = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()?.address.as_ref());
+    let takes_v4 = matches!(configured, Some(address::Address::SocketAddress(socket)) if socket.ipv4_compat);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!takes_v4)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(ADMIN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// The admin address of the bootstrap.

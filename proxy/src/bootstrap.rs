@@ -5,11 +5,10 @@ use std::path::Path;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::cluster::v3::Cluster;
 use ferromesh_proto::envoy::config::core::v3::{ApiConfigSource, ConfigSource, api_config_source, grpc_service};
-use ferromesh_proto::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use ferromesh_proto::prost::Message;
 use ferromesh_proto::{Any, json};
 
-use crate::config::{ConfigError, from_ads};
+use crate::config::{At, ConfigError, FetchLimit, from_ads};
 use crate::{stats, supported};
 
 mod consistency;
@@ -77,6 +76,7 @@ pub fn parse(text: &str) -> Result<Bootstrap, BootstrapError> {
 
 fn check(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     supported::check(&Any::pack(bootstrap))?;
+    stats(bootstrap)?;
     consistency::check(bootstrap)
 }
 
@@ -91,10 +91,10 @@ pub struct Ads {
     pub authority: Option<String>,
     /// Metadata sent with the stream.
     pub metadata: Vec<(String, String)>,
-    /// Whether listeners come by it.
-    pub lds: bool,
-    /// Whether clusters come by it.
-    pub cds: bool,
+    /// Whether listeners come by it, and how long the proxy waits for the first before it is ready.
+    pub lds: Option<FetchLimit>,
+    /// The same of clusters.
+    pub cds: Option<FetchLimit>,
 }
 
 /// The ADS connection that the bootstrap asks for, if any.
@@ -106,7 +106,7 @@ pub fn ads(bootstrap: &Bootstrap) -> Result<Option<Ads>, ConfigError> {
     let lds = by_ads(dynamic.lds_config.as_ref()).map_err(|error| error.at("dynamic_resources.lds_config"))?;
     let cds = by_ads(dynamic.cds_config.as_ref()).map_err(|error| error.at("dynamic_resources.cds_config"))?;
     let Some(source) = &dynamic.ads_config else {
-        return if lds || cds {
+        return if lds.is_some() || cds.is_some() {
             Err(ConfigError::new("dynamic_resources.ads_config", "must be set, since lds_config or cds_config use ADS"))
         } else {
             Ok(None)
@@ -115,11 +115,11 @@ pub fn ads(bootstrap: &Bootstrap) -> Result<Option<Ads>, ConfigError> {
     ads_source(source, lds, cds).map(Some).map_err(|error| error.at("dynamic_resources.ads_config"))
 }
 
-fn by_ads(source: Option<&ConfigSource>) -> Result<bool, ConfigError> {
-    source.map_or(Ok(false), |source| from_ads(Some(source)).map(|()| true))
+fn by_ads(source: Option<&ConfigSource>) -> Result<Option<FetchLimit>, ConfigError> {
+    source.map(|source| from_ads(Some(source))).transpose()
 }
 
-fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, ConfigError> {
+fn ads_source(source: &ApiConfigSource, lds: Option<FetchLimit>, cds: Option<FetchLimit>) -> Result<Ads, ConfigError> {
     let delta = match source.api_type() {
         api_config_source::ApiType::Grpc => false,
         api_config_source::ApiType::DeltaGrpc => true,
@@ -142,13 +142,12 @@ fn ads_source(source: &ApiConfigSource, lds: bool, cds: bool) -> Result<Ads, Con
     })
 }
 
-/// The metrics that the bootstrap asks for: all, or none (`stats_config.stats_matcher.reject_all`).
-pub fn stats(bootstrap: &Bootstrap) -> stats::Store {
-    let matcher = bootstrap.stats_config.as_ref().and_then(|config| config.stats_matcher.as_ref());
-    match matcher.and_then(|matcher| matcher.stats_matcher.as_ref()) {
-        Some(StatsMatcher::RejectAll(true)) => stats::Store::off(),
-        _ => stats::Store::default(),
-    }
+/// The metrics that the bootstrap asks for.
+///
+/// # Errors
+/// Names the field of `stats_config` that cannot be used.
+pub fn stats(bootstrap: &Bootstrap) -> Result<stats::Store, ConfigError> {
+    stats::Settings::decode(bootstrap.stats_config.as_ref()).at("stats_config").map(stats::Store::new)
 }
 
 /// Names of the static clusters.

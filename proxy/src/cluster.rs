@@ -154,6 +154,8 @@ pub struct ClusterConfig {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// Close pooled connections to a host when it becomes unhealthy.
     pub close_on_host_health_failure: bool,
+    /// Hosts that discovery takes out go at once, also while their active checks pass.
+    pub ignore_health_on_host_removal: bool,
     /// The ALPN protocol of Istio's `istio.metadata_exchange` among the upstream network filters, for TCP proxying.
     pub metadata_exchange: Option<Text>,
 }
@@ -280,7 +282,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the first hosts are known and checked (or will not come: the init timeout has passed).
+    /// Whether the first hosts are known and checked (or will not come: they were waited for long enough).
     pub fn is_warm(&self) -> bool {
         self.warm.load(Ordering::SeqCst)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::{Any, prost, prost_types};
+use tokio::time::Instant;
 
 use crate::text::Text;
 
@@ -79,14 +80,57 @@ pub fn duration(value: Option<prost_types::Duration>, field: &str) -> Result<Opt
         .transpose()
 }
 
-/// A source that resources come from must be the control plane's aggregated stream; no other is implemented.
+/// Envoy's default of `initial_fetch_timeout`.
+const FETCH: Duration = Duration::from_secs(15);
+
+/// How long what waits for a resource does so (`ConfigSource.initial_fetch_timeout`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchLimit(Option<Duration>);
+
+impl Default for FetchLimit {
+    fn default() -> Self {
+        Self(Some(FETCH))
+    }
+}
+
+impl FetchLimit {
+    /// Of a source; 0 is without end.
+    ///
+    /// # Errors
+    /// If it is negative.
+    pub fn of(source: &core::ConfigSource) -> Result<Self, ConfigError> {
+        let limit = duration(source.initial_fetch_timeout, "initial_fetch_timeout")?.unwrap_or(FETCH);
+        Ok(Self((!limit.is_zero()).then_some(limit)))
+    }
+
+    /// When the wait that has begun then ends; `None` if never.
+    pub fn ends(self, begun: Instant) -> Option<Instant> {
+        // What is further away than the clock goes does not end either.
+        begun.checked_add(self.0?)
+    }
+}
+
+/// A resource that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Its name.
+    pub name: Text,
+    /// How long.
+    pub limit: FetchLimit,
+}
+
+/// A source that resources come from must be the control plane's aggregated stream; no other is implemented. Gives how
+/// long they are waited for.
 ///
 /// # Errors
 /// Names the source that is not.
-pub fn from_ads(source: Option<&core::ConfigSource>) -> Result<(), ConfigError> {
+pub fn from_ads(source: Option<&core::ConfigSource>) -> Result<FetchLimit, ConfigError> {
     use core::config_source::ConfigSourceSpecifier;
-    let field = match source.and_then(|source| source.config_source_specifier.as_ref()) {
-        Some(ConfigSourceSpecifier::Ads(_)) => return Ok(()),
+    let Some(source) = source else { return Err(ConfigError::new("", "must be set; only ads is implemented here")) };
+    let field = match &source.config_source_specifier {
+        Some(ConfigSourceSpecifier::Ads(_)) => return FetchLimit::of(source),
         None => return Err(ConfigError::new("", "must be set; only ads is implemented here")),
         Some(ConfigSourceSpecifier::PathConfigSource(_)) => "path_config_source",
         Some(ConfigSourceSpecifier::ApiConfigSource(_)) => "api_config_source",

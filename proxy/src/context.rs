@@ -120,4 +120,9 @@ impl Context {
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+
+    /// Whether `/healthcheck/fail` was asked, and `/healthcheck/ok` not since.
+    pub fn fails_health_check(&self) -> bool {
+        self.failing_health_check.load(Ordering::Relaxed)
+    }
 }

@@ -23,6 +23,9 @@ use crate::linux;
 /// Name under which the admin address goes over; no listener of xDS is named so.
 pub const ADMIN: &str = "\0admin";
 
+/// Of what goes over the socket; processes of different versions do not understand each other.
+pub const VERSION: u32 = 1;
+
 /// A peer that says nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -140,8 +140,21 @@ pub fn is_same_user(_socket: BorrowedFd<'_>) -> std::io::Result<bool> {
 /// # Errors
 /// If the system does not say.
 pub fn resident_bytes() -> std::io::Result<u64> {
+    process_bytes("VmRSS:")
+}
+
+/// Bytes of memory that this process has for its data, resident or not.
+///
+/// # Errors
+/// If the system does not say.
+pub fn data_bytes() -> std::io::Result<u64> {
+    process_bytes("VmData:")
+}
+
+/// A number of `/proc/self/status`.
+fn process_bytes(name: &str) -> std::io::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/status")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
     let kilobytes = line.and_then(|number| number.parse::<u64>().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
     Ok(kilobytes * 1024)
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access_log::AccessLog;
+use crate::config::Awaited;
 use crate::config::supported::Table;
 use crate::network::NetworkChain;
 use crate::stats::{Counter, Gauge};
@@ -95,6 +96,8 @@ pub struct Listener {
     pub stats: ListenerStats,
     /// `traffic_direction`, Envoy's enum.
     pub direction: i32,
+    /// Connections end also while the proxy fails its health check (`drain_type` DEFAULT).
+    drains_with_health: bool,
     use_original_dst: bool,
     filters: Vec<filter::ListenerFilter>,
     filters_timeout: Option<Duration>,
@@ -145,9 +148,12 @@ pub struct ListenerStats {
 }
 
 impl Listener {
-    /// Whether everything that its chains name has come: secrets and route tables.
-    pub fn is_warm(&self) -> bool {
-        self.all_chains().all(|chain| chain.tls.as_ref().is_none_or(|tls| tls.is_warm()) && chain.network.is_warm())
+    /// What its chains name and that has not come yet: secrets, route tables, configurations of filters.
+    pub fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        self.all_chains().flat_map(|chain| {
+            let secrets = chain.tls.as_ref().into_iter().flat_map(|tls| tls.awaits());
+            secrets.chain(chain.network.awaits())
+        })
     }
 
     /// Whether the sockets of `before` can serve this listener as they are.

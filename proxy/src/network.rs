@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::access_log::AccessLog;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, required};
+use crate::config::{At, Awaited, ConfigError, required};
 use crate::connection::Connection;
 use crate::context::Context;
 use crate::format::Info;
@@ -164,14 +164,9 @@ impl NetworkChain {
         }
     }
 
-    /// Whether the route tables and filter configurations that the chain names have come.
-    pub fn is_warm(&self) -> bool {
-        match &self.terminal {
-            Terminal::Http(manager) => {
-                manager.routes.load().is_some() && manager.filters.iter().all(|entry| entry.filter.is_warm())
-            }
-            _ => true,
-        }
+    /// The route tables and filter configurations that the chain names and that have not come yet.
+    pub fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        self.manager().into_iter().flat_map(|manager| manager.awaits())
     }
 
     /// Serves a connection until it ends. `current` names the connection manager that its requests take, which may

@@ -1,16 +1,19 @@
 //! Runtime: values that `layered_runtime` puts in place of what configuration says, by key.
 //!
 //! Rules: Envoy, "Runtime". Later layers win; nested structs are flattened by dots; a struct with `numerator` or
-//! `denominator` is a fraction. The layers that are implemented never change while the proxy runs (the admin layer is
-//! always empty), so that values are put into resources when they are decoded, which costs nothing later.
+//! `denominator` is a fraction. Values are put into resources when they are decoded, which costs nothing later; when the
+//! admin layer changes (`/runtime_modify`), those that it changes are decoded anew.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use ferromesh_proto::envoy::config::bootstrap::v3 as proto;
 use ferromesh_proto::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use ferromesh_proto::json;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 use crate::config::{At, ConfigError, required};
 
@@ -18,17 +21,50 @@ mod apply;
 mod keys;
 mod rules;
 
+/// Keys that the admin layer holds at most.
+const MOST_KEYS: usize = 1024;
+
 /// The layers, and the values that come of them.
 #[derive(Debug, Default)]
 pub struct Runtime {
+    current: ArcSwap<Values>,
+    /// Goes up with each change.
+    serial: AtomicU64,
+    changed: Notify,
+}
+
+/// The values at one time.
+#[derive(Debug, Default)]
+struct Values {
     layers: Vec<Layer>,
     values: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Layer {
     name: String,
+    /// Whether `/runtime_modify` changes it.
+    is_admin: bool,
     values: BTreeMap<String, Entry>,
+}
+
+/// Why the admin layer is not changed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModifyError {
+    /// The bootstrap has none.
+    #[error("there is no admin layer: layered_runtime.layers needs one with admin_layer: {{}}")]
+    NoAdminLayer,
+    /// It would hold more keys than it may.
+    #[error("the admin layer holds {MOST_KEYS} keys at most")]
+    Full,
+}
+
+impl Values {
+    fn new(layers: Vec<Layer>) -> Self {
+        let all = layers.iter().flat_map(|layer| &layer.values);
+        let values = all.map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        Self { layers, values }
+    }
 }
 
 /// A value, in all forms that it has.
@@ -92,85 +128,124 @@ impl Runtime {
     /// # Errors
     /// Names the layer or value that cannot be used.
     pub fn decode(config: Option<&proto::LayeredRuntime>) -> Result<Self, ConfigError> {
-        let mut runtime = Self::default();
-        let mut names = BTreeSet::new();
-        let mut admin = false;
+        let mut layers: Vec<Layer> = Vec::new();
         for (place, layer) in config.iter().flat_map(|config| &config.layers).enumerate() {
             let at = || format!("layered_runtime.layers[{place}]");
-            if layer.name.is_empty() || !names.insert(layer.name.as_str()) {
+            if layer.name.is_empty() || layers.iter().any(|other| other.name == layer.name) {
                 return Err(ConfigError::new("name", "must be set, and differ from that of every other layer").at(at()));
             }
-            let values = decode_layer(layer, &mut admin).at(at())?;
-            runtime.values.extend(values.iter().map(|(key, entry)| (key.clone(), entry.clone())));
-            runtime.layers.push(Layer { name: layer.name.clone(), values });
+            let has_admin = layers.iter().any(|other| other.is_admin);
+            layers.push(decode_layer(layer, has_admin).at(at())?);
         }
-        Ok(runtime)
+        Ok(Self { current: ArcSwap::from_pointee(Values::new(layers)), ..Self::default() })
     }
 
-    fn get(&self, key: &str) -> Option<&Entry> {
-        let entry = self.values.get(key)?;
+    /// Sets keys of the admin layer; an empty value takes the key out of it.
+    ///
+    /// # Errors
+    /// If there is no admin layer, or it would grow too large; nothing is changed then.
+    pub fn modify(&self, changes: &[(String, String)]) -> Result<(), ModifyError> {
+        let mut layers = self.current.load().layers.clone();
+        let admin = layers.iter_mut().find(|layer| layer.is_admin).ok_or(ModifyError::NoAdminLayer)?;
+        for (key, value) in changes {
+            if value.is_empty() {
+                admin.values.remove(key);
+            } else {
+                admin.values.insert(key.clone(), Entry::of_text(value));
+            }
+        }
+        if admin.values.len() > MOST_KEYS {
+            return Err(ModifyError::Full);
+        }
+        self.current.store(Arc::new(Values::new(layers)));
+        self.serial.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Goes up with each change of the values.
+    pub fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Acquire)
+    }
+
+    /// Waits for a change; one waits at a time.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether there are no values at all.
+    fn is_empty(&self) -> bool {
+        self.current.load().values.is_empty()
+    }
+
+    fn get<T>(&self, key: &str, read: impl FnOnce(&Entry) -> Option<T>) -> Option<T> {
+        let current = self.current.load();
+        let entry = current.values.get(key)?;
         entry.asked.store(true, Ordering::Relaxed);
-        Some(entry)
+        read(entry)
     }
 
     /// The key's value, if it is a whole number from 0.
     pub fn integer(&self, key: &str) -> Option<u64> {
-        self.get(key)?.integer
+        self.get(key, |entry| entry.integer)
     }
 
     fn number(&self, key: &str) -> Option<f64> {
-        self.get(key)?.number
+        self.get(key, |entry| entry.number)
     }
 
     fn flag(&self, key: &str) -> Option<bool> {
-        self.get(key)?.flag
+        self.get(key, |entry| entry.flag)
     }
 
     /// The key's value, if it is a fraction, or a whole number, which is percent then.
     fn fraction(&self, key: &str) -> Option<FractionalPercent> {
-        let entry = self.get(key)?;
-        entry.fraction.or_else(|| {
-            let numerator = u32::try_from(entry.integer?.min(100)).ok()?;
-            Some(FractionalPercent { numerator, denominator: DenominatorType::Hundred as i32 })
+        self.get(key, |entry| {
+            entry.fraction.or_else(|| {
+                let numerator = u32::try_from(entry.integer?.min(100)).ok()?;
+                Some(FractionalPercent { numerator, denominator: DenominatorType::Hundred as i32 })
+            })
         })
     }
 
     /// Keys that nothing of what is decoded so far heeds, and that no rule of this proxy knows.
-    pub fn without_effect(&self) -> Vec<&str> {
+    pub fn without_effect(&self) -> Vec<String> {
         let idle = |(key, entry): &(&String, &Entry)| !entry.asked.load(Ordering::Relaxed) && !keys::is_known(key);
-        self.values.iter().filter(idle).map(|(key, _)| key.as_str()).collect()
+        self.current.load().values.iter().filter(idle).map(|(key, _)| key.clone()).collect()
     }
 
     /// As Envoy's `/runtime` shows it.
     pub fn to_json(&self) -> Value {
-        let layers: Vec<&str> = self.layers.iter().map(|layer| layer.name.as_str()).collect();
+        let current = self.current.load();
+        let layers: Vec<&str> = current.layers.iter().map(|layer| layer.name.as_str()).collect();
         let entry = |(key, entry): (&String, &Entry)| {
             let of_layer = |layer: &Layer| layer.values.get(key).map(|entry| entry.text.clone()).unwrap_or_default();
-            let of_layers: Vec<String> = self.layers.iter().map(of_layer).collect();
+            let of_layers: Vec<String> = current.layers.iter().map(of_layer).collect();
             (key.clone(), serde_json::json!({ "layer_values": of_layers, "final_value": entry.text }))
         };
-        let entries: Map<String, Value> = self.values.iter().map(entry).collect();
+        let entries: Map<String, Value> = current.values.iter().map(entry).collect();
         serde_json::json!({ "layers": layers, "entries": entries })
     }
 }
 
-fn decode_layer(layer: &proto::RuntimeLayer, admin: &mut bool) -> Result<BTreeMap<String, Entry>, ConfigError> {
+fn decode_layer(layer: &proto::RuntimeLayer, has_admin: bool) -> Result<Layer, ConfigError> {
     use proto::runtime_layer::LayerSpecifier;
     let mut values = BTreeMap::new();
+    let mut is_admin = false;
     match required(layer.layer_specifier.as_ref(), "static_layer")? {
         LayerSpecifier::StaticLayer(layer) => {
             if let Value::Object(fields) = json::struct_to_json(layer) {
                 flatten("", fields, &mut values).at("static_layer")?;
             }
         }
-        LayerSpecifier::AdminLayer(_) if *admin => {
+        LayerSpecifier::AdminLayer(_) if has_admin => {
             return Err(ConfigError::new("admin_layer", "there is one already"));
         }
-        LayerSpecifier::AdminLayer(_) => *admin = true,
+        LayerSpecifier::AdminLayer(_) => is_admin = true,
         LayerSpecifier::DiskLayer(_) => return Err(ConfigError::new("disk_layer", "is not implemented")),
         LayerSpecifier::RtdsLayer(_) => return Err(ConfigError::new("rtds_layer", "is not implemented")),
     }
-    Ok(values)
+    Ok(Layer { name: layer.name.clone(), is_admin, values })
 }
 
 /// Structs become keys with dots; prost has bounded how deeply they stand in each other.

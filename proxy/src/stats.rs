@@ -3,6 +3,7 @@
 //! Handles are made once, when configuration is decoded; on the request path they are relaxed atomics. What there are
 //! thousands of (clusters) keeps its numbers in one block, a [`Family`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,9 +13,12 @@ use parking_lot::Mutex;
 
 mod family;
 pub mod render;
+mod settings;
+mod tags;
 
 use family::Families;
 pub use family::{Family, Owner};
+pub use settings::Settings;
 
 /// A number that counts up, in place.
 #[derive(Debug, Default)]
@@ -32,6 +36,10 @@ impl Count {
     /// The count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+    /// Counts from zero again.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +91,12 @@ impl Counter {
     pub fn get(&self) -> u64 {
         self.0.as_ref().map_or(0, |count| count.get())
     }
+    /// Counts from zero again.
+    pub fn reset(&self) {
+        if let Some(count) = &self.0 {
+            count.reset();
+        }
+    }
 }
 
 /// A shared [`Level`]. It goes on where metrics are turned off: limits are held by some.
@@ -119,38 +133,45 @@ pub const BUCKETS: [f64; 19] = [
     3_600_000.0,
 ];
 
-/// Counts values in [`BUCKETS`]; nothing where metrics are turned off.
+/// Counts values in buckets; nothing where metrics are turned off.
 #[derive(Debug, Clone)]
 pub struct Histogram(Option<Arc<HistogramInner>>);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self(Some(Arc::default()))
+        Self::within(Arc::from(BUCKETS.as_slice()))
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HistogramInner {
-    buckets: [AtomicU64; BUCKETS.len() + 1],
+    /// Upper bounds of all buckets but the last.
+    bounds: Arc<[f64]>,
+    buckets: Box<[AtomicU64]>,
     /// Sum in thousandths.
     sum: AtomicU64,
 }
 
 impl Histogram {
+    /// With these upper bounds, in their order.
+    fn within(bounds: Arc<[f64]>) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Some(Arc::new(HistogramInner { bounds, buckets, sum: AtomicU64::new(0) })))
+    }
     /// Records one value.
     pub fn record(&self, value: f64) {
         let Some(inner) = &self.0 else { return };
-        let index = BUCKETS.partition_point(|bound| *bound < value);
+        let index = inner.bounds.partition_point(|bound| *bound < value);
         if let Some(bucket) = inner.buckets.get(index) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         inner.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
-    /// (count in each bucket, not cumulative; the last is above all bounds; sum)
-    pub fn snapshot(&self) -> (Vec<u64>, f64) {
-        let Some(inner) = &self.0 else { return (vec![0; BUCKETS.len() + 1], 0.0) };
+    /// (count in each bucket, not cumulative; the last is above all bounds; sum; bounds)
+    pub fn snapshot(&self) -> (Vec<u64>, f64, Arc<[f64]>) {
+        let Some(inner) = &self.0 else { return (vec![0], 0.0, Arc::default()) };
         let buckets = inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        (buckets, inner.sum.load(Ordering::Relaxed) as f64 / 1000.0)
+        (buckets, inner.sum.load(Ordering::Relaxed) as f64 / 1000.0, inner.bounds.clone())
     }
 }
 
@@ -172,8 +193,8 @@ pub enum Value {
     Counter(u64),
     /// Of a gauge.
     Gauge(u64),
-    /// Of a histogram: count in each bucket, sum.
-    Histogram(Vec<u64>, f64),
+    /// Of a histogram: count in each bucket, sum, upper bounds of all buckets but the last.
+    Histogram(Vec<u64>, f64, Arc<[f64]>),
 }
 
 impl Metric {
@@ -182,8 +203,8 @@ impl Metric {
             Self::Counter(counter) => Value::Counter(counter.get()),
             Self::Gauge(gauge) => Value::Gauge(gauge.get()),
             Self::Histogram(histogram) => {
-                let (buckets, sum) = histogram.snapshot();
-                Value::Histogram(buckets, sum)
+                let (buckets, sum, bounds) = histogram.snapshot();
+                Value::Histogram(buckets, sum, bounds)
             }
         }
     }
@@ -198,6 +219,20 @@ pub struct Key {
     pub name: String,
     /// Tags, as `/stats/prometheus` shows them: `envoy_cluster_name="web"`.
     pub tags: Vec<(String, String)>,
+    /// Istio's: its tags are labels that were given, not parts of the name.
+    pub is_series: bool,
+}
+
+impl Key {
+    /// The name as patterns of the bootstrap see it; Istio's filter puts its own into the namespace `istiocustom`, and labels
+    /// behind it.
+    fn original(&self) -> Cow<'_, str> {
+        if !self.is_series {
+            return Cow::Borrowed(&self.full);
+        }
+        let first = format!("istiocustom.{}", self.name);
+        Cow::Owned(self.tags.iter().fold(first, |name, (label, value)| format!("{name}.{label}.{value}")))
+    }
 }
 
 /// All metrics of one proxy.
@@ -205,14 +240,13 @@ pub struct Key {
 pub struct Store {
     metrics: Mutex<BTreeMap<Key, Metric>>,
     families: Mutex<Families>,
-    /// Nothing is counted or shown (`stats_matcher.reject_all`).
-    is_off: bool,
+    settings: Settings,
 }
 
 impl Store {
-    /// A store that counts and shows nothing.
-    pub fn off() -> Self {
-        Self { is_off: true, ..Self::default() }
+    /// A store of what these settings want.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
     }
 
     /// A scope without prefix.
@@ -238,12 +272,12 @@ impl Store {
     /// The numbers of one owner, or of the part of them below `part` (empty, or with a dot at its end); made if new,
     /// and shown as long as somebody holds them.
     pub fn family<F: Family + Default>(&self, owner: &Owner, part: &'static str) -> Arc<F> {
-        if self.is_off { Arc::default() } else { self.families.lock().get(owner, part) }
+        if self.settings.is_off() { Arc::default() } else { self.families.lock().get(owner, part) }
     }
 
     /// Shows numbers that their owner made, in the place of those of its version before, as long as somebody holds them.
     pub fn show<F: Family>(&self, owner: &Owner, part: &'static str, family: &Arc<F>) {
-        if !self.is_off {
+        if !self.settings.is_off() {
             self.families.lock().show(owner, part, family);
         }
     }
@@ -251,36 +285,53 @@ impl Store {
     /// Every metric as it is now, in the order of full names.
     pub fn snapshot(&self) -> Vec<(Key, Value)> {
         let mut all: Vec<_> = self.metrics.lock().iter().map(|(key, metric)| (key.clone(), metric.value())).collect();
-        self.families.lock().snapshot(&mut |key, value| all.push((key, value)));
+        self.families.lock().snapshot(&mut |key, value| {
+            if self.settings.takes(&key) {
+                all.push((key, value));
+            }
+        });
         all.sort_by(|one, other| one.0.cmp(&other.0));
         all
     }
 
-    fn counter(&self, key: impl FnOnce() -> Key) -> Counter {
-        if self.is_off {
-            return Counter(None);
+    /// Counters count from zero again.
+    pub fn reset_counters(&self) {
+        for metric in self.metrics.lock().values() {
+            if let Metric::Counter(counter) = metric {
+                counter.reset();
+            }
         }
-        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Counter(Counter::default())) {
+        self.families.lock().reset();
+    }
+
+    /// The key, if its metric is wanted.
+    fn wanted(&self, key: impl FnOnce() -> Key) -> Option<Key> {
+        if self.settings.is_off() {
+            return None;
+        }
+        Some(key()).filter(|key| self.settings.takes(key))
+    }
+
+    fn counter(&self, key: impl FnOnce() -> Key) -> Counter {
+        let Some(key) = self.wanted(key) else { return Counter(None) };
+        match self.metrics.lock().entry(key).or_insert_with(|| Metric::Counter(Counter::default())) {
             Metric::Counter(counter) => counter.clone(),
             _ => Counter::default(),
         }
     }
 
     fn gauge(&self, key: impl FnOnce() -> Key) -> Gauge {
-        if self.is_off {
-            return Gauge::default();
-        }
-        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Gauge(Gauge::default())) {
+        let Some(key) = self.wanted(key) else { return Gauge::default() };
+        match self.metrics.lock().entry(key).or_insert_with(|| Metric::Gauge(Gauge::default())) {
             Metric::Gauge(gauge) => gauge.clone(),
             _ => Gauge::default(),
         }
     }
 
     fn histogram(&self, key: impl FnOnce() -> Key) -> Histogram {
-        if self.is_off {
-            return Histogram(None);
-        }
-        match self.metrics.lock().entry(key()).or_insert_with(|| Metric::Histogram(Histogram::default())) {
+        let Some(key) = self.wanted(key) else { return Histogram(None) };
+        let bounds = self.settings.bounds(&key);
+        match self.metrics.lock().entry(key).or_insert_with(|| Metric::Histogram(Histogram::within(bounds))) {
             Metric::Histogram(histogram) => histogram.clone(),
             _ => Histogram::default(),
         }
@@ -296,7 +347,7 @@ fn series(name: &str, labels: &[(String, String)]) -> Key {
         full.push_str(value);
         full
     });
-    Key { full, name: name.to_owned(), tags: labels.to_vec() }
+    Key { full, name: name.to_owned(), tags: labels.to_vec(), is_series: true }
 }
 
 /// A part of the name space.
@@ -331,7 +382,8 @@ impl Scope {
     }
 
     fn key(&self, name: &str) -> Key {
-        Key { full: format!("{}{name}", self.full), name: format!("{}{name}", self.name), tags: self.tags.clone() }
+        let (full, name) = (format!("{}{name}", self.full), format!("{}{name}", self.name));
+        Key { full, name, tags: self.tags.clone(), is_series: false }
     }
 
     /// The counter of this name; made if new.

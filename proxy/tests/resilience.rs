@@ -3,6 +3,8 @@
 
 #[path = "support/ads.rs"]
 mod ads;
+#[path = "support/as_envoy.rs"]
+mod as_envoy;
 #[path = "support/dns.rs"]
 mod dns_server;
 #[path = "support/hosts.rs"]
@@ -22,6 +24,8 @@ mod proxies;
 #[path = "support/wire.rs"]
 mod wire;
 
+#[path = "resilience/admin.rs"]
+mod admin;
 #[path = "resilience/balance.rs"]
 mod balance;
 #[path = "resilience/breakers.rs"]
@@ -34,12 +38,20 @@ mod dns;
 mod drains;
 #[path = "resilience/failover.rs"]
 mod failover;
+#[path = "resilience/fetching.rs"]
+mod fetching;
 #[path = "resilience/gauges.rs"]
 mod gauges;
 #[path = "resilience/health.rs"]
 mod health;
+#[path = "resilience/key_usage.rs"]
+mod key_usage;
+#[path = "resilience/leaving.rs"]
+mod leaving;
 #[path = "resilience/logs.rs"]
 mod logs;
+#[path = "resilience/metrics.rs"]
+mod metrics;
 #[path = "resilience/original_dst.rs"]
 mod original_dst;
 #[path = "resilience/outliers.rs"]
@@ -50,5 +62,9 @@ mod overload;
 mod pools;
 #[path = "resilience/restarts.rs"]
 mod restarts;
+#[path = "resilience/said_health.rs"]
+mod said_health;
+#[path = "resilience/service.rs"]
+mod service;
 #[path = "resilience/subsets.rs"]
 mod subsets;

@@ -1,13 +1,14 @@
 //! The admin pages: one row each, in the order in which `/help` lists them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{Admin, Command, DrainListeners, json as json_reply, parameter, reply, text};
+use super::{Admin, Command, DrainListeners, json as json_reply, parameter, process, reply, text};
 use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::matcher::re2;
 use crate::stats::render::{self, Selection};
@@ -52,16 +53,21 @@ pub(super) static PAGES: &[Page] = &[
     post("/healthcheck/ok", "make the health_check filter pass again", |admin, _| {
         command(admin, Command::HealthCheck(true))
     }),
+    get("/hot_restart_version", "version of hot restart, or disabled", process::hot_restart_version),
+    get("/init_dump", "what has not come yet that a part of the configuration waits for", process::init_dump),
     get("/listeners", "listeners and their addresses (?format=json)", listeners),
     post("/logging", "set the log filter (?level=debug, or ?paths=target:level,...)", logging),
+    get("/memory", "memory that the process has", process::memory),
     post("/quitquitquit", "exit", |admin, _| command(admin, Command::Quit)),
     get("/ready", "200 LIVE once the first configuration serves", ready),
     post("/reopen_logs", "open the access logs anew, after they were rotated", |admin, _| {
         command(admin, Command::ReopenLogs)
     }),
+    post("/reset_counters", "count from zero again", process::reset_counters),
     get("/runtime", "values of layered_runtime, by key and layer", |admin, _| {
         json_reply(&admin.context.runtime.to_json())
     }),
+    post("/runtime_modify", "set keys of the admin layer (?key=value&..., also as a form)", process::runtime_modify),
     get("/server_info", "version, node, uptime", server_info),
     get("/stats", "metrics (?filter=regex, ?usedonly, ?format=json|prometheus)", stats),
     get("/stats/prometheus", "metrics for Prometheus (?filter=regex, ?usedonly)", prometheus),
@@ -78,7 +84,9 @@ pub(super) fn help() -> String {
 }
 
 fn state(admin: &Admin) -> &'static str {
-    if admin.context.is_draining() {
+    let context = &admin.context;
+    // Envoy's: who fails its checks is taken out of service as well.
+    if context.is_draining() || context.fails_health_check() {
         "DRAINING"
     } else if *admin.ready.borrow() {
         "LIVE"
@@ -248,7 +256,7 @@ fn cluster_text(cluster: &Cluster) -> String {
             ("cx_active", host.stats.cx_active.get().to_string()),
             ("cx_connect_fail", host.stats.cx_connect_fail.get().to_string()),
             ("cx_total", host.stats.cx_total.get().to_string()),
-            ("rq_active", host.active.load(std::sync::atomic::Ordering::Relaxed).to_string()),
+            ("rq_active", host.active.load(Ordering::Relaxed).to_string()),
             ("rq_error", host.stats.rq_error.get().to_string()),
             ("rq_success", host.stats.rq_success.get().to_string()),
             ("rq_timeout", host.stats.rq_timeout.get().to_string()),

@@ -1,7 +1,7 @@
 //! The bootstrap of a pod's proxy, pure: what Istio's agent would write for Envoy, so that the controller sees what it
 //! would see from an Envoy. Ports: Istio's.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ferromesh_core::ports;
 use serde_json::{Value, json};
@@ -122,9 +122,14 @@ fn controller(environment: &Environment) -> Value {
 
 /// A listener with one page that comes from a cluster.
 fn page(name: &str, at: SocketAddr, path: &str, cluster: &str) -> Value {
+    let mut address = socket(at);
+    if at.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // A pod may have addresses of both families.
+        address["socket_address"]["ipv4_compat"] = true.into();
+    }
     json!({
         "name": name,
-        "address": socket(at),
+        "address": address,
         "filter_chains": [{
             "filters": [{
                 "name": "envoy.filters.network.http_connection_manager",

@@ -89,6 +89,9 @@ impl Status {
         if self.context.is_draining() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy drains\n");
         }
+        if self.context.fails_health_check() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the proxy was told to fail its health check\n");
+        }
         if *self.ready.borrow() {
             return text(StatusCode::OK, "");
         }

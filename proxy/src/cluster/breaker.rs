@@ -216,4 +216,7 @@ impl Family for Breakers {
             None => Resources::new(&self.limits).each(see),
         }
     }
+
+    /// There are gauges only.
+    fn reset(&self) {}
 }

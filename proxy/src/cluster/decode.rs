@@ -144,6 +144,7 @@ fn config(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Clus
         auto_san_validation: http.auto_san_validation,
         metadata: metadata.map(|(name, value)| (name.clone(), json::struct_to_json(value))).collect(),
         close_on_host_health_failure: cluster.close_connections_on_host_health_failure,
+        ignore_health_on_host_removal: cluster.ignore_health_on_host_removal,
         metadata_exchange: metadata_exchange(cluster)?,
     })
 }
@@ -230,10 +231,10 @@ fn discovery(
         }
         DiscoveryType::Eds => {
             let eds = required(cluster.eds_cluster_config.as_ref(), "eds_cluster_config")?;
-            from_ads(eds.eds_config.as_ref()).at("eds_cluster_config.eds_config")?;
+            let limit = from_ads(eds.eds_config.as_ref()).at("eds_cluster_config.eds_config")?;
             let service_name =
                 if eds.service_name.is_empty() { name.clone() } else { eds.service_name.as_str().into() };
-            Ok((Discovery::Eds { service_name }, None))
+            Ok((Discovery::Eds { service_name, limit }, None))
         }
         DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
             let logical = kind == DiscoveryType::LogicalDns;

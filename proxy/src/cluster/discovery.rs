@@ -6,10 +6,11 @@ use std::sync::{Arc, Weak};
 
 use ferromesh_proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 
+use super::balance::HostSet;
 use super::endpoints::{self, Assignment, Plan};
 use super::health::{HostHealth, Unhealthy};
-use super::{Cluster, ClusterManager};
-use crate::config::ConfigError;
+use super::{Cluster, ClusterManager, Host};
+use crate::config::{Awaited, ConfigError, FetchLimit};
 use crate::text::Text;
 
 mod dns;
@@ -29,6 +30,8 @@ pub enum Discovery {
     Eds {
         /// `service_name`, or the cluster's name.
         service_name: Text,
+        /// How long they are waited for.
+        limit: FetchLimit,
     },
     /// DNS; all answers are hosts, or one of them (LOGICAL_DNS).
     Dns(Box<Dns>),
@@ -40,7 +43,7 @@ impl Cluster {
     /// The EDS resource that the cluster waits for, if it is of that type.
     pub fn eds_service_name(&self) -> Option<&str> {
         match &self.discovery {
-            Discovery::Eds { service_name } => Some(service_name),
+            Discovery::Eds { service_name, .. } => Some(service_name),
             _ => None,
         }
     }
@@ -61,9 +64,26 @@ impl Cluster {
         Ok(())
     }
 
-    /// Gives up waiting for the first hosts (the init timeout has passed).
-    pub fn stop_warming(&self) {
-        self.set_warm();
+    /// What the cluster waits for, as long as it has not come: its endpoints by EDS.
+    pub fn awaits(&self) -> Option<Awaited> {
+        match &self.discovery {
+            Discovery::Eds { service_name, limit } if !self.known.load(Ordering::Acquire) => {
+                Some(Awaited { what: "endpoints", name: service_name.clone(), limit: *limit })
+            }
+            _ => None,
+        }
+    }
+
+    /// Secrets that its transports name and that have not come.
+    pub fn awaits_secrets(&self) -> impl Iterator<Item = Awaited> {
+        self.config.transports.iter().filter_map(|transport| transport.tls.as_ref()).flat_map(|tls| tls.awaits())
+    }
+
+    /// Gives up waiting for the first hosts (`initial_fetch_timeout` has passed, or there are none).
+    pub fn stop_waiting(&self) {
+        if self.awaits().is_some() {
+            self.set_known();
+        }
     }
 
     /// Puts the hosts of `plan` in place.
@@ -77,7 +97,31 @@ impl Cluster {
     fn put(&self, plan: &Plan, resolve: &dyn Fn(&str) -> Vec<IpAddr>) {
         let guard = self.updating.lock();
         let before = self.hosts.load_full();
-        let assignment = plan.hosts(&before.assignment, &|| self.new_health(), resolve);
+        let mut assignment = plan.hosts(&before.assignment, &|| self.new_health(), resolve);
+        if self.health_check.is_some() && !self.config.ignore_health_on_host_removal {
+            assignment.keep_passing(&before.assignment);
+        }
+        self.replace(&before, assignment);
+        drop(guard);
+        // Active checks follow the hosts.
+        self.hosts_changed.notify_one();
+    }
+
+    /// Takes hosts out that discovery has taken out before, now that their checks fail.
+    pub(super) fn drop_leavers(&self) {
+        let leaves =
+            |host: &Arc<Host>| host.health.has(Unhealthy::PendingRemoval) && host.health.has(Unhealthy::ActiveCheck);
+        if !self.hosts.load().hosts.iter().any(leaves) {
+            return;
+        }
+        let _guard = self.updating.lock();
+        let before = self.hosts.load_full();
+        self.replace(&before, before.assignment.without(leaves));
+        self.hosts_changed.notify_one();
+    }
+
+    /// Puts hosts in the place of those of `before`; to be called while `updating` is held.
+    fn replace(&self, before: &HostSet, assignment: Assignment) {
         let mut changed = false;
         let kept: rustc_hash::FxHashSet<u64> =
             assignment.localities.iter().flat_map(|group| &group.hosts).map(|host| host.id).collect();
@@ -97,9 +141,6 @@ impl Cluster {
         }
         let epoch = self.health_epoch.load(Ordering::Acquire);
         self.store(Arc::new(assignment), epoch);
-        drop(guard);
-        // Active checks follow the hosts.
-        self.hosts_changed.notify_one();
     }
 
     /// The first hosts are there. With active checks the cluster is warm once each of them was asked, as in Envoy.
@@ -110,7 +151,7 @@ impl Cluster {
 
     /// Says that the cluster is warm, if its first hosts are there and were asked.
     pub(super) fn warm_if_checked(&self) {
-        let pending = |host: &Arc<super::Host>| host.health.has(Unhealthy::Pending);
+        let pending = |host: &Arc<Host>| host.health.has(Unhealthy::Pending);
         let asked = self.health_check.is_none() || !self.hosts.load().hosts.iter().any(pending);
         if asked && self.known.load(Ordering::Acquire) {
             self.set_warm();

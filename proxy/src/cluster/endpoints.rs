@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ferromesh_proto::envoy::config::core::v3 as core;
 use ferromesh_proto::envoy::config::endpoint::v3 as endpoint;
 use ferromesh_proto::json;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Map, Value};
 
 use super::health::{HostCheck, HostHealth, Unhealthy};
@@ -39,6 +39,51 @@ pub struct LocalityHosts {
     pub weight: u32,
     /// Its hosts.
     pub hosts: Vec<Arc<Host>>,
+}
+
+impl Assignment {
+    /// Keeps hosts of `before` that are not here any more, as long as their active checks pass (Envoy, "Health checking",
+    /// and `ignore_health_on_host_removal`). A locality that is here no more has no weight.
+    pub(super) fn keep_passing(&mut self, before: &Self) {
+        let here: FxHashSet<u64> =
+            self.localities.iter().flat_map(|locality| &locality.hosts).map(|host| host.id).collect();
+        for old in &before.localities {
+            let stays = |host: &&Arc<Host>| !here.contains(&host.id) && host.passes_checks();
+            let kept: Vec<Arc<Host>> = old.hosts.iter().filter(stays).cloned().collect();
+            if kept.is_empty() {
+                continue;
+            }
+            kept.iter().for_each(|host| _ = host.health.set(Unhealthy::PendingRemoval, true));
+            let is_same = |new: &&mut LocalityHosts| new.priority == old.priority && new.locality == old.locality;
+            match self.localities.iter_mut().find(is_same) {
+                Some(new) => new.hosts.extend(kept),
+                None => {
+                    let (priority, locality) = (old.priority, old.locality.clone());
+                    self.localities.push(LocalityHosts { priority, locality, weight: 0, hosts: kept });
+                }
+            }
+        }
+    }
+
+    /// The same without hosts that are meant.
+    pub(super) fn without(&self, is_meant: impl Fn(&Arc<Host>) -> bool) -> Self {
+        let localities = self.localities.iter().map(|locality| LocalityHosts {
+            priority: locality.priority,
+            locality: locality.locality.clone(),
+            weight: locality.weight,
+            hosts: locality.hosts.iter().filter(|host| !is_meant(host)).cloned().collect(),
+        });
+        Self { localities: localities.collect(), overprovisioning: self.overprovisioning }
+    }
+}
+
+impl Host {
+    /// Whether it is checked, and passes.
+    fn passes_checks(&self) -> bool {
+        let is_checked = !self.check.as_ref().is_some_and(|check| check.disabled);
+        let fails = [Unhealthy::ActiveCheck, Unhealthy::Eds];
+        is_checked && !fails.into_iter().any(|reason| self.health.has(reason))
+    }
 }
 
 /// Where an endpoint of the configuration is.
@@ -140,6 +185,7 @@ impl Template {
         health.set(Unhealthy::Eds, matches!(self.health, core::HealthStatus::Unhealthy | core::HealthStatus::Timeout));
         health.set(Unhealthy::Draining, self.health == core::HealthStatus::Draining);
         health.set(Unhealthy::Degraded, self.health == core::HealthStatus::Degraded);
+        health.set(Unhealthy::PendingRemoval, false);
         if let Some(old) = old.filter(|old| self.describes(old)) {
             return old.clone();
         }

@@ -15,7 +15,7 @@ use ferromesh_proto::{Any, json};
 use super::{FilterChain, LocalReply, ResponseHead};
 use crate::body::Body;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, unpack};
+use crate::config::{At, Awaited, ConfigError, unpack};
 use crate::context::Context;
 use crate::http::stream::Stream;
 
@@ -67,9 +67,9 @@ pub trait HttpFilter: Send + Sync {
     /// answered before it or the request could not be read; Envoy's filters that log are told of those, too.
     fn on_complete(&self, _stream: &Stream) {}
 
-    /// Whether what it waits for (its configuration by ECDS) has come.
-    fn is_warm(&self) -> bool {
-        true
+    /// What it waits for (its configuration by ECDS), as long as it has not come.
+    fn awaits(&self) -> Option<Awaited> {
+        None
     }
 }
 

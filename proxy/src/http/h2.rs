@@ -112,7 +112,7 @@ impl Driver {
 
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.requests += 1;
-        if self.session.is_last(self.requests) {
+        if self.session.is_last(self.requests) || self.session.ends_with_answer() {
             self.drain();
         }
         let active = Active::new(&self.streams);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::codec::h1::Settings;
 use crate::codec::h2::Http2Options;
+use crate::config::Awaited;
 use crate::route::RouteHandle;
 use crate::text::Text;
 
@@ -58,6 +59,8 @@ pub struct HttpConnectionManager {
     pub stat_prefix: Text,
     /// The route table, inline or by RDS.
     pub routes: RouteHandle,
+    /// The table by RDS, and how long a listener waits for it.
+    pub rds: Option<Awaited>,
     /// The filters in their order; the router is last.
     pub filters: super::FilterChain,
     /// Access logs.
@@ -142,4 +145,12 @@ pub struct HttpConnectionManager {
     pub local_reply: Option<super::local_reply::Rewrite>,
     /// Counters.
     pub stats: Stats,
+}
+
+impl HttpConnectionManager {
+    /// What has not come yet: the route table, configurations of filters.
+    pub fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        let table = self.rds.as_ref().filter(|_| self.routes.load().is_none()).cloned();
+        table.into_iter().chain(self.filters.iter().filter_map(|entry| entry.filter.awaits()))
+    }
 }

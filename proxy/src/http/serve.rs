@@ -52,6 +52,8 @@ enum Phase {
 #[derive(Debug, Default)]
 struct DrainState {
     phase: Cell<Phase>,
+    /// Also `/healthcheck/fail` drains (`drain_type` DEFAULT).
+    with_health: Cell<bool>,
     next: Cell<u64>,
     wakers: RefCell<FxHashMap<u64, Waker>>,
 }
@@ -65,6 +67,11 @@ impl Drain {
     /// A signal for one connection.
     pub fn signal(&self) -> DrainSignal {
         DrainSignal::of(&self.0)
+    }
+
+    /// Whether `/healthcheck/fail` drains, too: then each connection ends with its next answer (`Listener.drain_type`).
+    pub fn with_health(&self, with: bool) {
+        self.0.with_health.set(with);
     }
 
     /// Begins: every connection finishes its requests, then closes.
@@ -109,6 +116,11 @@ impl DrainSignal {
     /// Whether draining has begun.
     pub fn is_draining(&self) -> bool {
         self.state.phase.get() >= Phase::Draining
+    }
+
+    /// Whether `/healthcheck/fail` drains, too.
+    fn is_with_health(&self) -> bool {
+        self.state.with_health.get()
     }
 
     /// Ready once draining has begun. A signal wakes one task: the last that polled it.
@@ -180,6 +192,12 @@ impl Session {
             || self.worker.context.is_draining()
             || self.worker.context.overload.meets(Action::DisableHttpKeepalive)
             || self.manager().max_connection_duration.is_some_and(|limit| self.connection.start.elapsed() >= limit)
+    }
+
+    /// Whether this connection ends with the answer that goes out now. One that waits for its next request is left alone,
+    /// as in Envoy, where the proxy as a whole does not drain but fails its health check.
+    pub fn ends_with_answer(&self) -> bool {
+        self.is_draining() || (self.drain.is_with_health() && self.worker.context.fails_health_check())
     }
 
     /// When this connection has lived long enough.

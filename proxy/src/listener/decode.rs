@@ -73,8 +73,9 @@ impl Listener {
             name: Text::from(name),
             stats: stats(proto, &first, context),
             bind_to_port: proto.bind_to_port.or(bound_before).unwrap_or(true),
-            socket_options: socket_options(proto)?,
+            socket_options: SocketOptions { only_v6: only_v6(proto, &addresses), ..socket_options(proto)? },
             direction: proto.traffic_direction,
+            drains_with_health: drains_with_health(proto.drain_type)?,
             use_original_dst: proto.use_original_dst.unwrap_or_default(),
             filters,
             filters_timeout: (!timeout.is_zero()).then_some(timeout),
@@ -120,6 +121,13 @@ impl FilterChain {
     }
 }
 
+fn drains_with_health(drain_type: i32) -> Result<bool, ConfigError> {
+    match proto::listener::DrainType::try_from(drain_type) {
+        Ok(drain_type) => Ok(drain_type == proto::listener::DrainType::Default),
+        Err(_) => Err(ConfigError::new("drain_type", "is unknown")),
+    }
+}
+
 fn is_balanced(proto: &proto::Listener) -> Result<bool, ConfigError> {
     use proto::listener::connection_balance_config::BalanceType;
     match proto.connection_balance_config.as_ref().map(|config| &config.balance_type) {
@@ -133,6 +141,7 @@ fn socket_options(proto: &proto::Listener) -> Result<SocketOptions, ConfigError>
     let backlog = proto.tcp_backlog_size.unwrap_or(BACKLOG);
     let seconds = |value: Option<u32>, default: u32| Duration::from_secs(value.unwrap_or(default).into());
     Ok(SocketOptions {
+        only_v6: Vec::new(),
         backlog: i32::try_from(backlog).map_err(|_| ConfigError::new("tcp_backlog_size", "is too large"))?,
         // With exact balance one worker takes a connection and gives it to the one with the fewest.
         reuse_port: proto.enable_reuse_port.unwrap_or(true),
@@ -156,6 +165,20 @@ fn addresses(proto: &proto::Listener) -> Result<Vec<SocketAddr>, ConfigError> {
         addresses.push(address(found).at("address").at(path)?);
     }
     Ok(addresses)
+}
+
+/// Those of the addresses that take no IPv4; unless told otherwise all that are IPv6's.
+fn only_v6(proto: &proto::Listener, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let additional = proto.additional_addresses.iter().map(|additional| additional.address.as_ref());
+    let all = std::iter::once(proto.address.as_ref()).chain(additional);
+    let is_only = |(address, proto): &(&SocketAddr, Option<&core::Address>)| {
+        let takes_v4 = match proto.and_then(|proto| proto.address.as_ref()) {
+            Some(core::address::Address::SocketAddress(socket)) => socket.ipv4_compat,
+            _ => false,
+        };
+        address.is_ipv6() && !takes_v4
+    };
+    addresses.iter().zip(all).filter(is_only).map(|(address, _)| *address).collect()
 }
 
 fn address(proto: &core::Address) -> Result<SocketAddr, ConfigError> {

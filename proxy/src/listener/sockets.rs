@@ -15,6 +15,8 @@ pub struct SocketOptions {
     pub backlog: i32,
     /// A socket for each worker (`SO_REUSEPORT`); else one that they share.
     pub reuse_port: bool,
+    /// Addresses whose sockets take IPv6 only (`IPV6_V6ONLY`): those without `ipv4_compat`.
+    pub only_v6: Vec<SocketAddr>,
     /// `IP_TRANSPARENT`.
     pub transparent: bool,
     /// `IP_FREEBIND`: the address need not be there yet.
@@ -61,25 +63,29 @@ fn bind_address(
     workers: usize,
     mut sockets: Vec<TcpListener>,
 ) -> io::Result<Vec<TcpListener>> {
+    let only_v6 = options.only_v6.contains(&address);
     let (first, spread) = match sockets.pop() {
         Some(first) => (first, options.reuse_port),
         None => {
-            let (first, spread) = open(address, options)?;
+            let (first, spread) = open(address, only_v6, options)?;
             (first.into(), spread)
         }
     };
     // Port 0 has become a real one now; the others must have the same.
     let address = first.local_addr()?;
     while sockets.len() + 1 < workers {
-        sockets.push(if spread { open(address, options)?.0.into() } else { first.try_clone()? });
+        sockets.push(if spread { open(address, only_v6, options)?.0.into() } else { first.try_clone()? });
     }
     sockets.push(first);
     Ok(sockets)
 }
 
 /// A listening socket, and whether others may share its address.
-fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<(Socket, bool)> {
+fn open(address: SocketAddr, only_v6: bool, options: &SocketOptions) -> io::Result<(Socket, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
     socket.set_reuse_address(true)?;
     let spread = options.reuse_port && crate::linux::spread_over_sockets(&socket);
     if options.transparent {

@@ -58,16 +58,19 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn new(chain: &FilterChain) -> Rc<Self> {
+    fn new(chain: &FilterChain, listener: &Listener) -> Rc<Self> {
+        let drain = Drain::new();
+        drain.with_health(listener.drains_with_health);
         Rc::new(Self {
-            drain: Drain::new(),
+            drain,
             members: RefCell::default(),
             manager: chain.network.manager().cloned().map(ManagerHandle::new),
         })
     }
 
     /// The chain has a new version.
-    fn update(&self, chain: &FilterChain) {
+    fn update(&self, chain: &FilterChain, listener: &Listener) {
+        self.drain.with_health(listener.drains_with_health);
         if let (Some(handle), Some(manager)) = (&self.manager, chain.network.manager()) {
             handle.store(manager.clone());
         }
@@ -189,10 +192,10 @@ impl Listeners {
         let current = listener.framed(chain.frame).filter(|_| active.ended.get().is_none());
         let group = match current {
             Some(current) => {
-                active.groups.borrow_mut().entry(chain.frame).or_insert_with(|| Group::new(current)).clone()
+                active.groups.borrow_mut().entry(chain.frame).or_insert_with(|| Group::new(current, &listener)).clone()
             }
             None => {
-                let group = Group::new(chain);
+                let group = Group::new(chain, &listener);
                 group.clone().end_within(active.ended.get().unwrap_or(self.drain_time));
                 group
             }
@@ -281,7 +284,7 @@ impl Active {
         let listener = self.listener();
         for (frame, group) in &*self.groups.borrow() {
             if let Some(chain) = listener.framed(*frame) {
-                group.update(chain);
+                group.update(chain, &listener);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::{Runtime, rules};
 impl Runtime {
     /// The resource with the values of this runtime. What cannot be read stays as it is: its decoder says why.
     pub fn apply(&self, resource: &Any) -> Any {
-        if self.values.is_empty() {
+        if self.is_empty() {
             return resource.clone();
         }
         self.any(resource, 0).unwrap_or_else(|| resource.clone())
@@ -18,7 +18,7 @@ impl Runtime {
 
     /// As [`Runtime::apply`].
     pub fn resolve<M: ferromesh_proto::prost::Message + Name + Default + Clone>(&self, message: &M) -> M {
-        if self.values.is_empty() {
+        if self.is_empty() {
             return message.clone();
         }
         self.apply(&Any::pack(message)).unpack().unwrap_or_else(|_| message.clone())

@@ -12,6 +12,9 @@ use crate::text::Text;
 pub trait Family: Any + Send + Sync {
     /// Shows each number under its name within the owner's scope.
     fn each(&self, see: &mut dyn FnMut(&str, Value));
+
+    /// Counters count from zero again.
+    fn reset(&self);
 }
 
 /// Whose numbers they are: `cluster.<value>.<name>`, with the value as a tag.
@@ -59,6 +62,11 @@ impl Families {
         self.members.insert((owner.clone(), part), Arc::downgrade(&family));
     }
 
+    /// Counters count from zero again.
+    pub(super) fn reset(&self) {
+        self.members.values().filter_map(Weak::upgrade).for_each(|family| family.reset());
+    }
+
     /// Every metric, in the order of owners.
     pub(super) fn snapshot(&self, see: &mut dyn FnMut(Key, Value)) {
         for ((owner, part), family) in &self.members {
@@ -67,7 +75,7 @@ impl Families {
             family.each(&mut |name, number| {
                 let full = format!("{kind}.{value}.{part}{name}");
                 let tags = vec![(owner.tag.to_owned(), value.to_string())];
-                see(Key { full, name: format!("{kind}.{part}{name}"), tags }, number);
+                see(Key { full, name: format!("{kind}.{part}{name}"), tags, is_series: false }, number);
             });
         }
     }
@@ -92,10 +100,16 @@ macro_rules! family {
             fn each(&self, see: &mut dyn FnMut(&str, $crate::stats::Value)) {
                 $(see(stringify!($metric), $crate::family!(@value $kind self.$metric));)*
             }
+
+            fn reset(&self) {
+                $($crate::family!(@reset $kind self.$metric);)*
+            }
         }
     };
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
     (@value counter $number:expr) => { $crate::stats::Value::Counter($number.get()) };
     (@value gauge $number:expr) => { $crate::stats::Value::Gauge($number.get()) };
+    (@reset counter $number:expr) => { $number.reset() };
+    (@reset gauge $number:expr) => {};
 }

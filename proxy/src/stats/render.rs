@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use regex::Regex;
 
-use super::{BUCKETS, Key, Store, Value};
+use super::tags::sanitized;
+use super::{Key, Store, Value};
 
 /// Which metrics are shown.
 #[derive(Debug, Default)]
@@ -28,24 +29,30 @@ impl Selection {
     fn takes(&self, key: &Key, value: &Value) -> bool {
         let used = match value {
             Value::Counter(number) | Value::Gauge(number) => *number > 0,
-            Value::Histogram(buckets, _) => buckets.iter().any(|count| *count > 0),
+            Value::Histogram(buckets, ..) => buckets.iter().any(|count| *count > 0),
         };
         (used || !self.used_only) && self.filter.as_ref().is_none_or(|filter| filter.is_match(&key.full))
     }
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// `/stats/prometheus`: grouped by name, each with its TYPE line.
 pub fn prometheus(store: &Store, selection: &Selection) -> String {
-    let mut metrics: Vec<(String, Key, Value)> = store
+    let mut metrics: Vec<(String, Labels, Value)> = store
         .snapshot()
         .into_iter()
         .filter(|(key, metric)| selection.takes(key, metric))
-        .map(|(key, metric)| (prometheus_name(&key.name), key, metric))
+        .map(|(key, metric)| {
+            let (name, tags) = store.settings.tags.of(&key);
+            (prometheus_name(&name, key.is_series), tags, metric)
+        })
         .collect();
-    metrics.sort_by(|one, other| (&one.0, &one.1.tags).cmp(&(&other.0, &other.1.tags)));
+    metrics.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
     let mut out = String::with_capacity(metrics.len() * 100);
     let mut last: Option<(&str, &str)> = None;
-    for (name, key, metric) in &metrics {
+    for (name, tags, metric) in &metrics {
         let kind = match metric {
             Value::Counter(_) => "counter",
             Value::Gauge(_) => "gauge",
@@ -55,22 +62,22 @@ pub fn prometheus(store: &Store, selection: &Selection) -> String {
             let _ = writeln!(out, "# TYPE {name} {kind}");
             last = Some((name, kind));
         }
-        write_prometheus(&mut out, name, key, metric);
+        write_prometheus(&mut out, name, tags, metric);
     }
     out
 }
 
-fn write_prometheus(out: &mut String, name: &str, key: &Key, value: &Value) {
-    let labels = labels(&key.tags);
+fn write_prometheus(out: &mut String, name: &str, tags: &[(String, String)], value: &Value) {
+    let labels = labels(tags);
     // Writing into a String cannot fail.
     let _ = match value {
         Value::Counter(number) | Value::Gauge(number) => writeln!(out, "{name}{{{labels}}} {number}"),
-        Value::Histogram(buckets, sum) => {
+        Value::Histogram(buckets, sum, bounds) => {
             let comma = if labels.is_empty() { "" } else { "," };
             let mut total = 0;
             for (index, count) in buckets.iter().enumerate() {
                 total += count;
-                let bound = BUCKETS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+                let bound = bounds.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
                 let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}");
             }
             let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
@@ -80,10 +87,10 @@ fn write_prometheus(out: &mut String, name: &str, key: &Key, value: &Value) {
 }
 
 /// Envoy's names get the prefix `envoy_`, Istio's stay as they are.
-fn prometheus_name(name: &str) -> String {
+fn prometheus_name(name: &str, is_series: bool) -> String {
     let clean: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' }).collect();
-    if clean.starts_with("istio_") && !clean.starts_with("istio_stats_") { clean } else { format!("envoy_{clean}") }
+    if is_series { clean } else { format!("envoy_{clean}") }
 }
 
 fn labels(tags: &[(String, String)]) -> String {
@@ -92,9 +99,7 @@ fn labels(tags: &[(String, String)]) -> String {
         if index > 0 {
             out.push(',');
         }
-        for c in name.chars() {
-            out.push(if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
-        }
+        out.push_str(&sanitized(name));
         out.push_str("=\"");
         for c in value.chars() {
             match c {
@@ -118,7 +123,7 @@ pub fn text(store: &Store, selection: &Selection) -> String {
         }
         let _ = match &metric {
             Value::Counter(number) | Value::Gauge(number) => writeln!(out, "{}: {number}", key.full),
-            Value::Histogram(buckets, sum) => {
+            Value::Histogram(buckets, sum, _) => {
                 writeln!(out, "{}: count={} sum={sum}", key.full, buckets.iter().sum::<u64>())
             }
         };
@@ -138,11 +143,11 @@ pub fn json(store: &Store, selection: &Selection) -> serde_json::Value {
             Value::Counter(number) | Value::Gauge(number) => {
                 stats.push(serde_json::json!({"name": key.full, "value": number}));
             }
-            Value::Histogram(buckets, sum) => {
+            Value::Histogram(buckets, sum, bounds) => {
                 let buckets: Vec<_> = buckets
                     .iter()
                     .enumerate()
-                    .map(|(index, count)| serde_json::json!({"upper_bound": BUCKETS.get(index), "count": count}))
+                    .map(|(index, count)| serde_json::json!({"upper_bound": bounds.get(index), "count": count}))
                     .collect();
                 histograms.push(serde_json::json!({"name": key.full, "sum": sum, "buckets": buckets}));
             }

@@ -51,17 +51,14 @@ pub const IDLE: &[(&str, &str, &str)] = &[
         "disable_downstream_cluster_stats",
         "faults are not counted by the client's cluster",
     ),
-    // Metrics are read when somebody asks, all of them, under fixed names and labels.
-    ("envoy.config.bootstrap.v3.Bootstrap", "stats_flush_interval enable_dispatcher_stats", METRICS),
+    // Metrics are read when somebody asks.
+    ("envoy.config.bootstrap.v3.Bootstrap", "stats_flush_interval", "there are no sinks, for which alone it is"),
+    ("envoy.config.bootstrap.v3.Bootstrap", "enable_dispatcher_stats", "there is no dispatcher of Envoy's to measure"),
     (
-        "envoy.config.metrics.v3.StatsConfig",
-        "stats_tags use_all_default_tags histogram_bucket_settings allow_default_tag_overrides",
-        METRICS,
+        "envoy.config.metrics.v3.HistogramBucketSettings",
+        "bins",
+        "how much room Envoy's histogram begins with; here there is one number for each bucket",
     ),
-    ("envoy.config.metrics.v3.TagSpecifier", "tag_name fixed_value", METRICS),
-    ("envoy.config.metrics.v3.StatsMatcher", "exclusion_list inclusion_list", METRICS),
-    ("envoy.config.metrics.v3.HistogramBucketSettings", "bins", METRICS),
-    ("envoy.type.matcher.v3.ListStringMatcher", "patterns", METRICS),
     (
         "envoy.config.bootstrap.v3.Bootstrap",
         "application_log_config",
@@ -88,16 +85,11 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.type.v3.SemanticVersion", "major_number minor_number patch", "the node is sent whole"),
     // What they ask for is done in any case.
     ("envoy.config.core.v3.ConfigSource", "resource_api_version", "there is only V3"),
-    (
-        "envoy.config.core.v3.ConfigSource",
-        "initial_fetch_timeout",
-        "what is new waits for 15 s at most, Envoy's default, whatever is asked",
-    ),
     ("envoy.config.core.v3.ApiConfigSource", "transport_api_version", "there is only V3"),
     ("envoy.config.core.v3.ApiConfigSource", "set_node_on_first_message_only", "always so"),
     ("envoy.type.matcher.v3.RegexMatcher", "google_re2", "RE2's rules are the only ones"),
     ("envoy.type.matcher.v3.RegexMatcher.GoogleRE2", "max_program_size", "programs have a limit of their own"),
-    ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "enforce_rsa_key_usage", "Envoy ignores it, too"),
+    ("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", "enforce_rsa_key_usage", "always so, as in Envoy"),
     ("envoy.config.route.v3.WeightedCluster", "total_weight", "Envoy takes the sum of the weights, too"),
     (
         "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
@@ -107,18 +99,11 @@ pub const IDLE: &[(&str, &str, &str)] = &[
     ("envoy.config.accesslog.v3.RuntimeFilter", "use_independent_randomness", "always so"),
     ("envoy.config.core.v3.SubstitutionFormatString", "json_format_options", "properties are always sorted"),
     ("envoy.config.core.v3.JsonFormatOptions", "sort_properties", "always so"),
-    ("envoy.config.cluster.v3.Cluster", "ignore_health_on_host_removal", "hosts always go at once"),
     ("envoy.config.cluster.v3.Cluster.CommonLbConfig", "update_merge_window", "updates are merged by the host set"),
     (
         "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
         "udp_max_queries max_udp_channel_duration reinit_channel_on_timeout",
         "each question has a socket of its own",
-    ),
-    ("envoy.config.core.v3.SocketAddress", "ipv4_compat", "a socket on :: takes IPv4 as the system says, which is yes"),
-    (
-        "envoy.config.listener.v3.Listener",
-        "drain_type",
-        "/healthcheck/fail drains no connection, which is what MODIFY_ONLY asks for",
     ),
     (
         "envoy.tcp.metadataexchange.config.MetadataExchange",
@@ -145,4 +130,3 @@ pub const IDLE: &[(&str, &str, &str)] = &[
 const NO_TRACING: &str = "requests are not traced";
 const NO_SESSIONS: &str = "sessions are never resumed";
 const PIECES: &str = "each piece is compressed as it comes and sent on at once, with the memory that it needs";
-const METRICS: &str = "metrics are read when somebody asks, all of them, under fixed names and labels";

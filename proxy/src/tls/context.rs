@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 
 use super::error::TlsError;
 use super::material::{Certificate, Validation};
-use super::secret::{Secret, SecretState, SecretStore, Slot};
+use super::secret::{NamedSecret, Secret, SecretState, SecretStore, Slot};
 use super::verify::Rules;
-use crate::config::{At, ConfigError};
+use crate::config::{At, Awaited, ConfigError};
 
 /// The name under which the mesh's own roots are published: what they sign must be an X509-SVID.
 const MESH_ROOTS: &str = "ROOTCA";
@@ -20,7 +20,7 @@ const MESH_ROOTS: &str = "ROOTCA";
 #[derive(Debug, Clone)]
 enum Source<T> {
     Fixed(Arc<T>),
-    Named(Arc<Slot>),
+    Named(NamedSecret),
 }
 
 /// A decoded common context.
@@ -30,7 +30,7 @@ pub(super) struct Common {
     /// The part that is in the context itself.
     default_validation: Option<Arc<Validation>>,
     /// The part that comes by SDS.
-    named_validation: Option<Arc<Slot>>,
+    named_validation: Option<NamedSecret>,
     pub(super) alpn: Vec<Vec<u8>>,
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) versions: Vec<&'static SupportedProtocolVersion>,
@@ -73,7 +73,7 @@ impl Common {
         Ok(common)
     }
 
-    fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+    fn slots(&self) -> impl Iterator<Item = &NamedSecret> {
         let certificates = self.certificates.iter().filter_map(|source| match source {
             Source::Named(slot) => Some(slot),
             Source::Fixed(_) => None,
@@ -81,9 +81,15 @@ impl Common {
         certificates.chain(self.named_validation.as_ref())
     }
 
+    /// Secrets that are named and have not come.
+    pub(super) fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        let missing = self.slots().filter(|slot| matches!(slot.load().state, SecretState::Missing));
+        missing.map(|slot| Awaited { what: "secret", name: slot.name.as_str().into(), limit: slot.limit })
+    }
+
     /// Whether every secret that is named has come.
     pub(super) fn is_warm(&self) -> bool {
-        self.slots().all(|slot| !matches!(slot.load().state, SecretState::Missing))
+        self.awaits().next().is_none()
     }
 
     fn serials(&self) -> SmallVec<[u64; 3]> {
@@ -192,7 +198,7 @@ pub(super) fn is_self_contained(proto: Option<&tls::CommonTlsContext>) -> bool {
     proto.tls_certificates.is_empty() && validation.is_none_or(is_inline)
 }
 
-type Validations = (Option<Arc<Validation>>, Option<Arc<Slot>>);
+type Validations = (Option<Arc<Validation>>, Option<NamedSecret>);
 
 fn decode_validation(proto: &tls::CommonTlsContext, secrets: &SecretStore) -> Result<Validations, ConfigError> {
     use tls::common_tls_context::ValidationContextType;

@@ -18,7 +18,7 @@ use super::material::{Certificate, Validation};
 use super::san::dns_matches;
 use super::secret::SecretStore;
 use super::verify::{ClientVerifier, Rules};
-use crate::config::{At, ConfigError, required};
+use crate::config::{At, Awaited, ConfigError, required};
 use crate::connection::TlsInfo;
 use crate::io::Rewind;
 
@@ -90,6 +90,11 @@ impl DownstreamTls {
     /// Whether every secret that it names has come ([`SecretStore::changes`] tells when to ask again).
     pub fn is_warm(&self) -> bool {
         self.common.is_warm()
+    }
+
+    /// Secrets that it names and that have not come.
+    pub fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        self.common.awaits()
     }
 
     /// Does the server's side of a handshake; the caller limits the time.

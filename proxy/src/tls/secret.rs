@@ -1,6 +1,7 @@
 //! Secrets by name: set by SDS, by the bootstrap or by the workload's identity; read by TLS contexts.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::material::{Certificate, CertificateFacts, Validation};
 use super::shared::Shared;
 use super::upstream::Context;
-use crate::config::{At, ConfigError, required};
+use crate::config::{At, ConfigError, FetchLimit, required};
 
 /// A secret's value.
 #[derive(Debug, Clone)]
@@ -135,6 +136,20 @@ impl Slot {
     }
 }
 
+/// A secret that a context names: its place, and how long the context waits for it.
+#[derive(Debug, Clone)]
+pub(super) struct NamedSecret {
+    slot: Arc<Slot>,
+    pub(super) limit: FetchLimit,
+}
+
+impl Deref for NamedSecret {
+    type Target = Slot;
+    fn deref(&self) -> &Slot {
+        &self.slot
+    }
+}
+
 #[derive(Debug)]
 struct Named {
     slot: Arc<Slot>,
@@ -221,11 +236,12 @@ impl SecretStore {
     }
 
     /// The place of a secret that a context names.
-    pub(super) fn wish(&self, proto: &tls::SdsSecretConfig) -> Result<Arc<Slot>, ConfigError> {
+    pub(super) fn wish(&self, proto: &tls::SdsSecretConfig) -> Result<NamedSecret, ConfigError> {
         if proto.name.is_empty() {
             return Err(ConfigError::new("name", "must be set"));
         }
         let source = proto.sds_config.as_ref().map_or(Ok(SdsSource::Static), source_of).at("sds_config")?;
+        let limit = proto.sds_config.as_ref().map(FetchLimit::of).transpose().at("sds_config")?.unwrap_or_default();
         let (slot, new) = {
             let mut named = self.named.lock();
             let named = named.entry(proto.name.clone()).or_insert_with(|| Named::new(&proto.name));
@@ -235,7 +251,7 @@ impl SecretStore {
         if new {
             self.changes.send_modify(|count| *count += 1);
         }
-        Ok(slot)
+        Ok(NamedSecret { slot, limit })
     }
 }
 

@@ -17,7 +17,7 @@ use super::facts;
 use super::material::{Certificate, Validation};
 use super::secret::SecretStore;
 use super::verify::{Rules, ServerVerifier};
-use crate::config::{At, ConfigError};
+use crate::config::{At, Awaited, ConfigError};
 use crate::connection::TlsInfo;
 use crate::io::Rewind;
 use crate::text::Text;
@@ -98,6 +98,11 @@ impl UpstreamTls {
     /// Whether every secret that it names has come ([`SecretStore::changes`] tells when to ask again).
     pub fn is_warm(&self) -> bool {
         self.context.common.is_warm()
+    }
+
+    /// Secrets that it names and that have not come.
+    pub fn awaits(&self) -> impl Iterator<Item = Awaited> {
+        self.context.common.awaits()
     }
 
     /// The ALPN list of the context.

@@ -64,6 +64,9 @@ impl Rules {
             return Err(self.reject("it is not an X.509 certificate", &[]));
         };
         let names = sans_of(&parsed);
+        if role == Role::Server {
+            check_usage(&parsed).map_err(|reason| self.reject(reason, &names))?;
+        }
         if !self.validation.anchors.is_empty() && !self.validation.accept_untrusted {
             self.check_chain(role, leaf, intermediates, now).map_err(|reason| self.reject(reason, &names))?;
         }
@@ -141,6 +144,17 @@ impl Rules {
             return Vec::new();
         }
         self.validation.anchors.iter().map(|anchor| DistinguishedName::in_sequence(&anchor.subject)).collect()
+    }
+}
+
+/// A handshake with forward secrecy is signed by the server's key, which its certificate must allow (RFC 5280, 4.2.1.3). Envoy
+/// checks it of servers, whatever else it checks of them, and not of clients.
+fn check_usage(parsed: &X509Certificate<'_>) -> Result<(), &'static str> {
+    match parsed.key_usage() {
+        Ok(None) => Ok(()),
+        Ok(Some(usage)) if usage.value.digital_signature() => Ok(()),
+        Ok(Some(_)) => Err("its keyUsage has no digitalSignature, so that its key may not sign a handshake"),
+        Err(_) => Err("its keyUsage cannot be read"),
     }
 }
 

@@ -60,10 +60,10 @@ impl Client {
     /// A client that has not connected yet.
     pub fn new(ads: Ads, context: Arc<Context>, store: Store) -> Self {
         let mut kinds = Vec::new();
-        if ads.cds {
+        if ads.cds.is_some() {
             kinds.push(Kind::Cluster);
         }
-        if ads.lds {
+        if ads.lds.is_some() {
             kinds.push(Kind::Listener);
         }
         if store.takes_names() {

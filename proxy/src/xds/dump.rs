@@ -32,6 +32,23 @@ struct Entry {
     error: Option<Box<(String, String)>>,
 }
 
+/// A resource as it came.
+pub(super) struct Known {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) any: Any,
+    pub(super) is_static: bool,
+}
+
+/// Who is not ready yet, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The proxy itself, or one of its resources.
+    pub who: String,
+    /// What has not come.
+    pub targets: Vec<String>,
+}
+
 /// What the names of shown resources match; `None` for all.
 type Names<'a> = Option<&'a regex::Regex>;
 
@@ -40,6 +57,7 @@ type Names<'a> = Option<&'a regex::Regex>;
 pub struct Dump {
     bootstrap: Mutex<Option<(Any, SystemTime)>>,
     entries: Mutex<BTreeMap<(Kind, String), Entry>>,
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Dump {
@@ -78,6 +96,27 @@ impl Dump {
     /// Notes that a resource is gone.
     pub fn remove(&self, kind: Kind, name: &str) {
         self.entries.lock().remove(&(kind, name.to_owned()));
+    }
+
+    /// Notes who waits.
+    pub(super) fn set_waiting(&self, waiting: Vec<Waiting>) {
+        *self.waiting.lock() = waiting;
+    }
+
+    /// Who waits.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.waiting.lock().clone()
+    }
+
+    /// Resources of a kind.
+    pub(super) fn known(&self, kind: Kind) -> Vec<Known> {
+        let known = |(name, entry): (String, Entry)| Known {
+            name,
+            version: entry.version.into(),
+            any: Any { type_url: kind.type_url(), value: entry.value },
+            is_static: entry.state == State::Static,
+        };
+        self.of(kind, None).into_iter().map(known).collect()
     }
 
     /// Versions by name.

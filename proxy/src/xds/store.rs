@@ -1,7 +1,7 @@
 //! Accepted configuration: decoded, warmed, published to the workers.
 //!
-//! A cluster is published once its first hosts are known, a listener once its route tables and secrets are there
-//! (or Envoy's initial fetch timeout has passed). A resource that is refused leaves the last good one in place.
+//! A cluster is published once its first hosts are known and checked and its secrets are there, a listener once its route tables, secrets and
+//! configurations of filters are there, or the `initial_fetch_timeout` of each that is not has passed. A resource that is refused leaves the last good one in place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use std::time::Duration;
 use ferromesh_proto::Any;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::dump::{Dump, State};
+use super::dump::{Dump, Known, State, Waiting};
 use super::session::Update;
 use super::{Kind, NameTables};
 use crate::cluster::Cluster;
-use crate::config::ConfigError;
+use crate::config::{Awaited, ConfigError, FetchLimit};
 use crate::context::Context;
 use crate::listener::Listener;
 use crate::route::RouteConfiguration;
@@ -27,17 +28,25 @@ use crate::workers::Workers;
 
 mod apply;
 
-/// How long a resource waits for what it refers to (Envoy's `initial_fetch_timeout`).
-const WARMING: Duration = Duration::from_secs(15);
-
 /// A resource that was accepted.
 struct Held<T> {
     value: Arc<T>,
     /// Its bytes, to see that a new version is the same.
     bytes: bytes::Bytes,
     is_static: bool,
-    /// Not published before it is warm, or this has passed.
-    warming_until: Option<Instant>,
+    /// Since when it waits to be published.
+    warming_since: Option<Instant>,
+}
+
+/// How long a route table waits for clusters that it leads to. They may warm for longer, or for ever; then their requests
+/// fail, and those of the table's other clusters do not.
+const TABLE_WAITS: Duration = Duration::from_secs(5);
+
+/// A route table that leads to clusters which still warm.
+struct WaitingTable {
+    table: Arc<RouteConfiguration>,
+    clusters: BTreeSet<String>,
+    until: Instant,
 }
 
 /// The configuration of one proxy; lives in the admin thread.
@@ -49,8 +58,8 @@ pub struct Store {
     /// What serves: may be an older form of a cluster whose new form warms.
     published: BTreeMap<String, Arc<Cluster>>,
     listeners: BTreeMap<String, Held<Listener>>,
-    /// New forms of route tables that lead to clusters which still warm: (table, clusters).
-    waiting_routes: BTreeMap<String, (Arc<RouteConfiguration>, BTreeSet<String>)>,
+    /// New forms of route tables that lead to clusters which still warm.
+    waiting_routes: BTreeMap<String, WaitingTable>,
     /// Last endpoints by service name, encoded (decoded they take ten times the room): an updated cluster starts with
     /// them, since delta xDS does not send them again.
     assignments: BTreeMap<String, bytes::Bytes>,
@@ -60,13 +69,35 @@ pub struct Store {
     services_changed: bool,
     /// Who is told of names, if anybody.
     names: Option<NameTables>,
-    /// Kinds whose first answer is awaited before the proxy is ready.
-    awaited: BTreeSet<Kind>,
+    /// Kinds whose first answer is awaited before the proxy is ready, one after the other, and how long.
+    awaited: Vec<(Kind, FetchLimit)>,
+    /// Since when the first of them is awaited.
+    awaited_since: Instant,
+    /// The runtime's serial when resources were decoded.
+    runtime: u64,
+    /// What was decoded of tables and filter configurations, as hashes of their bytes: they need not be decoded again.
+    decoded: BTreeMap<(Kind, String), u64>,
     woken: Arc<Notify>,
     secrets: watch::Receiver<u64>,
     ready: watch::Sender<bool>,
     started: Instant,
+    /// When it was looked for what has become warm.
+    looked: Instant,
     dirty: bool,
+}
+
+impl Held<Cluster> {
+    /// Secrets that the cluster still waits for. Those of the bootstrap do not wait: the control plane is reached by one.
+    fn awaits_secrets(&self, now: Instant) -> impl Iterator<Item = Awaited> {
+        let since = self.warming_since.filter(|_| !self.is_static);
+        let secrets =
+            since.into_iter().flat_map(|since| self.value.awaits_secrets().map(move |awaited| (since, awaited)));
+        let still = move |(since, awaited): (Instant, Awaited)| {
+            let is_over = awaited.limit.ends(since).is_some_and(|end| end <= now);
+            (!is_over).then_some(awaited)
+        };
+        secrets.filter_map(still)
+    }
 }
 
 impl Store {
@@ -75,7 +106,7 @@ impl Store {
         context: Arc<Context>,
         dump: Arc<Dump>,
         workers: Workers,
-        awaited: &[Kind],
+        awaited: &[(Kind, FetchLimit)],
         ready: watch::Sender<bool>,
     ) -> Self {
         let store = Self {
@@ -91,13 +122,17 @@ impl Store {
             aliases: BTreeMap::new(),
             services_changed: true,
             names: None,
-            awaited: awaited.iter().copied().collect(),
+            awaited: awaited.to_vec(),
+            awaited_since: Instant::now(),
+            runtime: 0,
+            decoded: BTreeMap::new(),
             woken: Arc::new(Notify::new()),
             ready,
             started: Instant::now(),
+            looked: Instant::now(),
             dirty: true,
         };
-        for kind in awaited {
+        for (kind, _) in awaited {
             // To be seen before the first refusal.
             store.updates(*kind, "update_rejected");
         }
@@ -149,8 +184,16 @@ impl Store {
                 errors.push((name, error));
             }
         }
-        self.awaited.remove(&kind);
+        self.no_longer_awaits(|awaited| awaited == kind);
         errors
+    }
+
+    fn no_longer_awaits(&mut self, is_meant: impl Fn(Kind) -> bool) {
+        let before = self.awaited.first().copied();
+        self.awaited.retain(|(kind, _)| !is_meant(*kind));
+        if self.awaited.first().copied() != before {
+            self.awaited_since = Instant::now();
+        }
     }
 
     fn count(&self, kind: Kind, accepted: bool) {
@@ -184,6 +227,9 @@ impl Store {
         // A slice of a response would keep all of it; this copy is shared by all who keep the resource.
         let any = &Any { type_url: any.type_url.clone(), value: bytes::Bytes::copy_from_slice(&any.value) };
         let resolved = self.context.runtime.apply(any);
+        if matches!(kind, Kind::Route | Kind::Extension) {
+            self.decoded.insert((kind, name.to_owned()), xxh3_64(&resolved.value));
+        }
         let state = match kind {
             Kind::Cluster => self.apply_cluster(name, &resolved, is_static),
             Kind::Listener => self.apply_listener(name, &resolved, is_static),
@@ -216,9 +262,12 @@ impl Store {
             Kind::Endpoint => {
                 // Clusters that serve keep their hosts, as in Envoy; those that wait need wait no longer.
                 self.assignments.remove(name);
-                self.users_of(name).for_each(|cluster| cluster.stop_warming());
+                self.users_of(name).for_each(|cluster| cluster.stop_waiting());
             }
-            Kind::Extension => self.context.extensions.remove(name),
+            Kind::Extension => {
+                self.decoded.remove(&(kind, name.to_owned()));
+                self.context.extensions.remove(name);
+            }
             Kind::Secret => self.context.secrets.withdraw(name, "the control plane removed it"),
             // A route table that a listener still names goes on serving, as in Envoy.
             _ => return,
@@ -228,14 +277,45 @@ impl Store {
 
     /// Publishes what has become warm.
     pub fn publish(&mut self) {
+        self.follow_runtime();
         let now = Instant::now();
-        for (name, held) in &mut self.clusters {
-            let Some(until) = held.warming_until else { continue };
-            if until <= now {
-                held.value.stop_warming();
+        self.looked = now;
+        self.publish_clusters(now);
+        self.publish_routes(now);
+        for (name, held) in &mut self.listeners {
+            let Some(since) = held.warming_since else { continue };
+            if held.value.awaits().all(|awaited| awaited.limit.ends(since).is_some_and(|end| end <= now)) {
+                held.warming_since = None;
+                self.workers.apply(&held.value);
+                self.dump.activate(Kind::Listener, name);
             }
-            if held.value.is_warm() {
-                held.warming_until = None;
+        }
+        while let Some((kind, limit)) = self.awaited.first().copied() {
+            if limit.ends(self.awaited_since).is_none_or(|end| end > now) {
+                break;
+            }
+            tracing::warn!(?kind, "the control plane has sent none in time; the proxy goes on without");
+            self.no_longer_awaits(|awaited| awaited == kind);
+        }
+        let warming = self.clusters.values().any(|held| held.warming_since.is_some())
+            || self.listeners.values().any(|held| held.warming_since.is_some());
+        let settled = self.awaited.is_empty() && !warming;
+        if settled && !*self.ready.borrow() {
+            tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
+            self.ready.send_replace(true);
+        }
+        self.dump.set_waiting(self.waiting(now));
+    }
+
+    fn publish_clusters(&mut self, now: Instant) {
+        for (name, held) in &mut self.clusters {
+            let Some(since) = held.warming_since else { continue };
+            let end = held.value.awaits().and_then(|awaited| awaited.limit.ends(since));
+            if end.is_some_and(|end| end <= now) {
+                held.value.stop_waiting();
+            }
+            if held.value.is_warm() && held.awaits_secrets(now).next().is_none() {
+                held.warming_since = None;
                 if let Some(old) = self.published.insert(name.clone(), held.value.clone()) {
                     old.retire();
                 }
@@ -250,35 +330,57 @@ impl Store {
             });
             self.context.clusters.publish(clusters.collect());
         }
-        self.publish_routes();
-        for (name, held) in &mut self.listeners {
-            let Some(until) = held.warming_until else { continue };
-            if held.value.is_warm() || until <= now {
-                held.warming_until = None;
-                self.workers.apply(&held.value);
-                self.dump.activate(Kind::Listener, name);
-            }
+    }
+
+    /// Decodes anew what a change of the runtime changes.
+    fn follow_runtime(&mut self) {
+        let serial = self.context.runtime.serial();
+        if std::mem::replace(&mut self.runtime, serial) == serial {
+            return;
         }
-        let warming = self.clusters.values().any(|held| held.warming_until.is_some())
-            || self.listeners.values().any(|held| held.warming_until.is_some());
-        let settled = self.awaited.is_empty() && !warming;
-        if settled && !*self.ready.borrow() {
-            tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
-            self.ready.send_replace(true);
+        for kind in [Kind::Cluster, Kind::Listener, Kind::Route, Kind::Extension] {
+            for Known { name, version, any, is_static } in self.dump.known(kind) {
+                let hash = xxh3_64(&self.context.runtime.apply(&any).value);
+                if self.decoded.get(&(kind, name.clone())) == Some(&hash) {
+                    continue;
+                }
+                if let Err(error) = self.apply_one(kind, &name, &version, &any, is_static) {
+                    tracing::warn!(?kind, name, %error, "the runtime's values cannot be used");
+                }
+            }
         }
     }
 
+    /// What waits, and for what.
+    fn waiting(&self, now: Instant) -> Vec<Waiting> {
+        let server = self.awaited.iter().map(|(kind, _)| format!("{kind:?} resources")).collect::<Vec<_>>();
+        let server = (!server.is_empty()).then(|| Waiting { who: "Server".into(), targets: server });
+        let shown = |awaited: Awaited| format!("{} {}", awaited.what, awaited.name);
+        let clusters = self.clusters.iter().filter(|(_, held)| held.warming_since.is_some()).map(|(name, held)| {
+            let awaited = held.value.awaits().into_iter().chain(held.awaits_secrets(now));
+            let mut targets: Vec<String> = awaited.map(shown).collect();
+            if targets.is_empty() {
+                targets.push("first answers of DNS or health checks".into());
+            }
+            Waiting { who: format!("Cluster {name}"), targets }
+        });
+        let listeners = self.listeners.iter().filter(|(_, held)| held.warming_since.is_some()).map(|(name, held)| {
+            Waiting { who: format!("Listener {name}"), targets: held.value.awaits().map(shown).collect() }
+        });
+        server.into_iter().chain(clusters).chain(listeners).collect()
+    }
+
     /// Publishes tables whose clusters serve: make before break, whatever order the control plane sends in.
-    fn publish_routes(&mut self) {
+    fn publish_routes(&mut self, now: Instant) {
         let (clusters, published) = (&self.clusters, &self.published);
         let routes = &self.context.routes;
-        self.waiting_routes.retain(|name, (table, needed)| {
+        self.waiting_routes.retain(|name, waiting| {
             let warms = |name: &String| {
-                !published.contains_key(name) && clusters.get(name).is_some_and(|held| held.warming_until.is_some())
+                !published.contains_key(name) && clusters.get(name).is_some_and(|held| held.warming_since.is_some())
             };
-            let waits = needed.iter().any(warms);
+            let waits = waiting.until > now && waiting.clusters.iter().any(warms);
             if !waits {
-                routes.handle(name).store(table.clone());
+                routes.handle(name).store(waiting.table.clone());
             }
             waits
         });
@@ -302,18 +404,30 @@ impl Store {
 
     /// Waits until something may have become warm, or ask for something new.
     pub async fn changed(&mut self) {
-        let deadlines = self.clusters.values().filter_map(|held| held.warming_until);
-        let deadlines = deadlines.chain(self.listeners.values().filter_map(|held| held.warming_until));
-        let next = deadlines.min();
+        // A limit that has passed since then is still to be seen.
+        let now = self.looked;
+        let clusters = self.clusters.values().filter_map(|held| {
+            let since = held.warming_since?;
+            let awaited = held.value.awaits().into_iter().chain(held.awaits_secrets(now));
+            awaited.filter_map(|awaited| awaited.limit.ends(since)).min()
+        });
+        let listeners = self.listeners.values().filter_map(|held| held.warming_since.map(|since| (since, &held.value)));
+        let listeners = listeners.flat_map(|(since, listener)| {
+            listener.awaits().filter_map(move |awaited| awaited.limit.ends(since)).filter(|end| *end > now)
+        });
+        let kinds = self.awaited.first().and_then(|(_, limit)| limit.ends(self.awaited_since));
+        let tables = self.waiting_routes.values().map(|waiting| waiting.until);
+        let next = clusters.chain(listeners).chain(kinds).chain(tables).min();
         let deadline = async {
             match next {
                 Some(next) => tokio::time::sleep_until(next).await,
                 None => std::future::pending().await,
             }
         };
-        let woken = self.woken.clone();
+        let (woken, context) = (self.woken.clone(), self.context.clone());
         tokio::select! {
             () = woken.notified() => {}
+            () = context.runtime.changed() => {}
             // The sender lives in the context that this holds.
             _ = self.secrets.changed() => {}
             () = deadline => {}

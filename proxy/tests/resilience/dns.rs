@@ -8,7 +8,7 @@ use crate::peers::{eventually, get};
 use crate::proxies::{Serving, Setup};
 
 /// A cluster of names at a port, that asks `server`.
-fn cluster(server: &DnsServer, kind: &str, names: &[&str], port: u16, more: &str) -> String {
+pub fn cluster(server: &DnsServer, kind: &str, names: &[&str], port: u16, more: &str) -> String {
     let endpoints: Vec<String> = names
         .iter()
         .map(|name| format!("{{endpoint: {{address: {{socket_address: {{address: {name}, port_value: {port}}}}}}}}}"))
@@ -33,7 +33,7 @@ async fn hosts_are(serving: &Serving, port: u16, wanted: &[&str]) {
     eventually(&format!("the hosts are {wanted:?}"), || async { serving.hosts("c").await == wanted }).await;
 }
 
-const FAST: &str = "dns_lookup_family: V4_ONLY, dns_refresh_rate: 0.02s";
+pub const FAST: &str = "dns_lookup_family: V4_ONLY, dns_refresh_rate: 0.02s";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strict_dns_follows_its_answers_and_keeps_the_last_good_one() {

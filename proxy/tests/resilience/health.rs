@@ -11,7 +11,7 @@ use crate::peers::{eventually, get};
 use crate::proxies::{Serving, Setup, endpoints};
 use crate::wire::{Server, header};
 
-const TIMES: &str =
+pub const TIMES: &str =
     "timeout: 5s, interval: 0.02s, no_traffic_interval: 0.02s, unhealthy_threshold: 3, healthy_threshold: 2";
 
 async fn start(hosts: &[&Host], check: &str, more: &str) -> Serving {
@@ -109,7 +109,7 @@ async fn with_no_host_that_is_well_the_panic_threshold_decides() {
 
 /// A host whose only requests are checks.
 #[derive(Default)]
-struct Checked {
+pub struct Checked {
     says: Mutex<String>,
     /// What it was asked.
     asked: Mutex<Vec<String>>,
@@ -118,7 +118,7 @@ struct Checked {
 
 impl Checked {
     /// Serves; every question ends with `end`.
-    fn start(server: Server, end: &'static str, says: &str) -> Arc<Self> {
+    pub fn start(server: Server, end: &'static str, says: &str) -> Arc<Self> {
         let checked = Arc::new(Self { says: Mutex::new(says.to_owned()), ..Self::default() });
         let state = checked.clone();
         tokio::spawn(async move {
@@ -144,7 +144,7 @@ impl Checked {
         checked
     }
 
-    fn says(&self, answer: &str) {
+    pub fn says(&self, answer: &str) {
         answer.clone_into(&mut self.says.lock().unwrap());
     }
 
@@ -168,7 +168,7 @@ async fn until_flags(serving: &Serving, host: SocketAddr, flags: &str) {
     eventually(flags, || async { serving.flags(host).await == flags }).await;
 }
 
-const END: &str = "\r\n\r\n";
+pub const END: &str = "\r\n\r\n";
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,9 +215,9 @@ async fn a_tcp_check_sends_bytes_and_looks_for_others_in_the_answer() {
     let (host, address, serving) = checked(Server::new().await, "ping", "a pong", check).await;
     for (answer, flags) in [
         ("a pong", "healthy"),
-        ("ng po", "/failed_active_hc"),
+        ("ng po", "/failed_active_hc/active_hc_timeout"),
         ("po, then something, then ng", "healthy"),
-        ("po", "/failed_active_hc"),
+        ("po", "/failed_active_hc/active_hc_timeout"),
     ] {
         host.says(answer);
         until_flags(&serving, address, flags).await;

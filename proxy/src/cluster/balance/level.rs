@@ -23,6 +23,8 @@ struct Level {
     healthy: Group,
     degraded: Group,
     all: Group,
+    /// Hosts of `all` that do not count.
+    excluded: u64,
     panic: bool,
 }
 
@@ -51,6 +53,7 @@ impl Tables {
                         true => group(|host| !host.health.has(Unhealthy::Pending)),
                         false => group(|_| true),
                     },
+                    excluded: excluded(assignment, priority, policy, &keep),
                     panic: false,
                 }
             })
@@ -96,7 +99,7 @@ impl Tables {
     fn load_without(&self, avoided: &[u32]) -> Option<Load> {
         let counts = self.levels.iter().enumerate().map(|(level, hosts)| {
             let avoid = avoided.iter().any(|avoided| *avoided as usize == level);
-            if avoid { Counts { all: 0, healthy: 0, degraded: 0 } } else { hosts.counts() }
+            if avoid { Counts::default() } else { hosts.counts() }
         });
         let counts: Vec<Counts> = counts.collect();
         let bears = counts.iter().any(|level| level.healthy + level.degraded > 0);
@@ -107,11 +110,20 @@ impl Tables {
 impl Level {
     fn counts(&self) -> Counts {
         Counts {
-            all: self.all.members.hosts().len() as u64,
+            hosts: self.all.members.hosts().len() as u64,
+            all: (self.all.members.hosts().len() as u64).saturating_sub(self.excluded),
             healthy: self.healthy.members.hosts().len() as u64,
             degraded: self.degraded.members.hosts().len() as u64,
         }
     }
+}
+
+/// How many of the hosts of a level's `all` have said themselves that they fail: they count for nothing.
+fn excluded(assignment: &Assignment, priority: u32, policy: &Policy, keep: &dyn Fn(&Host) -> bool) -> u64 {
+    let of_level = assignment.localities.iter().filter(|locality| locality.priority == priority);
+    let hosts = of_level.flat_map(|locality| &locality.hosts).filter(|host| keep(host));
+    let counted = hosts.filter(|host| !(policy.ignore_unchecked && host.health.has(Unhealthy::Pending)));
+    counted.filter(|host| host.health.has(Unhealthy::Excluded)).count() as u64
 }
 
 impl Group {
@@ -168,8 +180,11 @@ fn effective_weight(weight: u64, available: u64, total: u64, overprovisioning: u
 }
 
 /// Numbers of hosts of a level.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Counts {
+    /// All that a panic picks from.
+    hosts: u64,
+    /// Those that count.
     all: u64,
     healthy: u64,
     degraded: u64,
@@ -242,12 +257,12 @@ fn distribute(counts: &[Counts], overprovisioning: u32, panic_threshold: f64) ->
 
 /// All levels panic: traffic by the number of hosts.
 fn share_by_size(counts: &[Counts], shares: &mut [u32]) {
-    let total: u64 = counts.iter().map(|level| level.all).sum();
+    let total: u64 = counts.iter().map(|level| level.hosts).sum();
     if total == 0 {
         return;
     }
     for (level, share) in counts.iter().zip(shares.iter_mut()) {
-        *share = u32::try_from(100 * level.all / total).unwrap_or(0);
+        *share = u32::try_from(100 * level.hosts / total).unwrap_or(0);
     }
     let left = 100 - shares.iter().sum::<u32>();
     if let Some(share) = shares.iter_mut().find(|share| **share > 0) {
@@ -260,7 +275,7 @@ mod tests {
     use super::*;
 
     fn level(all: u64, healthy: u64, degraded: u64) -> Counts {
-        Counts { all, healthy, degraded }
+        Counts { hosts: all, all, healthy, degraded }
     }
 
     #[test]
@@ -286,6 +301,12 @@ mod tests {
     fn degraded_hosts_take_what_healthy_ones_cannot() {
         let load = distribute(&[level(100, 50, 50)], 140, 50.0);
         assert_eq!((load.healthy, load.degraded), (vec![70], vec![30]));
+    }
+
+    #[test]
+    fn hosts_that_say_themselves_that_they_fail_cause_no_panic() {
+        let load = distribute(&[Counts { hosts: 4, all: 1, healthy: 1, degraded: 0 }], 140, 50.0);
+        assert_eq!((load.healthy, load.panic), (vec![100], vec![false]));
     }
 
     #[test]

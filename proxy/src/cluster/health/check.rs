@@ -21,7 +21,7 @@ mod decode;
 mod probe;
 mod state;
 
-use probe::{Asker, Failure};
+use probe::{Asker, Failure, Passed};
 use state::State;
 
 /// An active health check of a cluster.
@@ -56,7 +56,9 @@ struct CheckStats {
     success: Counter,
     failure: Counter,
     network_failure: Counter,
+    passive_failure: Counter,
     healthy: Gauge,
+    degraded: Gauge,
 }
 
 impl CheckStats {
@@ -67,14 +69,16 @@ impl CheckStats {
             success: scope.counter("success"),
             failure: scope.counter("failure"),
             network_failure: scope.counter("network_failure"),
+            passive_failure: scope.counter("passive_failure"),
             healthy: scope.gauge("healthy"),
+            degraded: scope.gauge("degraded"),
         }
     }
 
-    fn count(&self, result: &Result<(), Failure>) {
+    fn count(&self, result: &Result<Passed, Failure>) {
         self.attempt.inc();
         match result {
-            Ok(()) => self.success.inc(),
+            Ok(_) => self.success.inc(),
             Err(failure) => {
                 self.failure.inc();
                 if failure.network {
@@ -198,15 +202,54 @@ pub(in crate::cluster) async fn run(cluster: Weak<Cluster>, hosts_changed: Arc<N
     }
 }
 
+impl Cluster {
+    /// A host said in an answer that it fails its checks (`x-envoy-immediate-health-check-fail`): it is out at once, if it is
+    /// checked at all, until its checks pass again (Envoy, "Health checking", fast failure).
+    pub fn told_failed(&self, host: &Host) {
+        let Some(check) = &self.health_check else { return };
+        if host.check.as_ref().is_some_and(|check| check.disabled) {
+            return;
+        }
+        host.health.fail_at_once();
+        check.stats.failure.inc();
+        check.stats.passive_failure.inc();
+        self.hosts_changed.notify_one();
+    }
+}
+
 /// Lets everybody see what a check has changed.
 fn shown(cluster: &Cluster) {
+    cluster.drop_leavers();
     cluster.warm_if_checked();
     cluster.refresh_if_stale();
     if let Some(check) = &cluster.health_check {
         let hosts = cluster.hosts.load();
-        let healthy = hosts.hosts.iter().filter(|host| !host.health.has(Unhealthy::ActiveCheck)).count();
-        check.stats.healthy.set(healthy as u64);
+        let count = |reason: Unhealthy| hosts.hosts.iter().filter(|host| host.health.has(reason)).count() as u64;
+        check.stats.healthy.set(hosts.hosts.len() as u64 - count(Unhealthy::ActiveCheck));
+        check.stats.degraded.set(count(Unhealthy::DegradedCheck));
     }
+}
+
+/// Sets what a result says of its host, and the new state if it is one; whether that changed anything.
+fn note(host: &Host, result: &Result<Passed, Failure>, healthy: Option<bool>) -> bool {
+    let health = &host.health;
+    let mut changed = false;
+    if let Some(healthy) = healthy {
+        if healthy && health.has(Unhealthy::ActiveCheck) {
+            health.recover();
+        }
+        changed |= healthy && health.set(Unhealthy::Excluded, false);
+        changed |= health.set(Unhealthy::ActiveCheck, !healthy);
+    }
+    match result {
+        Ok(passed) => changed |= health.set(Unhealthy::DegradedCheck, *passed == Passed::Degraded),
+        Err(failure) => changed |= failure.excludes && health.set(Unhealthy::Excluded, true),
+    }
+    let is_late = result.as_ref().is_err_and(|failure| failure.late) && health.has(Unhealthy::ActiveCheck);
+    if is_late || result.is_err() || healthy == Some(true) {
+        changed |= health.set(Unhealthy::CheckTimeout, is_late);
+    }
+    changed | health.set(Unhealthy::Pending, false)
 }
 
 async fn watch(cluster: Weak<Cluster>, current: Current) {
@@ -220,24 +263,21 @@ async fn watch(cluster: Weak<Cluster>, current: Current) {
         let host = current.lock().clone();
         let result = match tokio::time::timeout(check.timeout, asker.ask(&owner, check, &host)).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::network(format!("no answer within {:?}", check.timeout))),
+            Err(_) => Err(Failure::timeout(format!("no answer within {:?}", check.timeout))),
         };
         check.stats.count(&result);
+        if host.health.take_told_failed() {
+            state.fail();
+        }
         if let Err(failure) = &result
             && (check.log_failures || state.healthy)
         {
             let reason = &failure.reason;
             tracing::info!(cluster = %owner.config.name, host = %host.address, reason, "health check failed");
         }
-        let mut changed = false;
-        if let Some(healthy) = state.count(&result, check) {
-            if healthy && host.health.has(Unhealthy::ActiveCheck) {
-                host.health.recover();
-            }
-            changed |= host.health.set(Unhealthy::ActiveCheck, !healthy);
-        }
-        changed |= host.health.set(Unhealthy::Pending, false);
-        if let (Ok(()), Some(detector)) = (&result, &owner.outlier) {
+        let now = state.count(&result, check);
+        let changed = note(&host, &result, now);
+        if let (Ok(_), Some(detector)) = (&result, &owner.outlier) {
             detector.check_passed(&host);
         }
         if changed {

@@ -14,7 +14,7 @@ use super::{Build, FILTERS, Flow, HttpFilter, resolve, unknown};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::config::supported::Table;
-use crate::config::{At, ConfigError, from_ads};
+use crate::config::{At, Awaited, ConfigError, FetchLimit, from_ads};
 use crate::context::Context;
 use crate::extension::{Commit, Place};
 use crate::http::stream::Stream;
@@ -39,7 +39,7 @@ pub fn decode(
     stat_prefix: &str,
     context: &Context,
 ) -> Result<Arc<dyn HttpFilter>, ConfigError> {
-    from_ads(source.config_source.as_ref()).at("config_source")?;
+    let limit = from_ads(source.config_source.as_ref()).at("config_source")?;
     if source.type_urls.is_empty() {
         return Err(ConfigError::new("type_urls", "must name the types that may come"));
     }
@@ -59,7 +59,7 @@ pub fn decode(
         stat_prefix: stat_prefix.to_owned(),
         types,
         default: None,
-        waits: !source.apply_default_config_without_warming,
+        waits: (!source.apply_default_config_without_warming).then_some(limit),
         current: ArcSwapOption::empty(),
     };
     if let Some(default) = &source.default_config {
@@ -76,8 +76,8 @@ struct Discovered {
     stat_prefix: String,
     types: Vec<String>,
     default: Option<Built>,
-    /// The listener does not serve before the configuration has come.
-    waits: bool,
+    /// The listener does not serve before the configuration has come, or this is over.
+    waits: Option<FetchLimit>,
     current: ArcSwapOption<Built>,
 }
 
@@ -146,7 +146,8 @@ impl HttpFilter for Discovered {
         }
     }
 
-    fn is_warm(&self) -> bool {
-        !self.waits || self.current.load().is_some()
+    fn awaits(&self) -> Option<Awaited> {
+        let limit = self.waits.filter(|_| self.current.load().is_none())?;
+        Some(Awaited { what: "filter configuration", name: self.name.as_str().into(), limit })
     }
 }

@@ -1,11 +1,10 @@
 //! `envoy.filters.http.health_check`: answers health checks itself, or marks them on their way.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ferromesh_proto::envoy::extensions::filters::http::health_check::v3 as proto;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 
 use super::{Build, Flow, HttpFilter};
@@ -121,19 +120,12 @@ impl HealthCheck {
         reply.details = Some(details.into());
         Some(reply)
     }
-
-    fn mark(&self, headers: &mut HeaderMap, failing: bool) {
-        if failing {
-            headers.insert("x-envoy-immediate-health-check-fail", HeaderValue::from_static("true"));
-        }
-        headers.insert("x-envoy-upstream-healthchecked-cluster", self.cluster.clone());
-    }
 }
 
 const DEGRADED: &str = "x-envoy-degraded";
 
 fn is_failing(stream: &Stream) -> bool {
-    stream.worker.context.failing_health_check.load(Ordering::Relaxed)
+    stream.worker.context.fails_health_check()
 }
 
 impl HttpFilter for HealthCheck {
@@ -152,10 +144,14 @@ impl HttpFilter for HealthCheck {
     }
 
     fn on_response(&self, stream: &mut Stream, head: &mut ResponseHead, _body: &mut Body) {
+        // Who sends requests here need not wait for the next check.
+        if is_failing(stream) {
+            head.headers.insert("x-envoy-immediate-health-check-fail", HeaderValue::from_static("true"));
+        }
         if stream.state.get::<HealthCheckRequest>().is_none() {
             return;
         }
-        self.mark(&mut head.headers, is_failing(stream));
+        head.headers.insert("x-envoy-upstream-healthchecked-cluster", self.cluster.clone());
         if let Some(cache) = &self.cache
             && stream.state.get::<Own>().is_none()
         {

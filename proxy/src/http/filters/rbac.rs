@@ -100,7 +100,7 @@ impl Rbac {
     fn count_policy(&self, config: &Config, policy: Option<&str>, outcome: &str) {
         if let (true, Some(policy)) = (config.per_rule, policy) {
             // Names come from the configuration, so that their number is bounded by it.
-            self.scope.scope("rbac").scope("policy").tagged("envoy_rbac_policy", policy).counter(outcome).inc();
+            self.scope.scope("rbac").scope("policy").tagged("envoy_rbac_policy_name", policy).counter(outcome).inc();
         }
     }
 

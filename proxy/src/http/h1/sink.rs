@@ -98,7 +98,7 @@ impl Sink for H1Sink {
         }
         let unread = shared.dropped && !shared.decoder.is_done();
         let mut on = self.on;
-        on.keep_alive &= !unread && !self.closing && !self.session.is_draining();
+        on.keep_alive &= !unread && !self.closing && !self.session.ends_with_answer();
         let asked = shared.tunnel == Tunnel::Asked;
         if asked && head.upgrade.is_some() {
             shared.tunnel = Tunnel::Open;

@@ -18,7 +18,7 @@ use super::{Codec, ForwardClientCert, HttpConnectionManager, ServerHeader, Stats
 use crate::codec::h1::Settings;
 use crate::codec::h1::names::NameFormat;
 use crate::codec::h2::Http2Options;
-use crate::config::{At, ConfigError, duration, from_ads, required};
+use crate::config::{At, Awaited, ConfigError, duration, from_ads, required};
 use crate::context::Context;
 use crate::http::filters;
 use crate::http::local_reply::Rewrite;
@@ -65,8 +65,10 @@ impl HttpConnectionManager {
             http2.limits.premature_resets = resets;
         }
         let details = message.set_current_client_cert_details.unwrap_or_default();
+        let codec = codec(message.codec_type)?;
+        let (routes, rds) = routes(message.route_specifier, context)?;
         Ok(Arc::new(Self {
-            codec: codec(message.codec_type)?,
+            codec,
             stat_prefix: message.stat_prefix.as_str().into(),
             filters: filters::decode_list(
                 &message.http_filters,
@@ -138,7 +140,8 @@ impl HttpConnectionManager {
             },
             stats: Stats::new(&context.stats.root(), &message.stat_prefix),
             // Last: it names the table in the store, which must not happen for a manager that is refused.
-            routes: routes(message.route_specifier, context)?,
+            routes,
+            rds,
         }))
     }
 }
@@ -262,20 +265,22 @@ fn internal_addresses(
     ranges.iter().enumerate().map(decode).collect()
 }
 
-fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<RouteHandle, ConfigError> {
+/// The table's place, and what is waited for if it comes by RDS.
+fn routes(specifier: Option<RouteSpecifier>, context: &Context) -> Result<(RouteHandle, Option<Awaited>), ConfigError> {
     match required(specifier, "route_config")? {
         RouteSpecifier::RouteConfig(table) => {
             let handle = RouteHandle::default();
             let table = RouteConfiguration::decode(table, &|any| filters::decode_route(any, context));
             handle.store(Arc::new(table.at("route_config")?));
-            Ok(handle)
+            Ok((handle, None))
         }
         RouteSpecifier::Rds(rds) if rds.route_config_name.is_empty() => {
             Err(ConfigError::new("rds.route_config_name", "must be set"))
         }
         RouteSpecifier::Rds(rds) => {
-            from_ads(rds.config_source.as_ref()).at("rds.config_source")?;
-            Ok(context.routes.handle(&rds.route_config_name))
+            let limit = from_ads(rds.config_source.as_ref()).at("rds.config_source")?;
+            let awaited = Awaited { what: "route table", name: rds.route_config_name.as_str().into(), limit };
+            Ok((context.routes.handle(&rds.route_config_name), Some(awaited)))
         }
         RouteSpecifier::ScopedRoutes(_) => Err(ConfigError::new("scoped_routes", "is not implemented")),
     }

@@ -8,11 +8,17 @@ use crate::cause::Cause;
 use crate::cluster::outlier::Outcome;
 use crate::cluster::{Cluster, Host};
 
+/// By which a host says that it fails its checks.
+const IMMEDIATE_FAIL: &str = "x-envoy-immediate-health-check-fail";
+
 /// Counts how a try ended, and tells outlier detection.
 pub(super) fn report(cluster: &Cluster, host: &Host, ended: &Try) {
     let stats = &cluster.stats;
     let outcome = match ended {
         Try::Answer(head, body, _) => {
+            if cluster.health_check.is_some() && head.headers.contains_key(IMMEDIATE_FAIL) {
+                cluster.told_failed(host);
+            }
             let grpc = retry::grpc_status(&head.headers).filter(|_| matches!(body, Body::Empty));
             Outcome::Status(grpc.map_or(head.status.as_u16(), retry::http_status))
         }

@@ -13,7 +13,7 @@ use ferromesh_proto::istio::networking::nds::v1::NameTable;
 use ferromesh_proto::prost::Message;
 use tokio::time::Instant;
 
-use super::{Held, Store, WARMING};
+use super::{Held, Store, TABLE_WAITS, WaitingTable};
 use crate::cluster::Cluster;
 use crate::config::{At, ConfigError};
 use crate::http::filters;
@@ -27,7 +27,7 @@ impl Store {
     pub(super) fn apply_cluster(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
         if let Some(held) = self.clusters.get(name) {
             if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+                return Ok(if held.warming_since.is_some() { State::Warming } else { State::Active });
             }
             if held.is_static && !is_static {
                 return Err(ConfigError::new("name", format!("{name:?} is a static cluster of the bootstrap")));
@@ -41,8 +41,8 @@ impl Store {
         }
         cluster.start(&tokio::runtime::Handle::current());
         cluster.tell_when_warm(self.woken.clone());
-        let until = Some(Instant::now() + WARMING);
-        let held = Held { value: cluster, bytes: any.value.clone(), is_static, warming_until: until };
+        let since = Some(Instant::now());
+        let held = Held { value: cluster, bytes: any.value.clone(), is_static, warming_since: since };
         self.forget_cluster(name);
         if let Some(service) = held.value.eds_service_name().filter(|service| *service != name) {
             self.aliases.entry(service.to_owned()).or_default().insert(name.to_owned());
@@ -86,7 +86,7 @@ impl Store {
     pub(super) fn apply_listener(&mut self, name: &str, any: &Any, is_static: bool) -> Result<State, ConfigError> {
         if let Some(held) = self.listeners.get(name) {
             if held.bytes == any.value {
-                return Ok(if held.warming_until.is_some() { State::Warming } else { State::Active });
+                return Ok(if held.warming_since.is_some() { State::Warming } else { State::Active });
             }
             if held.is_static && !is_static {
                 return Err(ConfigError::new("name", format!("{name:?} is a static listener of the bootstrap")));
@@ -97,12 +97,7 @@ impl Store {
         let before = self.listeners.get(name).map(|held| held.value.as_ref());
         let listener = Listener::decode_after(&proto, &self.context, before)?;
         self.workers.prepare(&listener)?;
-        let held = Held {
-            value: listener,
-            bytes: any.value.clone(),
-            is_static,
-            warming_until: Some(Instant::now() + WARMING),
-        };
+        let held = Held { value: listener, bytes: any.value.clone(), is_static, warming_since: Some(Instant::now()) };
         self.listeners.insert(name.to_owned(), held);
         Ok(State::Warming)
     }
@@ -113,7 +108,8 @@ impl Store {
         let (name, clusters) = (proto.name.clone(), crate::xds::routed::clusters(&proto));
         let filter_config = |any: &Any| filters::decode_route(any, &self.context);
         let table = Arc::new(RouteConfiguration::decode(proto, &filter_config)?);
-        self.waiting_routes.insert(name, (table, clusters));
+        let until = Instant::now() + TABLE_WAITS;
+        self.waiting_routes.insert(name, WaitingTable { table, clusters, until });
         self.woken.notify_one();
         Ok(State::Active)
     }

@@ -10,8 +10,19 @@ use super::{Checker, HealthCheck};
 use crate::cluster::{Cluster, Host, HostAddress, Wanted, dial};
 use crate::io::Io;
 
+const DEGRADED: &str = "x-envoy-degraded";
+const IMMEDIATE_FAIL: &str = "x-envoy-immediate-health-check-fail";
+
 /// Answers larger than this are not read on.
 const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// How well a host is that passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    Healthy,
+    /// It says that it is degraded (`x-envoy-degraded`).
+    Degraded,
+}
 
 /// Why a check failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +30,23 @@ pub(super) struct Failure {
     pub reason: String,
     /// There was no answer; else the answer says that the host is not well.
     pub network: bool,
+    /// There was no answer in time.
+    pub late: bool,
+    /// The host wants to count for nothing (`x-envoy-immediate-health-check-fail`).
+    pub excludes: bool,
 }
 
 impl Failure {
     pub(super) fn network(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), network: true }
+        Self { reason: reason.into(), network: true, late: false, excludes: false }
+    }
+
+    pub(super) fn timeout(reason: impl Into<String>) -> Self {
+        Self { late: true, ..Self::network(reason) }
     }
 
     pub(super) fn said(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), network: false }
+        Self { network: false, ..Self::network(reason) }
     }
 }
 
@@ -47,7 +66,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Asks once; the error says why the answer is bad. Whoever does not wait for the end gives the connection up.
-    pub(super) async fn ask(&mut self, cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<(), Failure> {
+    pub(super) async fn ask(&mut self, cluster: &Cluster, check: &HealthCheck, host: &Host) -> Result<Passed, Failure> {
         let named = |own: &str| match (&host.check, own) {
             (Some(check), _) if !check.hostname.is_empty() => check.hostname.to_string(),
             (_, "") => cluster.config.name.to_string(),
@@ -56,7 +75,8 @@ impl Asker {
         let (http2, request) = match &check.checker {
             Checker::Tcp { send, receive } => {
                 let io = dial(cluster, check, host, None).await?;
-                return Ok(tcp(io, send, receive).await?);
+                tcp(io, send, receive).await?;
+                return Ok(Passed::Healthy);
             }
             Checker::Http { host, path, method, headers, http2, .. } => {
                 let mut request = request(method, path, &named(host), *http2)?;
@@ -74,11 +94,17 @@ impl Asker {
         self.kept = check.reuse_connection.then_some(connection);
         match &check.checker {
             Checker::Http { expected, .. } => {
-                let status = answer.0.as_u16();
-                let is_good = expected.iter().any(|range| range.contains(&status));
-                if is_good { Ok(()) } else { Err(Failure::said(format!("status {status}"))) }
+                let (status, headers) = (answer.0.as_u16(), &answer.1);
+                match expected.iter().any(|range| range.contains(&status)) {
+                    true if headers.contains_key(DEGRADED) => Ok(Passed::Degraded),
+                    true => Ok(Passed::Healthy),
+                    false => {
+                        let excludes = headers.contains_key(IMMEDIATE_FAIL);
+                        Err(Failure { excludes, ..Failure::said(format!("status {status}")) })
+                    }
+                }
             }
-            _ => grpc_serves(answer),
+            _ => grpc_serves(answer).map(|()| Passed::Healthy),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a host's answers to its checks say of it. Pure.
 
 use super::HealthCheck;
-use super::probe::Failure;
+use super::probe::{Failure, Passed};
 
 /// A host's answers so far.
 #[derive(Debug, Default)]
@@ -22,9 +22,14 @@ impl State {
         self.against > 0
     }
 
+    /// The host has said otherwise that it fails.
+    pub(super) fn fail(&mut self) {
+        *self = Self::default();
+    }
+
     /// Counts an answer; the new state if it changes. An answer that says that the host is not well counts at once;
     /// `unhealthy_threshold` is for hosts that do not answer (Envoy's HealthCheck message).
-    pub(super) fn count(&mut self, result: &Result<(), Failure>, check: &HealthCheck) -> Option<bool> {
+    pub(super) fn count(&mut self, result: &Result<Passed, Failure>, check: &HealthCheck) -> Option<bool> {
         let good = result.is_ok();
         let says_so = result.as_ref().is_err_and(|failure| !failure.network);
         let first = std::mem::take(&mut self.first);
@@ -69,8 +74,8 @@ mod tests {
         HealthCheck::decode(&config, &Arc::<crate::stats::Store>::default().root()).unwrap()
     }
 
-    fn answer(good: bool) -> Result<(), Failure> {
-        if good { Ok(()) } else { Err(Failure::network("refused")) }
+    fn answer(good: bool) -> Result<Passed, Failure> {
+        if good { Ok(Passed::Healthy) } else { Err(Failure::network("refused")) }
     }
 
     #[test]
@@ -87,8 +92,16 @@ mod tests {
     #[test]
     fn a_host_that_says_that_it_is_not_well_is_believed_at_once() {
         let (check, mut state) = (check(), State::new());
-        assert_eq!(state.count(&Ok(()), &check), Some(true));
+        assert_eq!(state.count(&answer(true), &check), Some(true));
         assert_eq!(state.count(&Err(Failure::said("status 503")), &check), Some(false));
+    }
+
+    #[test]
+    fn a_host_that_was_said_to_fail_comes_back_by_the_threshold() {
+        let (check, mut state) = (check(), State::new());
+        assert_eq!(state.count(&answer(true), &check), Some(true));
+        state.fail();
+        assert_eq!([true; 2].map(|good| state.count(&answer(good), &check)), [None, Some(true)]);
     }
 
     #[test]

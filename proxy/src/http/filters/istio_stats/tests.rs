@@ -137,7 +137,7 @@ async fn a_defined_metric_has_the_value_of_its_expression_and_only_the_labels_of
     assert_eq!(defined(&format!("type: GAUGE, {size}"), "", &requests()), [(Labels::new(), Value::Gauge(11))]);
     let histogram = defined(&format!("type: HISTOGRAM, {size}"), "", &requests());
     assert!(
-        matches!(&histogram[..], [(_, Value::Histogram(buckets, sum))] if buckets.iter().sum::<u64>() == 3 && *sum == 23.0)
+        matches!(&histogram[..], [(_, Value::Histogram(buckets, sum, _))] if buckets.iter().sum::<u64>() == 3 && *sum == 23.0)
     );
     let found = defined(counter, "{name: own, dimensions: {path: request.path, reporter: \"'me'\"}}", &requests());
     let of = |path: &str| Labels::from([("path".into(), path.into()), ("reporter".into(), "me".into())]);
@@ -153,7 +153,7 @@ async fn sizes_are_those_of_the_clients_connection() {
     decode("", &context).expect("a good configuration").record(&stream.info(), None);
     for (metric, wanted) in [("istio_request_bytes", 100.0), ("istio_response_bytes", 200.0)] {
         let found = context.stats.snapshot().into_iter().find(|(key, _)| key.name == metric).expect(metric).1;
-        assert!(matches!(found, Value::Histogram(_, sum) if sum == wanted), "{metric}: {found:?}");
+        assert!(matches!(found, Value::Histogram(_, sum, _) if sum == wanted), "{metric}: {found:?}");
     }
 }
 
