@@ -25,7 +25,7 @@ pub struct Chosen {
 /// A backend, resolved: host and port; nothing where status says why it cannot be used.
 pub fn resolve(place: &Place<'_>, backend: &BackendObjectReference) -> Option<(String, u16)> {
     let route = ObjectRef { kind: place.kind, key: place.key.clone() };
-    let (service, port) = references::backend(place.view, &route, backend).ok()?;
+    let (service, port) = references::backend(place.view, &route, backend, place.callers).ok()?;
     Some((names::host(&service.namespace, &service.name), port))
 }
 
