@@ -19,7 +19,7 @@ pub fn refusal(expression: &str) -> Option<String> {
         return Some("an expression is empty".to_owned());
     }
     let built = re2::search_within(expression, LARGEST);
-    built.err().map(|why| format!("it {why}")).or_else(|| not_of_re2(expression))
+    built.err().map(|why| format!("not a regular expression: it {why}")).or_else(|| not_of_re2(expression))
 }
 
 /// What the engine here reads and RE2 does not.
