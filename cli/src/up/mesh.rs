@@ -179,9 +179,16 @@ impl Mesh {
         self.announce_slices(view, plan).await;
     }
 
+    /// Announces the slices that the view does not have just so: what is announced makes a view, which is reconciled anew.
     async fn announce_slices(&self, view: &View, plan: &PodPlan) {
-        for slice in plan.endpoint_slices(view) {
-            self.memory.apply(slice).await;
+        for mut slice in plan.endpoint_slices(view) {
+            let name = slice.metadata.name.as_deref().unwrap_or_default();
+            let known = view.endpoint_slices.named(&plan.key.namespace, name);
+            // The index counts generations.
+            slice.metadata.generation = known.and_then(|known| known.metadata.generation);
+            if known.is_none_or(|known| **known != slice) {
+                self.memory.apply(slice).await;
+            }
         }
     }
 

@@ -115,6 +115,18 @@ fn a_folder_is_served_looked_into_changed_and_ended() {
     let gateway = state["pods"]["demo/istio-gwapi-istio-0"]["ports"]["80"].as_str().expect("a port").to_owned();
     assert_eq!(get(&gateway, "/other").0, "200");
 
+    let controller = state["controller"].as_str().expect("an address");
+    let views = || {
+        let metrics = get(controller, "/metrics").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("pilot_views "));
+        line.and_then(|count| count.parse::<u64>().ok()).expect("it is counted")
+    };
+    eventually("a mesh in which nothing changes makes no views", || {
+        let before = views();
+        std::thread::sleep(Duration::from_millis(300));
+        views() == before
+    });
+
     looked_into(&runtime);
     let dashboard = state["dashboard"].as_str().expect("an address");
     eventually("the dashboard shows the call", || get(dashboard, "/api/edges").1.contains("otherapp"));
