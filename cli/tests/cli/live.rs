@@ -153,6 +153,25 @@ fn a_folder_is_served_looked_into_changed_and_ended() {
 }
 
 #[test]
+fn a_mesh_starts_without_a_word_and_is_found_again_when_another_one_has_ended() {
+    let runtime = runtime();
+    let folder = repository().join("examples/shop");
+    let up = Up::start(&runtime, &folder);
+    let first = up.state()["pid"].clone();
+    let mut other = Up::start(&runtime, &folder);
+    other.state();
+    other.signal(Signal::INT);
+    assert_eq!(other.child.wait().expect("it ends").code(), Some(0));
+    let file = runtime.path().join("ferromesh-mesh.json");
+    eventually("the first is found", || {
+        let written = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        written.is_some_and(|state| state["pid"] == first)
+    });
+    let said: Vec<String> = up.stderr.try_iter().collect();
+    assert!(said.is_empty(), "{said:?}");
+}
+
+#[test]
 fn a_mesh_that_is_terminated_ends_the_applications_that_it_started() {
     const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: own}\nspec:\n  \
         selector: {matchLabels: {app: own}}\n  template:\n    metadata: {labels: {app: own}}\n    \
