@@ -222,3 +222,28 @@ fn a_headless_service_is_balanced_over_at_a_gateway_whatever_its_ports_speak() {
     assert_eq!(kinds(&router()), ["EDS", "EDS"]);
     assert_eq!(kinds(&sidecar("myapp-v1-0")), ["ORIGINAL_DST", "EDS"], "the client meant a pod");
 }
+
+#[test]
+fn an_external_name_of_a_service_of_the_mesh_is_that_service_where_the_route_may_refer_to_it() {
+    let alias = |name: &str, host: &str| {
+        format!(
+            "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: \
+             {host}, ports: [{{name: http, port: 80}}]}}"
+        )
+    };
+    let far = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: other}\nspec: {ports: [{name: http, port: 80}]}";
+    let rules = "  - {matches: [{path: {value: /a}}], backendRefs: [{name: near, port: 80}]}
+  - {matches: [{path: {value: /b}}], backendRefs: [{name: beyond, port: 80}]}
+  - {matches: [{path: {value: /c}}], backendRefs: [{name: outside, port: 80}]}";
+    let yaml = with_rules(rules)
+        + &alias("near", "myapp-v1.demo.svc.cluster.local")
+        + &alias("beyond", "far.other.svc.cluster.local")
+        + &alias("outside", "example.com")
+        + far;
+    let found = first_routes(&yaml);
+    let clusters: Vec<_> = found.iter().filter_map(|route| route["route"]["cluster"].as_str()).collect();
+    assert_eq!(
+        clusters,
+        ["myapp-v1", "beyond", "outside"].map(|name| format!("outbound|80||{name}.demo.svc.cluster.local"))
+    );
+}
