@@ -11,6 +11,7 @@ use crate::Exit;
 use crate::args::Demo;
 use crate::failure::Failure;
 use crate::output::{self, Colour};
+use crate::up::state::Written;
 use crate::up::workloads::{Behind, Entry, Workloads};
 use crate::up::{Mesh, MeshOptions};
 
@@ -44,7 +45,7 @@ pub async fn run(args: &Demo) -> Result<Exit, Failure> {
         Some(manifests) => copy_manifests(manifests, folder.path()).map_err(Failure::usage)?,
         None => write_tutorial(folder.path()).map_err(Failure::unreachable)?,
     }
-    let (mesh, passed) = tokio::select! {
+    let (mesh, written, passed) = tokio::select! {
         done = check(args, folder.path()) => done.map_err(Failure::unreachable)?,
         name = signals.next() => return Err(Failure::unreachable(anyhow!("{name} came before the checks were done"))),
     };
@@ -52,11 +53,13 @@ pub async fn run(args: &Demo) -> Result<Exit, Failure> {
         signals.next().await;
     }
     mesh.stop().await;
+    drop(written);
     Ok(if passed { Exit::Ok } else { Exit::Failed })
 }
 
-/// Starts the mesh and makes the checks; says whether all passed.
-async fn check(args: &Demo, folder: &Path) -> anyhow::Result<(Mesh, bool)> {
+/// Starts the mesh and makes the checks; says whether all passed. While the file of its addresses is kept, `get` and
+/// `config` find it.
+async fn check(args: &Demo, folder: &Path) -> anyhow::Result<(Mesh, Written, bool)> {
     let start = Instant::now();
     output::status("starting the mesh ...");
     let mut mesh = Mesh::start(options(folder)).await?;
@@ -66,7 +69,7 @@ async fn check(args: &Demo, folder: &Path) -> anyhow::Result<(Mesh, bool)> {
     let state = mesh.state();
     let path = crate::up::state::path();
     state.write(&path)?;
-    let _written = crate::up::state::Written(path);
+    let written = Written(path);
     let at = addresses(&mesh)?;
     output::status("");
     if !args.json {
@@ -80,7 +83,7 @@ async fn check(args: &Demo, folder: &Path) -> anyhow::Result<(Mesh, bool)> {
     if args.keep {
         output::note(&format!("The mesh goes on at http://{} ; Ctrl-C ends it.", at.gateway));
     }
-    Ok((mesh, passed))
+    Ok((mesh, written, passed))
 }
 
 async fn checked(mesh: &mut Mesh, at: &Addresses, folder: &Path, args: &Demo) -> anyhow::Result<Vec<Check>> {

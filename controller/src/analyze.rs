@@ -59,6 +59,8 @@ pub const BAD_LISTENER: &str = "FM0009";
 pub const PATCH_FAILED: &str = "FM0010";
 /// A proxy rejected what it was sent.
 pub const REJECTED: &str = "FM0011";
+/// A rule that no request comes to, since another takes them all before it.
+pub const NEVER_REACHED: &str = "FM0012";
 /// Istio: a referenced object is not there.
 pub const NOT_FOUND: &str = "IST0101";
 /// Istio: an object does not follow its schema.

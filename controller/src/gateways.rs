@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ferromesh_api::cluster::{Cluster, ClusterError, Resource};
-use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
 use ferromesh_api::labels;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::app::Published;
+use crate::index::view::BUILT_IN_CLASSES;
 use crate::index::{Key, View, attachment};
 use render::{Made, Settings};
 
@@ -127,7 +127,7 @@ impl Deployer {
     /// Makes the GatewayClasses that are not there. One that is there is its author's.
     async fn classes(&self, view: &View) -> bool {
         let mut done = true;
-        for (name, controller) in [("ferromesh", FERROMESH_CONTROLLER), ("istio", ISTIO_CONTROLLER)] {
+        for (name, controller) in BUILT_IN_CLASSES {
             if view.gateway_classes.named("", name).is_some() || !view.controllers().contains(&controller) {
                 continue;
             }

@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod identity;
 pub mod names;
 pub mod ports;
+pub mod re2;
 pub mod runtime;
 pub mod telemetry;
 pub mod tls;

@@ -10,9 +10,9 @@ pub mod fuzz;
 pub mod header;
 pub mod metadata;
 mod query;
-pub mod re2;
 pub mod string;
 
+pub use ferromesh_core::re2;
 pub use header::HeaderMatcher;
 pub use metadata::MetadataMatcher;
 pub use query::{QueryMatcher, query_value};

@@ -94,7 +94,13 @@ async fn follow(args: &Up, mesh: &mut Mesh, written: &Written, signals: &mut Sig
                 }
                 say_problems(mesh, &mut said);
             }
-            _ = tick.tick() => status_line(mesh),
+            _ = tick.tick() => {
+                // Another mesh has taken the file over, and has ended.
+                if !written.0.exists() && let Err(error) = mesh.state().write(&written.0) {
+                    output::note(&format!("warning: {error:#}"));
+                }
+                status_line(mesh);
+            }
         }
     }
 }

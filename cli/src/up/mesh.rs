@@ -29,6 +29,8 @@ use super::workloads::Workloads;
 pub const TRUST_DOMAIN: &str = "cluster.local";
 /// Where the first gateway's port 80 is, unless told otherwise.
 const GATEWAY_PORT: u16 = 8080;
+/// Longest that the controller may take to see a pod.
+const KNOWN: Duration = Duration::from_secs(2);
 /// Longest that the first configuration may take.
 const READY: Duration = Duration::from_secs(20);
 
@@ -143,6 +145,7 @@ impl Mesh {
             self.stop_pod(&key).await;
             changed = true;
         }
+        let mut starting = Vec::new();
         for (key, plan) in wanted {
             let old = self.pods.get(&key).map(|pod| &pod.plan);
             let restart = old.is_none_or(|old| {
@@ -153,9 +156,7 @@ impl Mesh {
                     self.stop_pod(&key).await;
                 }
                 self.announce(&view, &plan).await;
-                let pod = self.start_pod(plan).await?;
-                self.pods.insert(key, pod);
-                changed = true;
+                starting.push(plan);
             } else if let Some(pod) = self.pods.get_mut(&key)
                 && pod.plan != plan
             {
@@ -167,8 +168,22 @@ impl Mesh {
                 self.announce_slices(&view, &plan).await;
             }
         }
+        self.known(&starting).await;
+        for plan in starting {
+            let (key, pod) = (plan.key.clone(), self.start_pod(plan).await?);
+            self.pods.insert(key, pod);
+            changed = true;
+        }
         self.dashboard.set_proxies(self.pods.values().filter_map(|pod| pod.proxy.as_ref()?.admin_addr()).collect());
         Ok(changed)
+    }
+
+    /// Waits until the controller knows these pods: it turns away proxies of others, and says so.
+    async fn known(&self, plans: &[PodPlan]) {
+        let mut views = self.controller.views();
+        let all = views.wait_for(|published| plans.iter().all(|plan| published.view.pods.contains_key(&plan.key)));
+        // Without it their proxies ask again.
+        let _ = tokio::time::timeout(KNOWN, all).await;
     }
 
     async fn announce(&self, view: &View, plan: &PodPlan) {
@@ -179,9 +194,16 @@ impl Mesh {
         self.announce_slices(view, plan).await;
     }
 
+    /// Announces the slices that the view does not have just so: what is announced makes a view, which is reconciled anew.
     async fn announce_slices(&self, view: &View, plan: &PodPlan) {
-        for slice in plan.endpoint_slices(view) {
-            self.memory.apply(slice).await;
+        for mut slice in plan.endpoint_slices(view) {
+            let name = slice.metadata.name.as_deref().unwrap_or_default();
+            let known = view.endpoint_slices.named(&plan.key.namespace, name);
+            // The index counts generations.
+            slice.metadata.generation = known.and_then(|known| known.metadata.generation);
+            if known.is_none_or(|known| **known != slice) {
+                self.memory.apply(slice).await;
+            }
         }
     }
 

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use ferromesh_api::conditions::{FERROMESH_CONTROLLER, ISTIO_CONTROLLER};
 use ferromesh_api::gateway_api::Gateway;
 use ferromesh_api::gateway_api::gateway::{Listener, Protocol};
 use ferromesh_api::{annotations, labels};
@@ -111,9 +110,7 @@ fn replicas(deployment: &Deployment) -> i32 {
 
 /// Whether a GatewayClass is Ferromesh's to serve.
 fn is_ours(view: &View, class: &str) -> bool {
-    view.gateway_classes
-        .named("", class)
-        .is_some_and(|class| [ISTIO_CONTROLLER, FERROMESH_CONTROLLER].contains(&class.spec.controller_name.as_str()))
+    view.class_controller(class).is_some_and(|controller| view.controllers().contains(&controller))
 }
 
 fn deployment_pod(

@@ -115,6 +115,18 @@ fn a_folder_is_served_looked_into_changed_and_ended() {
     let gateway = state["pods"]["demo/istio-gwapi-istio-0"]["ports"]["80"].as_str().expect("a port").to_owned();
     assert_eq!(get(&gateway, "/other").0, "200");
 
+    let controller = state["controller"].as_str().expect("an address");
+    let views = || {
+        let metrics = get(controller, "/metrics").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("pilot_views "));
+        line.and_then(|count| count.parse::<u64>().ok()).expect("it is counted")
+    };
+    eventually("a mesh in which nothing changes makes no views", || {
+        let before = views();
+        std::thread::sleep(Duration::from_millis(300));
+        views() == before
+    });
+
     looked_into(&runtime);
     let dashboard = state["dashboard"].as_str().expect("an address");
     eventually("the dashboard shows the call", || get(dashboard, "/api/edges").1.contains("otherapp"));
@@ -138,6 +150,25 @@ fn a_folder_is_served_looked_into_changed_and_ended() {
     assert_eq!(up.child.wait().expect("it ends").code(), Some(0));
     up.says("Draining");
     assert_eq!(run(&runtime, &routes, "").0, Some(3));
+}
+
+#[test]
+fn a_mesh_starts_without_a_word_and_is_found_again_when_another_one_has_ended() {
+    let runtime = runtime();
+    let folder = repository().join("examples/shop");
+    let up = Up::start(&runtime, &folder);
+    let first = up.state()["pid"].clone();
+    let mut other = Up::start(&runtime, &folder);
+    other.state();
+    other.signal(Signal::INT);
+    assert_eq!(other.child.wait().expect("it ends").code(), Some(0));
+    let file = runtime.path().join("ferromesh-mesh.json");
+    eventually("the first is found", || {
+        let written = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        written.is_some_and(|state| state["pid"] == first)
+    });
+    let said: Vec<String> = up.stderr.try_iter().collect();
+    assert!(said.is_empty(), "{said:?}");
 }
 
 #[test]

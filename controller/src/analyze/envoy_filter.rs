@@ -49,7 +49,7 @@ fn targets(view: &View, key: &Key, filter: &EnvoyFilter, object: &ObjectRef) -> 
                 (NOT_SUPPORTED, what, "Put the EnvoyFilter into the Gateway's namespace")
             }
             (GROUP, "Gateway") if view.gateways.named(&key.namespace, name).is_some() => continue,
-            (GROUP, "GatewayClass") if view.gateway_classes.named("", name).is_some() => continue,
+            (GROUP, "GatewayClass") if view.class_controller(name).is_some() => continue,
             (GROUP, "Gateway") => {
                 let what = format!("there is no Gateway {}/{name}", key.namespace);
                 (NOT_FOUND, what, "Name a Gateway of the EnvoyFilter's own namespace")

@@ -11,7 +11,7 @@ pub(super) fn analyze(view: &View, key: &Key, gateway: &Gateway, findings: &mut 
         findings.push(Finding { severity, code, object: object.clone(), message, remedy: remedy.to_owned() });
     };
     let class = gateway.spec.gateway_class_name.as_str();
-    if view.gateway_classes.named("", class).is_none() {
+    if view.class_controller(class).is_none() {
         let message = format!("there is no GatewayClass {class:?}, so nobody serves this Gateway");
         say(Severity::Error, NOT_FOUND, message, "Write gatewayClassName: ferromesh or istio, or add the GatewayClass");
     }

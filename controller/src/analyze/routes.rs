@@ -1,11 +1,13 @@
 //! Routes: backends and parents that are not there, references that nobody granted, rules that are not supported.
 
-use super::{Finding, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED, gateways};
+use super::{Finding, NEVER_REACHED, NOT_ATTACHED, NOT_FOUND, NOT_GRANTED, NOT_SUPPORTED, gateways};
 use crate::index::attachment::{self, Bound, Parent};
+use crate::index::references::Callers;
 use crate::index::{ObjectRef, Severity, View, references};
 use crate::translate::{grpc_route, http_route};
 use ferromesh_api::conditions::reasons;
-use ferromesh_api::gateway_api::BackendObjectReference;
+use ferromesh_api::gateway_api::http_route::{PathMatch, PathMatchType};
+use ferromesh_api::gateway_api::{BackendObjectReference, HttpRouteRule, ParentReference};
 
 pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
     for bound in attachment::all_routes(view) {
@@ -14,12 +16,13 @@ pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
         match &bound {
             Bound::Http(_, http) => {
                 default_gateways(&object, http.spec.use_default_gateways.as_deref(), findings);
-                backends(view, &object, references::http_backends(http), findings);
+                backends(view, &object, callers(&bound), references::http_backends(http), findings);
                 unsupported(&object, http.spec.rules.iter().map(http_route::unsupported), findings);
+                never_reached(&object, &http.spec.rules, findings);
             }
             Bound::Grpc(_, grpc) => {
                 default_gateways(&object, grpc.spec.use_default_gateways.as_deref(), findings);
-                backends(view, &object, references::grpc_backends(grpc), findings);
+                backends(view, &object, callers(&bound), references::grpc_backends(grpc), findings);
                 unsupported(&object, grpc.spec.rules.iter().map(grpc_route::unsupported), findings);
             }
         }
@@ -27,6 +30,41 @@ pub(super) fn analyze(view: &View, findings: &mut Vec<Finding>) {
     for (key, gateway) in view.gateways.iter() {
         gateways::analyze(view, key, gateway, findings);
     }
+}
+
+/// Expressions come after every prefix (the API leaves that open; so does Istio): beside a rule that takes all, no request
+/// is left for them.
+fn never_reached(object: &ObjectRef, rules: &[HttpRouteRule], findings: &mut Vec<Finding>) {
+    let takes_all = |rule: &HttpRouteRule| {
+        rule.matches.is_empty()
+            || rule.matches.iter().any(|one| {
+                let rest = one.method.is_none() && one.headers.is_empty() && one.query_params.is_empty();
+                let all = |path: &PathMatch| path.type_ == PathMatchType::PathPrefix && path.value == "/";
+                rest && one.path.as_ref().is_none_or(all)
+            })
+    };
+    let Some(first) = rules.iter().position(takes_all) else { return };
+    for (index, rule) in rules.iter().enumerate() {
+        let expression = |path: &PathMatch| path.type_ == PathMatchType::RegularExpression;
+        if let Some(at) = rule.matches.iter().position(|one| one.path.as_ref().is_some_and(expression)) {
+            findings.push(Finding {
+                severity: Severity::Warning,
+                code: NEVER_REACHED,
+                object: object.clone(),
+                message: format!(
+                    "rules[{index}].matches[{at}] is a regular expression, and no request comes to it: rules[{first}] takes \
+                     every path, and prefixes go before expressions"
+                ),
+                remedy: "Match what is left by an expression, too (/.*), or match these paths by prefixes".to_owned(),
+            });
+        }
+    }
+}
+
+/// Who calls by a route: a grant is missed where one of its parents is no Service.
+fn callers(bound: &Bound) -> Callers {
+    let mesh = bound.route().parent_refs.iter().all(ParentReference::is_service);
+    if mesh { Callers::Mesh } else { Callers::Gateway }
 }
 
 /// Default Gateways are an experiment of Gateway API that is not taken part in.
@@ -67,10 +105,11 @@ fn parents(view: &View, bound: &Bound, object: &ObjectRef, findings: &mut Vec<Fi
 fn backends<'a>(
     view: &View,
     object: &ObjectRef,
+    callers: Callers,
     backends: impl Iterator<Item = &'a BackendObjectReference>,
     findings: &mut Vec<Finding>,
 ) {
-    for (reason, what) in backends.filter_map(|backend| references::backend(view, object, backend).err()) {
+    for (reason, what) in backends.filter_map(|backend| references::backend(view, object, backend, callers).err()) {
         let (code, remedy) = match reason {
             reasons::REF_NOT_PERMITTED => (NOT_GRANTED, "Write that ReferenceGrant, or move one of the two"),
             _ => (NOT_FOUND, "Mend the backendRef, or add what it names; such requests get 500"),

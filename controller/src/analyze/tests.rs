@@ -178,6 +178,22 @@ fn routes_are_judged_by_parents_backends_and_filters() {
 }
 
 #[test]
+fn an_expression_that_no_request_comes_to_is_named() {
+    let backend = "backendRefs: [{name: myapp, port: 80}]";
+    let expression = format!("{{matches: [{{path: {{type: RegularExpression, value: '/v[0-9]+/.*'}}}}], {backend}}}");
+    for (other, expected) in [
+        (format!("{{{backend}}}"), &["FM0012"][..]),
+        (format!("{{matches: [{{path: {{type: PathPrefix, value: /}}}}], {backend}}}"), &["FM0012"]),
+        (format!("{{matches: [{{path: {{type: PathPrefix, value: /}}, method: PUT}}], {backend}}}"), &[]),
+        (format!("{{matches: [{{path: {{type: RegularExpression, value: '/.*'}}}}], {backend}}}"), &[]),
+        (format!("{{matches: [{{path: {{type: PathPrefix, value: /v}}}}], {backend}}}"), &[]),
+    ] {
+        let spec = format!("{{parentRefs: [{{name: g}}], rules: [{expression}, {other}]}}");
+        assert_eq!(codes(&route(&spec)), expected, "{other}");
+    }
+}
+
+#[test]
 fn a_gateway_is_judged_by_its_class_its_fields_and_its_listeners() {
     let gateway = |class: &str, listener: &str, more: &str| {
         format!(

@@ -27,7 +27,7 @@ pub(super) fn patch_http(
     fits: &mut Fits<'_>,
 ) {
     let Some(config) = typed_config(filter).filter(|any| any.is::<HttpConnectionManager>()) else { return };
-    let patches = run.patches(ApplyTo::HttpFilter, context);
+    let patches = run.patches_then_merges(ApplyTo::HttpFilter, context);
     let patches: Vec<_> = patches.into_iter().filter(|found| fits(run, found.number, found.patch, filter)).collect();
     let routes = run.routes_in(context);
     if patches.is_empty() && !routes {
@@ -103,6 +103,9 @@ fn merge_filters(filters: &mut [HttpFilter], patch: &Patch, name: Option<&str>) 
             }
             (_, Some(other)) => filter.config_type = Some(other.clone()),
             (_, None) => {}
+        }
+        if !value.name.is_empty() {
+            filter.name.clone_from(&value.name);
         }
         filter.is_optional |= value.is_optional;
         filter.disabled |= value.disabled;

@@ -197,7 +197,7 @@ pub(super) fn merge_socket(
 }
 
 fn patch_network_filters(run: &mut Run<'_>, subject: &PatchListener, context: Context, chain: &mut FilterChain) {
-    for Numbered { number, patch, .. } in run.patches(ApplyTo::NetworkFilter, context) {
+    for Numbered { number, patch, .. } in run.patches_then_merges(ApplyTo::NetworkFilter, context) {
         if !chain_fits(run, number, patch, subject, chain) {
             continue;
         }

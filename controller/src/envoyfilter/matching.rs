@@ -145,8 +145,7 @@ impl ListenerMatch {
             return false;
         }
         // The virtual listeners stand for every port; their filter chains are asked instead.
-        let virtual_one = name == super::listener::VIRTUAL_INBOUND || name == super::listener::VIRTUAL_OUTBOUND;
-        if self.port_number == 0 || (virtual_one && !whole) {
+        if self.port_number == 0 || (is_virtual(name) && !whole) {
             return true;
         }
         subject.port.or_else(|| listener_port(&subject.listener)) == Some(self.port_number)
@@ -155,8 +154,13 @@ impl ListenerMatch {
     /// Whether a filter chain of `subject` fits.
     pub fn fits_chain(&self, subject: &PatchListener, chain: &FilterChain) -> bool {
         let own_port = chain.filter_chain_match.as_ref().and_then(|found| found.destination_port);
-        // Where the listener itself stands for the port, its chains need not say it again.
-        if self.port_number > 0 && subject.port.is_none() && own_port.is_some_and(|port| port != self.port_number) {
+        // A virtual listener's chain that names no port is for those that nobody names. Where the listener itself stands
+        // for the port, its chains need not say it again.
+        let says_another = match own_port {
+            Some(port) => port != self.port_number,
+            None => is_virtual(&subject.listener.name),
+        };
+        if self.port_number > 0 && subject.port.is_none() && says_another {
             return false;
         }
         self.filter_chain.as_ref().is_none_or(|wanted| wanted.fits(chain, own_port.or(subject.port)))
@@ -199,6 +203,11 @@ impl FilterChainMatch {
             && protocols.all(has)
             && (self.destination_port == 0 || port == Some(self.destination_port))
     }
+}
+
+/// Whether this is the name of a listener that stands for every port.
+fn is_virtual(name: &str) -> bool {
+    name == super::listener::VIRTUAL_INBOUND || name == super::listener::VIRTUAL_OUTBOUND
 }
 
 /// The port of a listener's address.

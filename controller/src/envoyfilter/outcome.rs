@@ -98,6 +98,14 @@ impl<'a> Run<'a> {
         found
     }
 
+    /// The same, merges last: they change what the others have put there, too, in whichever order they are written (as in
+    /// Istio).
+    pub fn patches_then_merges(&mut self, apply_to: ApplyTo, context: Context) -> Vec<Numbered<'a>> {
+        let mut found = self.patches(apply_to, context);
+        found.sort_by_key(|found| found.patch.is_merge());
+        found
+    }
+
     /// Notes how far a patch came.
     pub fn reach(&mut self, number: usize, stage: Stage) {
         if let Some(state) = self.states.get_mut(number) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferromesh_api::istio::EnvoyFilter;
-use ferromesh_proto::Any;
 use ferromesh_proto::json::{self, JsonError};
+use ferromesh_proto::{Any, rules};
 use prost::{Message, Name};
 use regex::Regex;
 use serde::Deserialize;
@@ -289,6 +289,11 @@ fn compile(index: usize, raw: RawPatch) -> Patch {
         let value = body.value.filter(|value| !value.is_null())?;
         read(apply_to, value).map_err(|error| fail(format!("patch.value: {error}"))).ok()
     });
+    let merges = matches!(operation, Operation::Merge | Operation::MergeAndReplaceList);
+    // What is merged is checked where it is merged: it need not be whole by itself.
+    if let Some(broken) = value.as_ref().filter(|_| !merges).and_then(|value| rules::check_any(value).err()) {
+        fail(format!("patch.value: {broken}"));
+    }
     if value.is_none() && operation != Operation::Remove {
         fail(format!("{operation} needs patch.value"));
     }
@@ -319,7 +324,8 @@ fn allowed(apply_to: ApplyTo, operation: Operation) -> bool {
     let add = operation == O::Add;
     let remove = operation == O::Remove;
     match apply_to {
-        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::VirtualHost | ApplyTo::Cluster => merge || add || remove,
+        ApplyTo::Listener | ApplyTo::FilterChain | ApplyTo::Cluster => merge || add || remove,
+        ApplyTo::VirtualHost => merge || add || remove || operation == O::Replace,
         ApplyTo::NetworkFilter | ApplyTo::HttpFilter => true,
         ApplyTo::ListenerFilter => !merge,
         ApplyTo::RouteConfiguration | ApplyTo::Bootstrap => merge,

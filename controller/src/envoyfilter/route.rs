@@ -72,10 +72,16 @@ fn patch_host(run: &mut Run<'_>, context: Context, config: &RouteConfiguration, 
             run.applied(number, 1);
             return false;
         }
-        let result = patch.packed().and_then(|value| merge_into(host, value, Lists::from(patch.operation)));
+        let result = match patch.operation {
+            Operation::Replace => patch.typed::<VirtualHost>().map(|value| *host = value),
+            operation => patch.packed().and_then(|value| merge_into(host, value, Lists::from(operation))),
+        };
         run.result(number, result.map(|()| 1));
     }
-    for Numbered { number, patch, .. } in run.patches(ApplyTo::HttpRoute, context) {
+    // What is added is not merged into, nor removed again, in whichever order the patches are written (as in Istio).
+    let mut patches = run.patches(ApplyTo::HttpRoute, context);
+    patches.sort_by_key(|found| !(found.patch.is_merge() || found.patch.operation == Operation::Remove));
+    for Numbered { number, patch, .. } in patches {
         if fits(run, number, patch, context, config) && fits_host(run, number, patch, host) {
             let result = patch_route_list(&mut host.routes, patch);
             run.result(number, result);
@@ -97,6 +103,10 @@ fn patch_route_list(routes: &mut Vec<Route>, patch: &Patch) -> Result<usize, Str
     }
     if patch.operation == Operation::Remove {
         return Ok(splice(routes, patch.operation, &Place::Item(&matches), None));
+    }
+    // INSERT_FIRST by a route that is not there inserts nothing.
+    if patch.operation == Operation::InsertFirst && !routes.iter().any(matches) {
+        return Ok(0);
     }
     let value = Some(patch.typed::<Route>()?);
     let place = if wanted.is_some() { Place::Item(&matches) } else { Place::Anywhere };

@@ -1,3 +1,5 @@
+mod order;
+mod rules;
 mod words;
 
 use super::matching::PatchListener;
@@ -168,7 +170,7 @@ fn routes_are_patched_by_configuration_host_and_route() {
         { "applyTo": "ROUTE_CONFIGURATION", "match": { "context": "GATEWAY" }, "patch": { "operation": "MERGE", "value": { "internal_only_headers": ["x"] } } },
         { "applyTo": "VIRTUAL_HOST", "match": host(json!({})), "patch": { "operation": "MERGE", "value": { "include_request_attempt_count": true } } },
         { "applyTo": "HTTP_ROUTE", "match": host(json!({ "name": "one", "action": "ROUTE" })), "patch": { "operation": "MERGE", "value": { "route": { "timeout": "7s" } } } },
-        { "applyTo": "HTTP_ROUTE", "match": host(json!({ "name": "one" })), "patch": { "operation": "INSERT_BEFORE", "value": { "name": "zero", "match": { "path": "/z" } } } },
+        { "applyTo": "HTTP_ROUTE", "match": host(json!({ "name": "one" })), "patch": { "operation": "INSERT_BEFORE", "value": { "name": "zero", "match": { "path": "/z" }, "direct_response": { "status": 200 } } } },
         { "applyTo": "VIRTUAL_HOST", "patch": { "operation": "ADD", "value": { "name": "new", "domains": ["new"] } } },
         { "applyTo": "HTTP_ROUTE", "match": { "routeConfiguration": { "portNumber": 81 } }, "patch": { "operation": "REMOVE" } },
     ]);

@@ -132,8 +132,7 @@ pub enum Parent {
 
 /// The controller that looks after a Gateway, if it is us.
 pub fn our_controller<'a>(view: &'a View, gateway: &Gateway) -> Option<&'a str> {
-    let class = view.gateway_classes.named("", &gateway.spec.gateway_class_name)?;
-    let controller = class.spec.controller_name.as_str();
+    let controller = view.class_controller(&gateway.spec.gateway_class_name)?;
     view.controllers().contains(&controller).then_some(controller)
 }
 

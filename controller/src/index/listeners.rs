@@ -51,8 +51,10 @@ fn state(view: &View, key: &Key, gateway: &Gateway, index: usize, withheld: bool
     let listener = gateway.spec.listeners.get(index)?;
     let (kinds, wrong_kinds) = kinds(listener);
     let clients = client_certificates::check(view, key, gateway, listener);
-    let unaccepted = unaccepted(listener).or(clients.unaccepted);
+    let unaccepted = unaccepted(listener);
+    // Which kinds a listener could take does not hang on how it checks its clients.
     let kinds = if unaccepted.is_some() { Vec::new() } else { kinds };
+    let unaccepted = unaccepted.or(clients.unaccepted);
     let unresolved = certificates(view, key, listener).or(clients.unresolved).or(wrong_kinds);
     let conflict = conflict(&gateway.spec.listeners, index);
     Some(ListenerState {

@@ -33,11 +33,22 @@ impl View {
     }
 }
 
+/// Whose requests a route is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// Those of a Gateway, which may come from anywhere.
+    Gateway,
+    /// Workloads of the mesh. They may call a Service of another namespace without a route, and so need no grant for a
+    /// route to it (as in Istio; otherwise no consumer route of GEP-1324 could name the Service that it is for).
+    Mesh,
+}
+
 /// The Service and port that a backendRef of a route means, or why it means none.
 pub fn backend(
     view: &View,
     route: &super::ObjectRef,
     reference: &BackendObjectReference,
+    callers: Callers,
 ) -> Result<(super::Key, u16), super::listeners::Fault> {
     let namespace = reference.namespace_or(&route.key.namespace);
     let name = reference.name.as_str();
@@ -50,7 +61,8 @@ pub fn backend(
         return Err((reasons::INVALID_KIND, what));
     }
     let from = End { group: route.kind.group(), kind: route.kind.as_str(), namespace: &route.key.namespace };
-    if !view.may_refer(from, End { group: "", kind: "Service", namespace }, name) {
+    let granted = || view.may_refer(from, End { group: "", kind: "Service", namespace }, name);
+    if callers == Callers::Gateway && !granted() {
         let what = format!(
             "Service {namespace}/{name} needs a ReferenceGrant in namespace {namespace} for {}s of namespace {}",
             route.kind, route.key.namespace

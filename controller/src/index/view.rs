@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+/// The GatewayClasses that are built in, with their controllers.
+pub const BUILT_IN_CLASSES: [(&str, &str); 2] = [("ferromesh", FERROMESH_CONTROLLER), ("istio", ISTIO_CONTROLLER)];
+
 /// All that the controller knows, at one moment. Cheap to clone; nobody can change it.
 #[derive(Clone, Default)]
 pub struct View {
@@ -74,6 +77,14 @@ impl View {
         let mut view = self.clone();
         view.put(object);
         view
+    }
+
+    /// The `controllerName` of a GatewayClass. Those that are built in need no object, as in Istio: in a cluster they are
+    /// made, and a folder need not write them.
+    pub fn class_controller(&self, class: &str) -> Option<&str> {
+        let written = self.gateway_classes.named("", class).map(|found| found.spec.controller_name.as_str());
+        let built_in = || BUILT_IN_CLASSES.iter().find(|(name, _)| *name == class).map(|(_, controller)| *controller);
+        written.or_else(built_in)
     }
 
     /// The `controllerName`s of the GatewayClasses that are looked after: ours comes last.

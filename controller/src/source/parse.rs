@@ -145,13 +145,17 @@ fn one(parsed: &mut Parsed, unhandled: &mut BTreeSet<String>, value: &Value, tex
     }
     match Object::read(kind, text) {
         Ok(object) => {
-            let broken = rules::broken(&object);
+            let understood = object.to_json().unwrap_or_default();
+            let unknown = unknown_fields(value, &understood);
+            let mut broken = rules::broken(&object);
             if !broken.is_empty() {
+                // A field that is missed may be there under a name that is not its own.
+                if !unknown.is_empty() {
+                    broken.push(format!("not known: {}", unknown.join(", ")));
+                }
                 let message = format!("{kind} {name:?}: {}", broken.join("; "));
                 return parsed.trouble(Severity::Error, first, message);
             }
-            let understood = object.to_json().unwrap_or_default();
-            let unknown = unknown_fields(value, &understood);
             if !unknown.is_empty() {
                 let message = format!("{kind} {name:?}: not known, passed over: {}", unknown.join(", "));
                 parsed.trouble(Severity::Warning, first, message);

@@ -65,6 +65,17 @@ fn a_kind_that_we_do_not_read_is_named_once_and_an_unknown_field_by_its_path() {
 }
 
 #[test]
+fn of_an_object_that_lacks_a_field_the_unknown_ones_are_named_too() {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  rules:\n  \
+                 - backendRefs: [{name: a, prot: 80}]\n";
+    let parsed = parse::documents(route);
+    let said: Vec<_> = parsed.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("backendRefs[0].port: must be written"), "{said:?}");
+    assert!(said[0].contains("not known: spec.rules[0].backendRefs[0].prot"), "{said:?}");
+}
+
+#[test]
 fn a_workload_file_in_the_folder_is_not_for_kubernetes() {
     let parsed = parse::documents("kind: Workloads\nworkloads: []\n---\nkind: Wrkloads\n");
     assert_eq!(parsed.problems.len(), 1, "{:?}", parsed.problems);

@@ -3,6 +3,7 @@
 use super::set::Set;
 use crate::index::attachment::{self, Parent, Refusal, Route};
 use crate::index::listeners::Fault;
+use crate::index::references::Callers;
 use crate::index::{Key, View, references};
 use crate::translate::{grpc_route, http_route};
 use ferromesh_api::Time;
@@ -33,7 +34,7 @@ pub fn attached_counts(view: &View) -> AttachedCounts {
 /// The status of an HTTPRoute.
 pub fn http_status(view: &View, key: &Key, object: &HttpRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
     let route = Route::http(key, object);
-    let unresolved = unresolved(view, &route, references::http_backends(object));
+    let unresolved = Unresolved::of(view, &route, || references::http_backends(object));
     let rules =
         object.spec.rules.iter().map(|rule| (http_route::unsupported(rule), http_route::refused(rule))).collect();
     status(view, &route, &unresolved, &Unsupported(rules), now, old)
@@ -42,19 +43,29 @@ pub fn http_status(view: &View, key: &Key, object: &HttpRoute, now: &Time, old: 
 /// The status of a GRPCRoute.
 pub fn grpc_status(view: &View, key: &Key, object: &GrpcRoute, now: &Time, old: Option<&RouteStatus>) -> RouteStatus {
     let route = Route::grpc(key, object);
-    let unresolved = unresolved(view, &route, references::grpc_backends(object));
+    let unresolved = Unresolved::of(view, &route, || references::grpc_backends(object));
     let rules =
         object.spec.rules.iter().map(|rule| (grpc_route::unsupported(rule), grpc_route::refused(rule))).collect();
     status(view, &route, &unresolved, &Unsupported(rules), now, old)
 }
 
-fn unresolved<'a>(
-    view: &View,
-    route: &Route<'_>,
-    backends: impl Iterator<Item = &'a BackendObjectReference>,
-) -> Option<Fault> {
-    let reference = route.reference();
-    backends.filter_map(|backend| references::backend(view, &reference, backend).err()).next()
+/// What does not resolve of a route's backends, for the requests of Gateways and of the mesh.
+struct Unresolved {
+    gateway: Option<Fault>,
+    mesh: Option<Fault>,
+}
+
+impl Unresolved {
+    fn of<'a, I>(view: &View, route: &Route<'_>, backends: impl Fn() -> I) -> Self
+    where
+        I: Iterator<Item = &'a BackendObjectReference>,
+    {
+        let reference = route.reference();
+        let first = |callers: Callers| {
+            backends().find_map(|backend| references::backend(view, &reference, backend, callers).err())
+        };
+        Self { gateway: first(Callers::Gateway), mesh: first(Callers::Mesh) }
+    }
 }
 
 /// What is not supported, for each rule, and whether all of the rule is refused for it.
@@ -75,7 +86,7 @@ impl Unsupported {
 fn status(
     view: &View,
     route: &Route<'_>,
-    unresolved: &Option<Fault>,
+    unresolved: &Unresolved,
     unsupported: &Unsupported,
     now: &Time,
     old: Option<&RouteStatus>,
@@ -84,9 +95,9 @@ fn status(
     let mesh_controller = view.controllers().first().copied().unwrap_or_default();
     let mut parents = Vec::new();
     for (reference, parent) in route.parent_refs.iter().zip(attachment::parents(view, route)) {
-        let (controller, refusal): (String, Option<Refusal>) = match parent {
-            Parent::Gateway { controller, outcome, .. } => (controller, outcome.err()),
-            Parent::Service { outcome, .. } => (mesh_controller.to_owned(), outcome.err()),
+        let (controller, refusal, unresolved): (String, Option<Refusal>, _) = match parent {
+            Parent::Gateway { controller, outcome, .. } => (controller, outcome.err(), &unresolved.gateway),
+            Parent::Service { outcome, .. } => (mesh_controller.to_owned(), outcome.err(), &unresolved.mesh),
             Parent::NotOurs { .. } => continue,
         };
         let before = old.and_then(|old| old.parents.iter().find(|before| before.parent_ref == *reference));

@@ -29,14 +29,21 @@ use super::protocol::Protocol;
 use super::service::{Port, Reach, ServiceInfo};
 use super::{names, tcp, tls};
 
-/// The cluster of one port of a Service. `identities` are those of its pods.
-pub fn outbound(mesh: &MeshConfig, service: &ServiceInfo, port: &Port, identities: &BTreeSet<String>) -> Cluster {
+/// The cluster of one port of a Service. `identities` are those of its pods. With `balanced` a headless Service's pods are
+/// balanced over, whatever they speak: for proxies whose clients meant no pod (gateways).
+pub fn outbound(
+    mesh: &MeshConfig,
+    service: &ServiceInfo,
+    port: &Port,
+    identities: &BTreeSet<String>,
+    balanced: bool,
+) -> Cluster {
     let name = names::outbound(&service.host, port.number);
     let mut cluster = base(mesh, &name, DiscoveryType::Eds);
     match &service.reach {
         Reach::Addresses(_) => eds(&mut cluster),
         // HTTP needs endpoints to balance over; bytes go where the client meant to go.
-        Reach::Headless if port.protocol.is_http() => eds(&mut cluster),
+        Reach::Headless if balanced || port.protocol.is_http() => eds(&mut cluster),
         Reach::Headless => original_dst(&mut cluster),
         Reach::ExternalName(target) => {
             set_type(&mut cluster, DiscoveryType::StrictDns);

@@ -20,6 +20,7 @@ use super::{grpc_route, laptop, names, tls};
 use crate::envoyfilter::Context;
 use crate::envoyfilter::matching::PatchListener;
 use crate::index::attachment::{Bound, our_controller, routes_of_listener};
+use crate::index::references::Callers;
 use crate::index::{Key, Kind, View, listeners};
 
 /// A listener of a Gateway that this proxy serves.
@@ -165,7 +166,7 @@ pub fn route_configuration(view: &View, served: &[Served<'_>], name: &str) -> Op
         let own = one.listener.hostname.as_deref().filter(|host| !host.is_empty()).unwrap_or("*");
         hosts.entry(own.to_ascii_lowercase()).or_default();
         for (bound, hostnames) in routes_of_listener(view, one.gateway, &one.listener.name) {
-            let routes = bound_routes(view, &bound, port, one.is_tls());
+            let routes = bound_routes(view, &bound, port, one.is_tls(), Callers::Gateway);
             for host in hostnames {
                 if !belongs_elsewhere(&mine, one, &host) {
                     hosts.entry(host).or_default().extend(routes.iter().cloned());
@@ -183,18 +184,18 @@ pub fn route_configuration(view: &View, served: &[Served<'_>], name: &str) -> Op
 }
 
 /// The routes of an HTTPRoute or a GRPCRoute.
-pub fn bound_routes(view: &View, bound: &Bound, port: u16, tls: bool) -> Vec<Ranked> {
+pub fn bound_routes(view: &View, bound: &Bound, port: u16, tls: bool, callers: Callers) -> Vec<Ranked> {
     let mut routes = Vec::new();
     match bound {
         Bound::Http(key, route) => {
             for (number, rule) in route.spec.rules.iter().enumerate() {
-                let place = Place { view, kind: Kind::HttpRoute, key, rule: number, port, tls };
+                let place = Place { view, kind: Kind::HttpRoute, key, rule: number, port, tls, callers };
                 routes.extend(http_route::rule(&place, rule));
             }
         }
         Bound::Grpc(key, route) => {
             for (number, rule) in route.spec.rules.iter().enumerate() {
-                let place = Place { view, kind: Kind::GrpcRoute, key, rule: number, port, tls };
+                let place = Place { view, kind: Kind::GrpcRoute, key, rule: number, port, tls, callers };
                 routes.extend(grpc_route::rule(&place, rule));
             }
         }

@@ -12,6 +12,9 @@ use super::http_route::matches::{self, Matched};
 use super::http_route::{Place, Rank, Ranked, rule_with, texts};
 use super::message::regex;
 
+/// The longest that a method's name may be, as the CRD has it.
+const LONGEST_METHOD: usize = 1024;
+
 /// The routes of a rule: one for each match.
 pub fn rule(place: &Place<'_>, rule: &GrpcRouteRule) -> Vec<Ranked> {
     let one = vec![GrpcRouteMatch::default()];
@@ -98,15 +101,24 @@ fn translate(matching: &GrpcRouteMatch) -> Option<Matched> {
     Some(Matched { rank, matching, prefix: None })
 }
 
+/// Kind and length of the path for precedence (GRPCRouteRule: characters of the service, of the method, then headers).
 fn path(method: Option<&GrpcMethodMatch>) -> (u8, usize, PathSpecifier) {
-    let everything = || (1, 1, PathSpecifier::Prefix("/".to_owned()));
+    // What names no service and no method comes after all that does.
+    let everything = || (0, 0, PathSpecifier::Prefix("/".to_owned()));
+    // Expressions cannot be told apart by their own length: the API compares the service's first, then the method's.
+    let expressed = |service: usize, method: usize| 1 + service * (LONGEST_METHOD + 1) + method.min(LONGEST_METHOD);
     let Some(found) = method else { return everything() };
     let some = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (service, method) = (some(&found.service), some(&found.method));
     if found.type_ == ValueMatchType::RegularExpression {
+        if service.is_none() && method.is_none() {
+            return everything();
+        }
+        let length = |text: &Option<String>| text.as_ref().map_or(0, |text| text.chars().count());
+        let length = expressed(length(&service), length(&method));
         let any = || "[^/]+".to_owned();
         let expression = format!("/{}/{}", service.unwrap_or_else(any), method.unwrap_or_else(any));
-        return (0, expression.len(), PathSpecifier::SafeRegex(regex(&expression)));
+        return (0, length, PathSpecifier::SafeRegex(regex(&expression)));
     }
     match (service, method) {
         (Some(service), Some(method)) => {
@@ -119,7 +131,7 @@ fn path(method: Option<&GrpcMethodMatch>) -> (u8, usize, PathSpecifier) {
         }
         (None, Some(method)) => {
             let expression = format!("/[^/]+/{}", regex::escape(&method));
-            (0, method.len(), PathSpecifier::SafeRegex(regex(&expression)))
+            (0, expressed(0, method.chars().count()), PathSpecifier::SafeRegex(regex(&expression)))
         }
         (None, None) => everything(),
     }

@@ -16,6 +16,7 @@ use ferromesh_proto::envoy::config::route::v3::{RetryPolicy, Route, RouteAction,
 
 use super::message::duration;
 use super::route::{RETRY_ON, decorator, default_retries, direct_response, set_timeout};
+use crate::index::references::Callers;
 use crate::index::{Key, Kind, View};
 
 /// Where a rule stands.
@@ -33,6 +34,8 @@ pub struct Place<'a> {
     pub port: u16,
     /// Whether the listener ends TLS.
     pub tls: bool,
+    /// Whose requests they are.
+    pub callers: Callers,
 }
 
 impl Place<'_> {

@@ -75,6 +75,11 @@ impl ServiceInfo {
         }
     }
 
+    /// Whether connections to some port of it go to the pod that the client meant, unbalanced.
+    pub fn is_passed_through(&self) -> bool {
+        self.reach == Reach::Headless && self.ports.iter().any(|port| !port.protocol.is_http())
+    }
+
     /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number)

@@ -41,6 +41,14 @@ struct ServiceClusters {
     service: Arc<Service>,
     identities: BTreeSet<String>,
     clusters: Arc<Vec<Resource>>,
+    /// The same for proxies whose clients meant no pod, where they differ.
+    balanced: Option<Arc<Vec<Resource>>>,
+}
+
+impl ServiceClusters {
+    fn for_client(&self, meant_a_pod: bool) -> &[Resource] {
+        if meant_a_pod { &self.clusters } else { self.balanced.as_ref().unwrap_or(&self.clusters) }
+    }
 }
 
 /// Compiled EnvoyFilters, with what they were compiled from.
@@ -204,7 +212,7 @@ impl Translator {
     pub fn clusters_shared_by(&self, view: &View, node: &Node) -> String {
         let scene = self.scene(view, node);
         let ports = (!scene.is_router()).then(|| inbound::ports(view, &scene.pod_or_self()));
-        format!("{}{ports:?}", scene.sees())
+        format!("{}{}{ports:?}", scene.sees(), scene.is_laptop())
     }
 
     /// Proxies of which this says the same have the same route configurations.
@@ -274,18 +282,18 @@ impl Translator {
                         && kept.identities == identities
                         && Arc::ptr_eq(&kept.mesh, &mesh)
                 });
-                let clusters = kept.map_or_else(
-                    || {
-                        self.count(info.ports.len());
-                        let made = info.ports.iter().map(|port| cluster::outbound(&mesh, info, port, &identities));
-                        Arc::new(made.map(|cluster| Resource::new(&cluster.name, &cluster)).collect())
-                    },
-                    |kept| kept.clusters.clone(),
-                );
-                Some((
-                    key.clone(),
-                    ServiceClusters { mesh: mesh.clone(), service: service.clone(), identities, clusters },
-                ))
+                let make = |balanced: bool| {
+                    self.count(info.ports.len());
+                    let ports = info.ports.iter();
+                    let made = ports.map(|port| cluster::outbound(&mesh, info, port, &identities, balanced));
+                    Arc::new(made.map(|cluster| Resource::new(&cluster.name, &cluster)).collect())
+                };
+                let (clusters, balanced) = match kept {
+                    Some(kept) => (kept.clusters.clone(), kept.balanced.clone()),
+                    None => (make(false), info.is_passed_through().then(|| make(true))),
+                };
+                let (mesh, service) = (mesh.clone(), service.clone());
+                Some((key.clone(), ServiceClusters { mesh, service, identities, clusters, balanced }))
             };
             view.services.iter().filter_map(one).collect()
         })

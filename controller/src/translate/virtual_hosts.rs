@@ -12,6 +12,7 @@ use super::protocol::Protocol;
 use super::route::{decorator, default_retries, everything, to_cluster, unknown_hosts};
 use super::service::{Port, Reach, ServiceInfo};
 use crate::index::attachment::{Bound, Parent, all_routes, parents};
+use crate::index::references::Callers;
 use crate::index::{Key, View};
 
 /// Mesh routes (GAMMA), by Service.
@@ -168,7 +169,8 @@ fn routes(outbound: &Outbound<'_>, service: &ServiceInfo, port: &Port) -> Vec<Ro
     let mesh_routes = outbound.mesh_routes.for_port(&service.key, port.number, outbound.namespace);
     if !mesh_routes.is_empty() {
         // What no rule matches gets 404: a Service with routes has no other way in.
-        return sorted(mesh_routes.iter().flat_map(|bound| bound_routes(view, bound, port.number, false)).collect());
+        let routes = |bound: &&Bound| bound_routes(view, bound, port.number, false, Callers::Mesh);
+        return sorted(mesh_routes.iter().flat_map(routes).collect());
     }
     let mut action = to_cluster(&names::outbound(&target(outbound, service, port), port.number));
     action.retry_policy = default_retries(&view.mesh);

@@ -76,6 +76,8 @@ pub(super) struct Pool {
     waiting: RefCell<VecDeque<oneshot::Sender<Result<Lease, UpstreamError>>>>,
     connecting: Cell<usize>,
     open: Cell<usize>,
+    /// The host is reached in another way now: connections end once they rest.
+    left: Cell<bool>,
 }
 
 impl Pool {
@@ -91,7 +93,21 @@ impl Pool {
             waiting: RefCell::default(),
             connecting: Cell::new(0),
             open: Cell::new(0),
+            left: Cell::new(false),
         })
+    }
+
+    /// Whether its connections are made as the host, as it is now, wants them: an update may have given the same address
+    /// another transport (its mTLS was turned on or off) or another name.
+    pub(super) fn reaches(&self, host: &Host) -> bool {
+        self.host.transport == host.transport && self.host.hostname == host.hostname
+    }
+
+    /// Says whether its host is reached in another way now.
+    pub(super) fn leave(&self, left: bool) {
+        if self.left.replace(left) != left && left {
+            self.close_idle(|_| true);
+        }
     }
 
     /// A connection that can take a request now.
@@ -271,7 +287,7 @@ impl Pool {
         let config = &self.cluster.config;
         let too_old = config.max_connection_duration.is_some_and(|most| now.duration_since(facts.born) >= most);
         let sick = config.close_on_host_health_failure && !self.host.health.is_healthy();
-        too_old || sick || self.host.health.is_removed()
+        too_old || sick || self.left.get() || self.host.health.is_removed()
     }
 
     pub(super) fn sweep(&self, now: Instant) {

@@ -69,12 +69,15 @@ impl Pools {
     fn pool(self: &Rc<Self>, cluster: &Arc<Cluster>, host: &Arc<Host>, wanted: &Wanted) -> Rc<Pool> {
         let mut hosts = self.hosts.borrow_mut();
         let pools = hosts.entry(host.id).or_default();
-        if let Some(pool) = pools.iter().find(|pool| pool.wanted == *wanted) {
+        if let Some(pool) = pools.iter().find(|pool| pool.wanted == *wanted && pool.reaches(host)) {
+            pool.leave(false);
             return pool.clone();
         }
+        let others: Vec<Rc<Pool>> = pools.iter().filter(|pool| !pool.reaches(host)).cloned().collect();
         let pool = Pool::new(cluster.clone(), host.clone(), wanted.clone(), self.ids.clone());
         pools.push(pool.clone());
         drop(hosts);
+        others.iter().for_each(|pool| pool.leave(true));
         if !self.sweeping.replace(true) {
             tokio::task::spawn_local(sweep(Rc::downgrade(self)));
         }

@@ -223,3 +223,44 @@ async fn connections_to_a_host_that_has_left_are_closed() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_host_whose_transport_changes_is_reached_by_the_new_one_from_the_next_request_on() {
+    let endpoints = |port: u16, kind: &str| {
+        format!(
+            "{{cluster_name: c, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: \
+             127.0.0.1, port_value: {port}}}}}}}, metadata: {{filter_metadata: {{envoy.transport_socket_match: {{kind: \
+             {kind}}}}}}}}}]}}]}}"
+        )
+    };
+    let plain = "transport_socket: {name: raw, typed_config: {'@type': \
+                 type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}";
+    LocalSet::new()
+        .run_until(async {
+            let server = Server::start(false, true).await;
+            let port = server.address.port();
+            let cluster = cluster(&format!(
+                "{{name: c, transport_socket_matches: [{{name: a, match: {{kind: a}}, {plain}}}, {{name: b, match: {{}}, \
+                 {plain}}}], load_assignment: {}}}",
+                endpoints(port, "a")
+            ));
+            let pools = Rc::new(Pools::new());
+            for _ in 0..2 {
+                ask(&pools, &cluster, false).await.unwrap();
+            }
+            assert_eq!(server.connections.get(), 1);
+            let before = cluster.hosts.load().hosts[0].clone();
+            let changed = ferromesh_proto::json::yaml_value(&endpoints(port, "b")).expect("YAML");
+            let changed = ferromesh_proto::json::from_json(changed).expect("a ClusterLoadAssignment");
+            cluster.update_endpoints(&changed).expect("it is taken");
+            let host = cluster.hosts.load().hosts[0].clone();
+            assert_eq!((host.id, before.transport != host.transport), (before.id, true));
+            // The kept connection is one of the transport of before.
+            for _ in 0..2 {
+                ask(&pools, &cluster, false).await.unwrap();
+            }
+            assert_eq!(server.connections.get(), 2);
+            assert_eq!(host.stats.cx_active.get(), 1, "the one of before is closed");
+        })
+        .await;
+}

@@ -86,6 +86,7 @@ fn a_listener_is_served_only_if_its_clients_can_be_checked_as_it_asks() {
         let listener = &statuses.gateways[&Key::new("n", "g")].listeners[0];
         let expected = [accepted, programmed, resolved, "Conflicted=False:NoConflicts"];
         assert_eq!(short(&listener.conditions), expected, "{tls} {options} {more}");
+        assert_eq!(listener.supported_kinds.len(), 2, "{tls} {options} {more}");
     }
 }
 

@@ -40,6 +40,34 @@ fn a_backend_of_another_namespace_is_resolved_once_it_is_granted() {
 }
 
 #[test]
+fn a_route_inside_the_mesh_needs_no_grant_for_a_service_that_its_callers_may_call_anyway() {
+    let yaml = route("[{backendRefs: [{name: far, namespace: m, port: 80}]}]").replace(
+        "parentRefs: [{name: g}]",
+        "parentRefs: [{name: g}, {group: '', kind: Service, name: far, namespace: m}, {group: '', kind: Service, name: s}]",
+    );
+    let parents = &of(&yaml).http_routes[&Key::new("n", "r")].parents;
+    let resolved: Vec<_> = parents.iter().map(|parent| short(&parent.conditions)[1].clone()).collect();
+    let good = "ResolvedRefs=True:ResolvedRefs";
+    assert_eq!(resolved, ["ResolvedRefs=False:RefNotPermitted", good, good]);
+}
+
+#[test]
+fn a_class_that_is_built_in_need_not_be_written() {
+    let yaml = route("[{backendRefs: [{name: s, port: 80}]}]");
+    let start = yaml.find("apiVersion: v1\nkind: Service").expect("the fixture has Services");
+    for (class, controller) in
+        [("istio", "istio.io/gateway-controller"), ("ferromesh", "ferromesh.io/gateway-controller")]
+    {
+        let yaml = yaml[start..].replace("gatewayClassName: istio", &format!("gatewayClassName: {class}"));
+        let statuses = of(&yaml);
+        assert!(statuses.gateway_classes.is_empty());
+        assert_eq!(statuses.http_routes[&Key::new("n", "r")].parents[0].controller_name, controller);
+        let other = of(&yaml.replace(&format!("gatewayClassName: {class}"), "gatewayClassName: other"));
+        assert!(other.gateways.is_empty());
+    }
+}
+
+#[test]
 fn nothing_is_said_of_gateway_class_istio_where_a_real_istio_looks_after_it() {
     let yaml = route("[{}]")
         + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: mesh, namespace: n}\nspec: {parentRefs: [{group: '', kind: Service, name: s}]}\n";

@@ -12,7 +12,7 @@ use super::super::names;
 use super::super::route::to_cluster;
 use super::Place;
 use super::filters::{self, Headers};
-use crate::index::{ObjectRef, references};
+use crate::index::{Key, ObjectRef, references};
 
 /// What was chosen for a rule.
 pub struct Chosen {
@@ -25,8 +25,23 @@ pub struct Chosen {
 /// A backend, resolved: host and port; nothing where status says why it cannot be used.
 pub fn resolve(place: &Place<'_>, backend: &BackendObjectReference) -> Option<(String, u16)> {
     let route = ObjectRef { kind: place.kind, key: place.key.clone() };
-    let (service, port) = references::backend(place.view, &route, backend).ok()?;
-    Some((names::host(&service.namespace, &service.name), port))
+    let (service, port) = references::backend(place.view, &route, backend, place.callers).ok()?;
+    let meant = alias(place, &route, &service, port).unwrap_or(service);
+    Some((names::host(&meant.namespace, &meant.name), port))
+}
+
+/// The Service of the mesh that an ExternalName is another name of, if the route may refer to that one, too.
+fn alias(place: &Place<'_>, route: &ObjectRef, service: &Key, port: u16) -> Option<Key> {
+    let spec = place.view.services.get(service)?.spec.as_ref()?;
+    let name = spec.external_name.as_deref().filter(|_| spec.type_.as_deref() == Some("ExternalName"))?;
+    let (namespace, name) = names::service_of_host(name.trim_end_matches('.'))?;
+    let reference = BackendObjectReference {
+        name: name.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        port: Some(port),
+        ..BackendObjectReference::default()
+    };
+    references::backend(place.view, route, &reference, place.callers).ok().map(|(meant, _)| meant)
 }
 
 /// Divides by weight. A backend that cannot be used takes its share with 500; one of weight zero takes nothing.

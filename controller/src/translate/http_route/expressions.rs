@@ -1,7 +1,7 @@
 //! Which regular expressions a proxy takes: those of RE2, compiled within bounds. What it would reject, it would reject
 //! with every other route of the port.
 
-use regex::RegexBuilder;
+use ferromesh_core::re2;
 
 /// The longest expression that is sent, as in Istio.
 const LONGEST: usize = 1024;
@@ -18,8 +18,8 @@ pub fn refusal(expression: &str) -> Option<String> {
     if expression.is_empty() {
         return Some("an expression is empty".to_owned());
     }
-    let built = RegexBuilder::new(expression).size_limit(LARGEST).dfa_size_limit(LARGEST).build();
-    built.err().map(|error| format!("not a regular expression: {error}")).or_else(|| not_of_re2(expression))
+    let built = re2::search_within(expression, LARGEST);
+    built.err().map(|why| format!("not a regular expression: it {why}")).or_else(|| not_of_re2(expression))
 }
 
 /// What the engine here reads and RE2 does not.
@@ -34,6 +34,10 @@ fn not_of_re2(expression: &str) -> Option<String> {
         }
         let after = rest.get(sign.len_utf8()..).unwrap_or_default();
         let (next, repeats) = match sign {
+            // `\Q…\E`: what is between stands for itself.
+            '\\' if !class && after.starts_with('Q') => {
+                (after.split_once("\\E").map_or("", |(_, behind)| behind), false)
+            }
             '\\' => {
                 let escaped = after.chars().next().unwrap_or_default();
                 let behind = after.get(escaped.len_utf8()..).unwrap_or_default();
@@ -68,11 +72,16 @@ fn not_of_re2(expression: &str) -> Option<String> {
                 // The question mark of a group repeats nothing.
                 (after.strip_prefix('?').unwrap_or(after), false)
             }
+            // A brace that begins no repetition stands for itself.
+            '{' if repetitions(after).is_none() => {
+                atom = 1;
+                (after, false)
+            }
             '*' | '+' | '?' | '{' => {
                 if repeated {
                     return Some("RE2's expressions do not repeat what is repeated already without a group".to_owned());
                 }
-                let (times, behind) = if sign == '{' { repetitions(after)? } else { (1, after) };
+                let (times, behind) = repetitions(after).filter(|_| sign == '{').unwrap_or((1, after));
                 atom = atom.saturating_mul(times);
                 if atom > MOST_REPEATS {
                     return Some(format!("{atom} repetitions are too many; {MOST_REPEATS} is the most"));
@@ -100,11 +109,17 @@ fn flags(group: &str) -> &str {
     rest.split([':', ')']).next().unwrap_or_default()
 }
 
-/// The larger number of `n,m}`, and what comes behind.
+/// The larger number of `n}`, `n,}` or `n,m}`, and what comes behind.
 fn repetitions(text: &str) -> Option<(u32, &str)> {
     let (numbers, behind) = text.split_once('}')?;
-    let most = numbers.split(',').filter_map(|number| number.trim().parse::<u32>().ok()).max();
-    Some((most.unwrap_or(1).max(1), behind))
+    let (least, most) = numbers.split_once(',').unwrap_or((numbers, ""));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(least) || !(most.is_empty() || is_number(most)) {
+        return None;
+    }
+    // A number that is too large for us is too large for RE2, too.
+    let number = |text: &str| if text.is_empty() { 0 } else { text.parse::<u32>().unwrap_or(u32::MAX) };
+    Some((number(least).max(number(most)).max(1), behind))
 }
 
 #[cfg(test)]
@@ -130,6 +145,12 @@ mod tests {
             "[{1001}]",
             "[[:alpha:]*+]",
             "(a{10}b{20}){50}",
+            "[[<]",
+            "[a&&b]+",
+            r"\Q.*(\E",
+            "/{id}",
+            "a{,2}",
+            "/{id}*",
         ] {
             assert_eq!(refusal(good), None, "{good}");
         }
@@ -145,7 +166,7 @@ mod tests {
             "a+*",
             "a{2}{3}",
             "a?+",
-            r"\w{900}\w{900}",
+            r"\p{L}{900}\p{L}{900}",
             "a{1001}",
             r"(a{500}){500}",
             "(a{500}){3}",
@@ -153,6 +174,7 @@ mod tests {
             "[x[]*+]y",
             "[[<](]",
             "[[)]a])",
+            "a{2 b**",
         ] {
             assert!(refusal(bad).is_some(), "{bad}");
         }

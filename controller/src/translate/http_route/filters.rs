@@ -144,6 +144,8 @@ pub fn mirrors(place: &Place<'_>, filters: &[HttpRouteFilter]) -> Vec<RequestMir
         Some(RequestMirrorPolicy {
             cluster: names::outbound(&host, port),
             runtime_fraction: Some(fraction(mirror.fraction.or(percent))),
+            // The copy asks for the host that the request asks for, as Istio has it since 1.28.
+            disable_shadow_host_suffix_append: true,
             ..RequestMirrorPolicy::default()
         })
     };

@@ -37,8 +37,15 @@ fn status_and_translation_refuse_the_same_http_rules() {
     ];
     for (json, count, refused) in cases {
         let rule: HttpRouteRule = serde_json::from_str(&format!("{{{json}, {BACKENDS}}}")).expect(json);
-        let place =
-            http_route::Place { view: &view, kind: ObjectKind::HttpRoute, key: &key, rule: 0, port: 80, tls: false };
+        let place = http_route::Place {
+            view: &view,
+            kind: ObjectKind::HttpRoute,
+            key: &key,
+            rule: 0,
+            port: 80,
+            tls: false,
+            callers: crate::index::references::Callers::Gateway,
+        };
         let found = http_route::unsupported(&rule);
         assert_eq!((found.len(), http_route::refused(&rule)), (count, refused), "{json}: {found:?}");
         assert_eq!(reaches(http_route::rule(&place, &rule)), !refused, "{json}");
@@ -64,8 +71,15 @@ fn status_and_translation_refuse_the_same_grpc_rules() {
     ];
     for (json, count, refused) in cases {
         let rule: GrpcRouteRule = serde_json::from_str(&format!("{{{json}, {BACKENDS}}}")).expect(json);
-        let place =
-            http_route::Place { view: &view, kind: ObjectKind::GrpcRoute, key: &key, rule: 0, port: 80, tls: false };
+        let place = http_route::Place {
+            view: &view,
+            kind: ObjectKind::GrpcRoute,
+            key: &key,
+            rule: 0,
+            port: 80,
+            tls: false,
+            callers: crate::index::references::Callers::Gateway,
+        };
         let found = grpc_route::unsupported(&rule);
         assert_eq!((found.len(), grpc_route::refused(&rule)), (count, refused), "{json}: {found:?}");
         assert_eq!(reaches(grpc_route::rule(&place, &rule)), !refused, "{json}");

@@ -132,6 +132,7 @@ fn mirrors_timeouts_retries_cors_and_backend_headers_are_translated() {
     let mirrors = &action["request_mirror_policies"];
     assert_eq!(mirrors[0]["runtime_fraction"]["default_value"]["numerator"], 10);
     assert_eq!(mirrors[1]["runtime_fraction"]["default_value"]["numerator"], 333_333);
+    assert_eq!(mirrors[0]["disable_shadow_host_suffix_append"], true, "the copy asks for the same host");
     assert_eq!(action["timeout"], "2s");
     assert_eq!(action["retry_policy"]["num_retries"], 4);
     assert_eq!(action["retry_policy"]["per_try_timeout"], "0.500s");
@@ -183,4 +184,66 @@ fn grpc_methods_become_paths() {
     assert_eq!(matches[1]["path_separated_prefix"], "/other");
     assert_eq!(matches[2]["prefix"], "/a.B/");
     assert_eq!(matches[4]["safe_regex"]["regex"], "/[^/]+/D");
+}
+
+#[test]
+fn a_grpc_rule_that_names_a_service_or_a_method_comes_before_one_that_names_less() {
+    let rules = [
+        "{backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{headers: [{name: x, value: y}]}], backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{method: {method: Get}}], backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{method: {type: RegularExpression, service: 'a[.]b', method: 'G.*'}}], backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{method: {type: RegularExpression, method: 'Get.+'}}], backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{method: {service: a.b}}], backendRefs: [{name: otherapp, port: 80}]}",
+        "{matches: [{method: {service: a.b, method: Get}}], backendRefs: [{name: otherapp, port: 80}]}",
+    ];
+    let grpc = format!(
+        "\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: g}}\nspec:\n  \
+         parentRefs: [{{name: istio-gwapi}}]\n  hostnames: [g.example]\n  rules:\n  - {}\n",
+        rules.join("\n  - ")
+    );
+    let config = routes(&(tutorial() + &grpc));
+    let host = config["virtual_hosts"].as_array().into_iter().flatten().find(|host| host["domains"][0] == "g.example");
+    let found = host.and_then(|host| host["routes"].as_array().cloned()).unwrap_or_default();
+    let order: Vec<_> = found.iter().filter_map(|route| route["name"].as_str()?.rsplit('.').next()).collect();
+    assert_eq!(order, ["6", "5", "3", "4", "2", "1", "0"]);
+}
+
+#[test]
+fn a_headless_service_is_balanced_over_at_a_gateway_whatever_its_ports_speak() {
+    let more = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: pods}\nspec: {clusterIP: None, \
+                selector: {app: myapp}, ports: [{name: any, port: 80}, {name: http, port: 81}]}\n";
+    let (translator, view) = (Translator::new(), view(&(tutorial() + more)));
+    let kinds = |node: &Node| {
+        let clusters = translator.clusters(&view, node);
+        ["80", "81"]
+            .map(|port| json(&clusters, &format!("outbound|{port}||pods.demo.svc.cluster.local"))["type"].clone())
+    };
+    assert_eq!(kinds(&router()), ["EDS", "EDS"]);
+    assert_eq!(kinds(&sidecar("myapp-v1-0")), ["ORIGINAL_DST", "EDS"], "the client meant a pod");
+}
+
+#[test]
+fn an_external_name_of_a_service_of_the_mesh_is_that_service_where_the_route_may_refer_to_it() {
+    let alias = |name: &str, host: &str| {
+        format!(
+            "\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: \
+             {host}, ports: [{{name: http, port: 80}}]}}"
+        )
+    };
+    let far = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: other}\nspec: {ports: [{name: http, port: 80}]}";
+    let rules = "  - {matches: [{path: {value: /a}}], backendRefs: [{name: near, port: 80}]}
+  - {matches: [{path: {value: /b}}], backendRefs: [{name: beyond, port: 80}]}
+  - {matches: [{path: {value: /c}}], backendRefs: [{name: outside, port: 80}]}";
+    let yaml = with_rules(rules)
+        + &alias("near", "myapp-v1.demo.svc.cluster.local")
+        + &alias("beyond", "far.other.svc.cluster.local")
+        + &alias("outside", "example.com")
+        + far;
+    let found = first_routes(&yaml);
+    let clusters: Vec<_> = found.iter().filter_map(|route| route["route"]["cluster"].as_str()).collect();
+    assert_eq!(
+        clusters,
+        ["myapp-v1", "beyond", "outside"].map(|name| format!("outbound|80||{name}.demo.svc.cluster.local"))
+    );
 }

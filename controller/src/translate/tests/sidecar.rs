@@ -172,6 +172,20 @@ fn a_route_whose_parent_is_a_service_takes_its_traffic_inside_the_mesh() {
 }
 
 #[test]
+fn a_consumer_s_route_leads_to_a_service_of_another_namespace_without_a_grant() {
+    let more = "\n---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: other}\nspec: {clusterIP: 10.96.0.9, ports: [{name: http, port: 80}]}
+---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: own}\nspec:
+  parentRefs: [{group: '', kind: Service, name: far, namespace: other, port: 80}]
+  rules: [{timeouts: {request: 1s}, backendRefs: [{name: far, namespace: other, port: 80}]}]\n";
+    let found = Translator::new().routes(&view(&(tutorial() + more)), &sidecar("myapp-v1-0"), &strings(&["80"]));
+    let hosts = json(&found, "80");
+    let far = hosts["virtual_hosts"].as_array().into_iter().flatten();
+    let far = far.into_iter().find(|host| host["name"] == "far.other.svc.cluster.local:80").expect("it has a host");
+    assert_eq!(far["routes"][0]["route"]["cluster"], "outbound|80||far.other.svc.cluster.local");
+    assert_eq!(far["routes"][0]["route"]["timeout"], "1s");
+}
+
+#[test]
 fn access_logs_follow_mesh_config() {
     let mesh = |text: &str| ferromesh_api::istio::MeshConfig {
         access_log_file: "/dev/stdout".to_owned(),

@@ -110,9 +110,11 @@ impl Translator {
         let context = scene.route_context();
         let mut found = Vec::new();
         let shared = self.service_clusters(view);
+        // The clients of a gateway, and those of an HTTP proxy port, meant a name and no pod's address.
+        let meant_a_pod = !scene.is_router() && !scene.is_laptop();
         for service in self.visible_services(scene) {
             let Some(made) = shared.get(&service.key) else { continue };
-            for resource in made.clusters.iter() {
+            for resource in made.for_client(meant_a_pod) {
                 if run.is_empty() && !scene.node.stock {
                     found.push(resource.clone());
                 } else if let Ok(mut cluster) = resource.any.unpack() {

@@ -14,7 +14,7 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// Says what is wrong with the pattern.
 pub fn full(pattern: &str) -> Result<Regex, String> {
     search(pattern)?;
-    build(&format!(r"\A(?:{})\z", translate(pattern)))
+    build(&format!(r"\A(?:{})\z", translate(pattern)), SIZE_LIMIT)
 }
 
 /// A pattern that may match anywhere (rewrites).
@@ -22,13 +22,21 @@ pub fn full(pattern: &str) -> Result<Regex, String> {
 /// # Errors
 /// Says what is wrong with the pattern.
 pub fn search(pattern: &str) -> Result<Regex, String> {
-    build(&translate(pattern))
+    search_within(pattern, SIZE_LIMIT)
 }
 
-fn build(pattern: &str) -> Result<Regex, String> {
+/// The same with a bound of one's own on the compiled form, for who checks what others will compile.
+///
+/// # Errors
+/// Says what is wrong with the pattern.
+pub fn search_within(pattern: &str, size: usize) -> Result<Regex, String> {
+    build(&translate(pattern), size)
+}
+
+fn build(pattern: &str, size: usize) -> Result<Regex, String> {
     RegexBuilder::new(pattern)
-        .size_limit(SIZE_LIMIT)
-        .dfa_size_limit(SIZE_LIMIT)
+        .size_limit(size)
+        .dfa_size_limit(size)
         .build()
         .map_err(|error| format!("is not a valid regular expression: {error}"))
 }
