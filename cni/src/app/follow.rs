@@ -1,6 +1,6 @@
 //! Keeps the program and the chain as they should be, whoever changes them.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub(super) async fn run(
 }
 
 /// None: the folder is not there yet, or the system has no watch left; then it is looked from time to time.
-fn watch_folder(folder: &PathBuf, told: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+fn watch_folder(folder: &Path, told: &mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let told = told.clone();
     let tell = move |event: notify::Result<notify::Event>| {
         // Our own reading is no news.
