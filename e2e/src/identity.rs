@@ -19,7 +19,7 @@ use crate::rows::Row;
 
 mod capture;
 mod certify;
-mod http;
+pub(crate) mod http;
 mod token_checks;
 
 /// Where it plays.
