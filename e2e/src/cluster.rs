@@ -32,7 +32,7 @@ pub mod agent;
 pub mod cgroup;
 pub mod command;
 pub mod control;
-mod daemons;
+pub(crate) mod daemons;
 pub mod images;
 pub mod init;
 pub mod keeper;

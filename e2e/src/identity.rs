@@ -21,7 +21,7 @@ use crate::rows::Row;
 
 mod capture;
 mod certify;
-mod http;
+pub(crate) mod http;
 mod names;
 mod token_checks;
 

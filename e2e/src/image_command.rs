@@ -20,7 +20,7 @@ pub enum ImageCommand {
                       ferromesh-e2e image build --profile dev --load proxy     quickly, into the nodes of the cluster"
     )]
     Build {
-        /// Only these: proxy, controller, ca, injector, dashboard, demo.
+        /// Only these: proxy, controller, ca, injector, cni, dashboard, demo.
         images: Vec<String>,
         /// Cargo's profile: dist is what is shipped; release and dev build faster.
         #[arg(long, default_value = "dist")]

@@ -6,6 +6,7 @@
 //! tutorial: images, cluster, chart -> the tutorial's commands -> a table of what was seen
 //! restarts: images, cluster, chart -> every kind of restart under load -> a table of requests that failed
 //! identity: images, cluster, chart -> who is served, who gets a certificate, what is on the wire -> a table
+//! node_agent: images, cluster, chart -> pods where Pod Security is restricted, with and without an agent -> a table
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
 //! control_plane: cluster, objects -> ours and istiod, one at a time -> simulated sidecars -> memory, CPU, latency -> table
 //! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
@@ -24,6 +25,7 @@ pub mod image;
 pub mod image_command;
 pub mod load;
 pub mod mesh;
+pub mod node_agent;
 pub mod process;
 pub mod profile;
 pub mod progress;

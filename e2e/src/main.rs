@@ -15,6 +15,7 @@ use ferromesh_e2e::control_plane;
 use ferromesh_e2e::identity;
 use ferromesh_e2e::image_command::{self as image, ImageCommand};
 use ferromesh_e2e::mesh::Images;
+use ferromesh_e2e::node_agent;
 use ferromesh_e2e::profile;
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::restarts;
@@ -77,6 +78,15 @@ enum Command {
     /// See identities on a real Kubernetes: modes of mTLS, tokens at the CA, packets of a pod's link, renewal under load.
     #[command(after_help = "Exit codes: 0 all holds, 1 something does not, or could not be run.")]
     Identity {
+        #[command(flatten)]
+        images: ImageArgs,
+        /// Keep the cluster, under this name.
+        #[arg(long)]
+        keep: Option<String>,
+    },
+    /// See the node agent on a real Kubernetes: pods with a sidecar where Pod Security is restricted, with and without an agent.
+    #[command(after_help = "Exit codes: 0 all holds, 1 something does not, or could not be run.")]
+    Cni {
         #[command(flatten)]
         images: ImageArgs,
         /// Keep the cluster, under this name.
@@ -271,6 +281,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Identity { images, keep } => {
             let settings = identity::Settings { images: images.into(), keep };
             show(&identity::run(&settings, &Progress::to_stderr())?)
+        }
+        Command::Cni { images, keep } => {
+            let settings = node_agent::Settings { images: images.into(), keep };
+            show(&node_agent::run(&settings, &Progress::to_stderr())?)
         }
         Command::Restarts { requests, only, json, images, keep } => {
             let settings = restarts::Settings { images: images.into(), requests, only, keep };

@@ -37,6 +37,14 @@ impl Images {
         self.build(&["proxy", "controller", "ca", "injector"], tag, progress)
     }
 
+    /// The node agent.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn node_agent(&self, tag: &str, progress: &Progress) -> anyhow::Result<Vec<PathBuf>> {
+        self.build(&["cni"], tag, progress)
+    }
+
     /// The demo application, with the tag that no tag means.
     ///
     /// # Errors

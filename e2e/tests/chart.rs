@@ -90,7 +90,14 @@ fn a_value_that_is_not_known_is_refused_by_name() {
 
 /// Every rule of every role in the golden file of the defaults.
 fn rules() -> Vec<(String, Value)> {
-    let path = Path::new(ROOT).join("e2e/tests/golden/chart/default.yaml");
+    let all = rules_of("default");
+    assert!(all.len() > 10, "{}", all.len());
+    all
+}
+
+/// Every rule of every role in a golden file.
+fn rules_of(golden: &str) -> Vec<(String, Value)> {
+    let path = Path::new(ROOT).join(format!("e2e/tests/golden/chart/{golden}.yaml"));
     let text = std::fs::read_to_string(path).unwrap();
     let mut all = Vec::new();
     for document in text.split("\n---\n") {
@@ -102,8 +109,23 @@ fn rules() -> Vec<(String, Value)> {
             }
         }
     }
-    assert!(all.len() > 10, "{}", all.len());
     all
+}
+
+#[test]
+fn the_nodes_agent_may_only_what_it_does() {
+    let rules = rules_of("small").into_iter().filter(|(role, _)| role.starts_with("ferromesh-cni"));
+    let rules: Vec<Value> = rules.map(|(_, rule)| rule).collect();
+    let expected = serde_json::json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "delete"]},
+        {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
+        {"apiGroups": ["apps"], "resources": ["daemonsets"], "resourceNames": ["ferromesh-cni"], "verbs": ["get"]},
+    ]);
+    assert_eq!(Value::from(rules), expected);
+    let Some(out) = render(None, &["--set", "cni.enabled=true", "--show-only", "templates/cni.yaml"]) else { return };
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(text.contains("verbs: [get]\n---"), "without the repair, pods are got and no more: {text}");
+    assert!(!text.contains("pods/status"), "{text}");
 }
 
 #[test]

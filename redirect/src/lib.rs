@@ -55,3 +55,11 @@ pub fn apply(plan: &Plan) -> Result<(), RedirectError> {
 pub fn remove() -> Result<(), RedirectError> {
     Ok(netlink::batch(&nft::delete_table())?)
 }
+
+/// Whether our table is in this network namespace; what is in it is not looked at.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn is_applied() -> Result<bool, RedirectError> {
+    Ok(netlink::exists(&nft::get_table())?)
+}

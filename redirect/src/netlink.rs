@@ -68,6 +68,18 @@ pub fn request(message: &Message) -> Result<(), NetlinkError> {
     }
 }
 
+/// Asks netfilter for one thing: whether it is there.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn exists(message: &Message) -> Result<bool, NetlinkError> {
+    match exchange(Some(rustix::net::netlink::NETFILTER), std::slice::from_ref(message)) {
+        Ok(()) => Ok(true),
+        Err(NetlinkError::Unsupported { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// `protocol` none is routes (number 0).
 fn exchange(protocol: Option<Protocol>, messages: &[Message]) -> Result<(), NetlinkError> {
     let failed = |error: rustix::io::Errno| NetlinkError::Socket(error.into());

@@ -17,6 +17,7 @@ const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
 const DEL_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
@@ -53,6 +54,11 @@ pub fn replace_table(chains: &[Chain]) -> Vec<Message> {
 /// Deletes our table. It is made first, since deleting what is not there would fail.
 pub fn delete_table() -> Vec<Message> {
     vec![mark(BATCH_BEGIN), table(NEW_TABLE, CREATE, "table"), table(DEL_TABLE, 0, "old table"), mark(BATCH_END)]
+}
+
+/// Asks for our table. It stands alone, outside a batch.
+pub fn get_table() -> Message {
+    table(GET_TABLE, 0, "table")
 }
 
 fn mark(kind: u16) -> Message {

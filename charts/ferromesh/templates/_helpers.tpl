@@ -90,7 +90,8 @@ livenessProbe:
   "discoveryAddress" (printf "ferromesh-controller.%s.svc:15012" .Release.Namespace)
   "caAddress" (printf "ferromesh-ca.%s.svc:15012" .Release.Namespace)
   "clusterDomain" .Values.clusterDomain
-  "clusterId" .Values.clusterName -}}
+  "clusterId" .Values.clusterName
+  "redirectBy" (ternary "nodeAgent" "initContainer" .Values.cni.enabled) -}}
 {{- mustMergeOverwrite $ours (deepCopy .Values.injector.settings) | toYaml -}}
 {{- end }}
 

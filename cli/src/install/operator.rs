@@ -72,8 +72,15 @@ const ANYWAY: [(&str, bool); 9] = [
 ];
 
 /// Istio's field, and the value of our chart of the same meaning; the later one wins.
-const SAME: [(&str, &str); 8] = [
+const SAME: [(&str, &str); 15] = [
     ("components.base.enabled", "crds.install"),
+    ("values.istio_cni.enabled", "cni.enabled"),
+    ("values.pilot.cni.enabled", "cni.enabled"),
+    ("components.cni.enabled", "cni.enabled"),
+    ("components.cni.namespace", "cni.namespace"),
+    ("values.cni.cniBinDir", "cni.binDir"),
+    ("values.cni.cniConfDir", "cni.confDir"),
+    ("values.cni.cniConfFileName", "cni.confFile"),
     ("values.pilot.replicaCount", "controller.replicas"),
     ("components.pilot.k8s.replicaCount", "controller.replicas"),
     ("values.pilot.resources", "controller.resources"),
@@ -93,7 +100,7 @@ const FROM_VALUES: [(&str, &str); 5] = [
 ];
 
 /// Why a field has no effect, where more can be said; by the beginning of its path.
-const REASONS: [(&str, &str); 11] = [
+const REASONS: [(&str, &str); 10] = [
     ("spec.hub", "it is Istio's images; ours are image.registry and image.tag of the chart"),
     ("spec.tag", "it is Istio's images; ours are image.registry and image.tag of the chart"),
     ("spec.values.global.hub", "it is Istio's images; ours are image.registry and image.tag of the chart"),
@@ -102,7 +109,6 @@ const REASONS: [(&str, &str); 11] = [
     ("spec.meshConfig.defaultConfig.discoveryAddress", "the mesh's own controller is used"),
     ("spec.meshConfig.enableTracing", "there is no tracing"),
     ("spec.components.pilot.enabled", "the control plane is always installed"),
-    ("spec.components.cni", "there is no node agent; the init container redirects"),
     ("spec.components.ztunnel", "there is no ambient mode"),
     ("spec.values.pilot.env", "it is a setting of istiod"),
 ];

@@ -249,6 +249,17 @@ impl Cluster {
         self.call::<serde::de::IgnoredAny>("DELETE", &path, None).await.map(drop)
     }
 
+    /// The same, if it is still the object with this UID.
+    ///
+    /// # Errors
+    /// The same, and if it is another one ([`ClusterError::is_conflict`]).
+    pub async fn delete_this(&self, place: &Place<'_>, uid: &str) -> Result<(), ClusterError> {
+        let path = format!("{}?propagationPolicy=Background", place.path());
+        let options = serde_json::json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}});
+        let options = Some((&options, "application/json"));
+        self.call::<serde::de::IgnoredAny>("DELETE", &path, options).await.map(drop)
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         verb: &'static str,

@@ -138,6 +138,8 @@ pub mod node_paths {
     pub const KUBELET_CONFIG: &str = "/run/node/kubelet.yaml";
     /// Settings of the pods' network.
     pub const CNI: &str = "/run/node/cni";
+    /// The node's own folder of plugins: links to the machine's, and what is added in the node.
+    pub const CNI_PLUGINS: &str = "/run/node/cni-plugins";
     /// Where pods find their resolver.
     pub const RESOLV_CONF: &str = "/run/node/resolv.conf";
 }
@@ -148,8 +150,8 @@ pub fn containerd(program: &Path) -> Daemon {
 }
 
 /// containerd's settings. Without `restrict_oom_score_adj`, runc cannot start a pod where the score may not be lowered.
-pub fn containerd_config(snapshotter: &str, cni_plugins: &Path) -> String {
-    let node_paths = (node_paths::CONTAINERD, node_paths::CNI);
+pub fn containerd_config(snapshotter: &str) -> String {
+    let (plugins, node_paths) = (node_paths::CNI_PLUGINS, (node_paths::CONTAINERD, node_paths::CNI));
     format!(
         r#"version = 2
 root = "/var/lib/containerd"
@@ -167,9 +169,7 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{REGISTRIES}"
 "#,
-        node_paths.0,
-        cni_plugins.display(),
-        node_paths.1,
+        node_paths.0, plugins, node_paths.1,
     )
 }
 

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MOST: u64 = 1 << 20;
 
 /// The status of a GET, or why there is none.
-pub(super) fn status(address: SocketAddr, host: &str, path: &str) -> String {
+pub(crate) fn status(address: SocketAddr, host: &str, path: &str) -> String {
     match get(address, host, path) {
         Ok(answer) => {
             let status = answer.split(' ').nth(1).filter(|_| answer.starts_with("HTTP/1.1 "));

@@ -39,7 +39,7 @@ const DAEMON: Definition = Definition {
 };
 
 /// All images.
-pub const IMAGES: [Definition; 6] = [
+pub const IMAGES: [Definition; 7] = [
     Definition {
         short: "proxy",
         repository: "ferromesh/proxy",
@@ -71,6 +71,16 @@ pub const IMAGES: [Definition; 6] = [
         repository: "ferromesh/injector",
         program: "ferromesh-injector",
         title: "Ferromesh sidecar injector",
+        ..DAEMON
+    },
+    Definition {
+        short: "cni",
+        repository: "ferromesh/cni",
+        program: "ferromesh-cni",
+        // It writes the node's folders and enters pods' network namespaces.
+        user: "0:0",
+        public_roots: false,
+        title: "Ferromesh node agent and CNI plugin",
         ..DAEMON
     },
     Definition {

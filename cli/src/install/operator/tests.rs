@@ -62,17 +62,18 @@ fn components_and_values_become_gateways() {
 #[test]
 fn what_has_a_counterpart_is_set_and_all_else_is_named() {
     let read = of("hub: docker.io/istio\nrevision: canary\nnamespace: mesh\ncompatibilityVersion: \"1.20\"\n\
-        components:\n  cni: {enabled: true}\n  pilot:\n    k8s:\n      replicaCount: 3\n      \
+        components:\n  cni: {enabled: true, namespace: kube-system}\n  pilot:\n    k8s:\n      replicaCount: 3\n      \
         env: [{name: PILOT_TRACE_SAMPLING, value: \"1\"}, {name: PILOT_ENABLE_GATEWAY_API, value: \"true\"}]\n\
         meshConfig:\n  trustDomain: td\n  enableTracing: true\n  discoverySelectors: [{matchLabels: {a: b}}]\n  \
         defaultConfig: {discoveryAddress: \"istiod:15012\", concurrency: 2}\n\
-        values:\n  pilot: {env: {PILOT_FILTER_X: \"1\"}, autoscaleEnabled: false}\n  \
+        values:\n  cni: {cniBinDir: /opt/cni/bin2}\n  pilot: {env: {PILOT_FILTER_X: \"1\"}, autoscaleEnabled: false}\n  \
         global: {hub: h, imagePullSecrets: [s], proxy: {logLevel: debug, privileged: true}}\n\
         unvalidatedValues: {global: {multiCluster: {clusterName: west}}}");
     let values = Value::Object(read.values.clone());
     for (path, wanted) in [
         ("/revision", json!("canary")),
         ("/istioNamespace", json!("mesh")),
+        ("/cni", json!({"enabled": true, "namespace": "kube-system", "binDir": "/opt/cni/bin2"})),
         ("/controller/replicas", json!(3)),
         ("/trustDomain", json!("td")),
         ("/meshConfig/defaultConfig", json!({"concurrency": 2})),
@@ -86,7 +87,6 @@ fn what_has_a_counterpart_is_set_and_all_else_is_named() {
         ignored(&read),
         [
             "spec.compatibilityVersion",
-            "spec.components.cni.enabled",
             "spec.components.pilot.k8s.env[PILOT_TRACE_SAMPLING]",
             "spec.hub",
             "spec.meshConfig.defaultConfig.discoveryAddress",

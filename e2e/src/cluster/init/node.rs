@@ -23,7 +23,13 @@ pub(super) fn bring_up(init: &Init, number: u8) -> anyhow::Result<()> {
         daemons::cni_plugins().context("no plugins of the pods' network; install containernetworking-plugins")?;
     fs::create_dir_all(node_paths::CNI)?;
     fs::write(format!("{}/10-pods.conflist", node_paths::CNI), daemons::cni_config(number))?;
-    fs::write(node_paths::CONTAINERD_CONFIG, daemons::containerd_config("overlayfs", &plugins))?;
+    fs::create_dir_all(node_paths::CNI_PLUGINS)?;
+    for plugin in fs::read_dir(&plugins).with_context(|| plugins.display().to_string())? {
+        let plugin = plugin?.path();
+        let name = plugin.file_name().context("a name")?;
+        std::os::unix::fs::symlink(&plugin, Path::new(node_paths::CNI_PLUGINS).join(name))?;
+    }
+    fs::write(node_paths::CONTAINERD_CONFIG, daemons::containerd_config("overlayfs"))?;
     let (registries, text) = daemons::registry_config();
     fs::create_dir_all(registries.parent().context("a folder")?)?;
     fs::write(registries, text)?;
