@@ -1,6 +1,7 @@
 //! Puts the rooms together: sources flow into the index, each new view to translation, and its resources to the xDS port.
 
 pub mod compile;
+mod endpoints;
 mod river;
 pub mod translated;
 

@@ -1,7 +1,7 @@
 //! Serves views to proxies: xDS requests flow in, the resources that changed flow out, in an order that breaks no traffic.
 //!
 //! ```text
-//! connection --listener--> stream --requests--> session --due--> snapshot --resources--> session --push--> stream
+//! connection --listener--> grpc --requests--> stream --> session --due--> snapshot --resources--> session --push--> stream --> grpc
 //!                                      new view --hub--^
 //! ```
 //! The rules of the protocol are Envoy's (`xds_protocol` page of its documentation); [`session`] holds them as a
@@ -11,8 +11,11 @@ pub mod client;
 pub mod debounce;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod grpc;
 pub mod hub;
 pub mod listener;
+mod names;
+mod outgoing;
 pub mod resources;
 pub mod session;
 pub mod stream;

@@ -28,9 +28,10 @@ pub mod tls;
 pub mod translator;
 pub mod virtual_hosts;
 
-pub use affected::{TypeSet, affected};
+pub use affected::{Affected, TypeSet};
 pub use node::{Node, NodeError, NodeKind};
 pub use resource::Resource;
+pub use service::all_visible;
 pub use translator::Translator;
 
 #[cfg(test)]

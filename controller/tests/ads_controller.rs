@@ -31,7 +31,7 @@ impl Compile for OneForEachService {
         Arc::new(Services(view))
     }
 
-    fn affected(&self, _changes: Changes) -> Affected {
+    fn affected(&self, _changes: &Changes, _old: &View, _new: &View) -> Affected {
         Arc::new(|_| Kinds::ALL)
     }
 }

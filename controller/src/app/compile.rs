@@ -17,6 +17,6 @@ pub trait Compile: Send + Sync + 'static {
         Facts::default()
     }
 
-    /// Which types `changes` may have changed, by client.
-    fn affected(&self, changes: Changes) -> Affected;
+    /// Which types `changes`, which made `new` of `old`, may have changed, by client.
+    fn affected(&self, changes: &Changes, old: &View, new: &View) -> Affected;
 }

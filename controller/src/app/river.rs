@@ -95,7 +95,7 @@ impl River {
         changes_status |= synced && first;
         let mut generation = self.hub.generation();
         if synced && (first || !changes.is_empty()) {
-            let affected = self.compile.affected(changes);
+            let affected = self.compile.affected(&changes, &self.views.borrow().view, &view);
             generation = self.hub.publish(self.compile.snapshot(Arc::clone(&view)), affected, batch.since);
             tracing::debug!(generation, events = count, "a new view");
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::Compile;
+use super::endpoints::LastEndpoints;
 use crate::envoyfilter::Facts;
 use crate::index::{Changes, View};
 use crate::serve::client::ClientError;
@@ -16,19 +17,26 @@ use crate::translate::{self, Node, Translator, TypeSet};
 
 /// Serves what the translator makes of each view; its caches live as long as this does.
 #[derive(Default)]
-pub struct Translated(Arc<Translator>);
+pub struct Translated(Arc<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    translator: Translator,
+    endpoints: LastEndpoints,
+}
 
 impl Compile for Translated {
     fn snapshot(&self, view: Arc<View>) -> Arc<dyn Snapshot> {
-        Arc::new(Scene { translator: Arc::clone(&self.0), view, sets: Mutex::default() })
+        Arc::new(Scene { kept: Arc::clone(&self.0), view, sets: Mutex::default(), all_visible: OnceLock::new() })
     }
 
     fn facts(&self, view: &View) -> Facts {
-        self.0.facts(view)
+        self.0.translator.facts(view)
     }
 
-    fn affected(&self, changes: Changes) -> Affected {
-        Arc::new(move |client| node(client).map_or(Kinds::NONE, |node| kinds(translate::affected(&changes, &node))))
+    fn affected(&self, changes: &Changes, old: &View, new: &View) -> Affected {
+        let affected = translate::Affected::of(changes, old, new);
+        Arc::new(move |client| kinds(affected.of_proxy(client.id.kind, &client.id.namespace, &client.id.pod)))
     }
 }
 
@@ -40,20 +48,28 @@ type Shared = Arc<OnceLock<ResourceSet>>;
 type Lists = Vec<(Names, Shared)>;
 
 struct Scene {
-    translator: Arc<Translator>,
+    kept: Arc<Kept>,
     view: Arc<View>,
     /// What proxies that see the same share, by type and what they see, then by the names that they want.
     sets: Mutex<BTreeMap<(Kind, String), Lists>>,
+    /// Whether every namespace sees every Service.
+    all_visible: OnceLock<bool>,
 }
 
 impl Scene {
+    /// Endpoints are the same for all proxies to which the same Services are exported.
+    fn endpoints_group(&self, namespace: &str) -> String {
+        let is_open = *self.all_visible.get_or_init(|| translate::all_visible(&self.view));
+        if is_open { String::new() } else { namespace.to_owned() }
+    }
+
     /// The place for the set of all proxies like this one, if there are others like it.
     fn shared(&self, node: &Node, kind: Kind, names: &Names) -> Option<Shared> {
         let group = match kind {
-            Kind::Cluster => self.translator.clusters_shared_by(&self.view, node),
-            Kind::Endpoint => node.namespace.clone(),
-            Kind::Route => self.translator.routes_shared_by(&self.view, node),
-            Kind::NameTable => self.translator.names_shared_by(&self.view, node),
+            Kind::Cluster => self.kept.translator.clusters_shared_by(&self.view, node),
+            Kind::Endpoint => self.endpoints_group(&node.namespace),
+            Kind::Route => self.kept.translator.routes_shared_by(&self.view, node),
+            Kind::NameTable => self.kept.translator.names_shared_by(&self.view, node),
             Kind::Listener | Kind::Secret | Kind::ExtensionConfig => return None,
         };
         // All clusters are made, and all names, whichever are wanted.
@@ -72,17 +88,23 @@ impl Scene {
     }
 
     fn make(&self, node: &Node, kind: Kind, wanted: &Wanted) -> ResourceSet {
+        let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
         let names = || wanted.names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         let made = match kind {
-            Kind::Cluster => self.translator.clusters(&self.view, node),
-            Kind::Listener => self.translator.listeners(&self.view, node),
-            Kind::Endpoint => self.translator.endpoints(&self.view, node, &names()),
-            Kind::Route => self.translator.routes(&self.view, node, &names()),
-            Kind::Secret => self.translator.secrets(&self.view, node, &names()),
-            Kind::ExtensionConfig => self.translator.extension_configs(&self.view, node, &names()),
-            Kind::NameTable => self.translator.name_table(&self.view, node).into_iter().collect(),
+            Kind::Cluster => self.kept.translator.clusters(&self.view, node),
+            Kind::Listener => self.kept.translator.listeners(&self.view, node),
+            Kind::Endpoint => {
+                let group = self.endpoints_group(&node.namespace);
+                return self.kept.endpoints.set(group, &wanted.names, &self.view, |names| {
+                    let made = self.kept.translator.endpoints(&self.view, node, names);
+                    made.into_iter().map(shared).collect()
+                });
+            }
+            Kind::Route => self.kept.translator.routes(&self.view, node, &names()),
+            Kind::Secret => self.kept.translator.secrets(&self.view, node, &names()),
+            Kind::ExtensionConfig => self.kept.translator.extension_configs(&self.view, node, &names()),
+            Kind::NameTable => self.kept.translator.name_table(&self.view, node).into_iter().collect(),
         };
-        let shared = |made: translate::Resource| Resource { name: made.name, version: made.version, any: made.any };
         ResourceSet::new(made.into_iter().map(shared).collect())
     }
 }
@@ -90,6 +112,16 @@ impl Scene {
 impl Snapshot for Scene {
     fn admits(&self, client: &Client) -> Result<(), ClientError> {
         client.check_pod(self.view.pods.named(&client.id.namespace, &client.id.pod).map(|pod| &**pod))
+    }
+
+    fn ready(&self, client: &Client, kind: Kind, wanted: &Wanted) -> Option<ResourceSet> {
+        if kind != Kind::Endpoint {
+            return None;
+        }
+        let sets = self.sets.lock();
+        let lists = sets.get(&(kind, self.endpoints_group(&client.id.namespace)))?;
+        let (_, shared) = lists.iter().find(|(list, _)| Arc::ptr_eq(list, &wanted.names))?;
+        shared.get().cloned()
     }
 
     fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet {

@@ -21,6 +21,12 @@ pub trait Snapshot: Send + Sync + 'static {
     /// The resources of `kind` for `client`: all that apply if the wildcard is wanted, and the named ones that exist.
     fn resources(&self, client: &Client, kind: Kind, wanted: &Wanted) -> ResourceSet;
 
+    /// The same if it is there already, without work.
+    fn ready(&self, client: &Client, kind: Kind, wanted: &Wanted) -> Option<ResourceSet> {
+        let _ = (client, kind, wanted);
+        None
+    }
+
     /// Whether `client` is what it says to be, as far as this state knows.
     ///
     /// # Errors

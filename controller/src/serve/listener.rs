@@ -1,6 +1,7 @@
 //! The xDS port: connections come in over TCP or a Unix socket, are authenticated, and become ADS streams over HTTP/2.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,34 +11,25 @@ use std::time::Duration;
 use ferromesh_core::identity::spiffe_id_of_der;
 use ferromesh_core::runtime::drain;
 use ferromesh_core::{TrustDomain, tls};
-use ferromesh_proto::envoy::service::discovery::v3 as discovery;
-use ferromesh_proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::codegen::Service;
-use tonic::{Request, Response, Status, Streaming};
 
-use super::Hub;
 use super::client::Peer;
+use super::names::NameLists;
 use super::session::Limits;
-use super::stream::{self, Shared, Timing};
-use super::wire::{Delta, StateOfTheWorld, Wire};
+use super::stream::{Shared, Timing};
+use super::{Hub, grpc};
 use crate::metrics::Metrics;
 
-/// Largest request: names of 65,536 resources with room to spare.
-const MAX_REQUEST: usize = 8 << 20;
-/// Largest response; only a full set (state-of-the-world LDS, CDS) gets near.
-const MAX_RESPONSE: usize = 256 << 20;
+/// Bytes of a stream's responses that wait for the client to read, at most; more are made when it has.
+const SEND_BUFFER: usize = 64 << 10;
 /// Streams on one connection; a proxy opens one.
 const STREAMS_PER_CONNECTION: u32 = 8;
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -131,7 +123,7 @@ enum Socket {
 
 /// What every connection needs.
 struct Port {
-    service: AggregatedDiscoveryServiceServer<Ads>,
+    shared: Arc<Shared>,
     tls: Option<(TlsAcceptor, TrustDomain)>,
     connections: Arc<Semaphore>,
     per_address: Mutex<HashMap<IpAddr, usize>>,
@@ -168,12 +160,10 @@ impl Server {
             streams: Arc::new(Semaphore::new(config.max_streams)),
             translations: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
             drain: drain.clone(),
+            names: NameLists::default(),
         });
-        let service = AggregatedDiscoveryServiceServer::new(Ads { shared })
-            .max_decoding_message_size(MAX_REQUEST)
-            .max_encoding_message_size(MAX_RESPONSE);
         let port = Arc::new(Port {
-            service,
+            shared,
             tls,
             connections: Arc::new(Semaphore::new(config.max_connections)),
             per_address: Mutex::default(),
@@ -300,17 +290,15 @@ async fn http2<I>(stream: I, port: &Port, peer: Peer) -> Result<(), String>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = port.service.clone();
-    let call = move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        service.clone().call(request)
-    };
+    let shared = Arc::clone(&port.shared);
+    let call = move |request| std::future::ready(Ok::<_, Infallible>(grpc::call(&shared, &peer, request)));
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .max_header_list_size(16 << 10)
+        .max_send_buf_size(SEND_BUFFER)
         .serve_connection(TokioIo::new(stream), hyper::service::service_fn(call));
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
@@ -352,59 +340,5 @@ impl Drop for Slot {
                 per_address.remove(&address);
             }
         }
-    }
-}
-
-type Responses<T> = ReceiverStream<Result<T, Status>>;
-
-/// The gRPC service.
-struct Ads {
-    shared: Arc<Shared>,
-}
-
-impl Ads {
-    fn open<W: Wire>(
-        &self,
-        request: Request<Streaming<W::Request>>,
-    ) -> Result<Response<Responses<W::Response>>, Status> {
-        let too_many = |_| Status::resource_exhausted("too many xDS streams are open; try again later");
-        let permit = Arc::clone(&self.shared.streams).try_acquire_owned().map_err(too_many)?;
-        let peer = request.extensions().get::<Peer>().cloned();
-        let peer = peer.ok_or_else(|| Status::internal("the connection has no peer"))?;
-        let (sender, receiver) = mpsc::channel(1);
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            let _permit = permit;
-            let gone = sender.clone();
-            let end = tokio::select! {
-                end = stream::serve::<W>(shared, peer, request.into_inner(), sender.clone()) => end,
-                () = gone.closed() => Ok(()),
-            };
-            if let Err(status) = end {
-                // Nobody may be reading any more.
-                let _ = timeout(Duration::from_secs(1), sender.send(Err(status))).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = Responses<discovery::DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<discovery::DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<discovery::DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        self.open::<StateOfTheWorld>(request)
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<discovery::DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        self.open::<Delta>(request)
     }
 }

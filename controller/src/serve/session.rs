@@ -20,7 +20,9 @@ use std::sync::Arc;
 pub use watch::{Nack, TypeSync};
 use watch::{Scope, Watch};
 
-use super::{Kind, Kinds, Resource, ResourceSet};
+use super::names::NameLists;
+use super::resources::Resources;
+use super::{Kind, Kinds, ResourceSet};
 
 /// Which of the two ADS methods the stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -140,7 +142,7 @@ pub struct Push {
     /// Version of the set that it was taken from.
     pub version: String,
     /// What is new or changed; in state of the world for LDS and CDS everything.
-    pub resources: Vec<Resource>,
+    pub resources: Resources,
     /// Delta: what is gone.
     pub removed: Vec<Arc<str>>,
 }
@@ -235,6 +237,11 @@ impl Session {
             self.watches[Kind::Endpoint.index()].clusters_sent(&push.resources);
         }
         Some(push)
+    }
+
+    /// Keeps the names of `kind` where others that ask for the same keep theirs.
+    pub(super) fn share_names(&mut self, kind: Kind, lists: &NameLists) {
+        self.watches[kind.index()].share_names(lists);
     }
 
     /// Whether routes wait for the client to ask for the endpoints of new clusters; end it with [`Self::settled`].

@@ -1,5 +1,6 @@
 //! One ADS stream: moves requests into the session and pushes out of it, and runs the clocks that the session has not.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tonic::Status;
 
 use super::client::{ClientError, Peer};
 use super::hub::{Connection, Registered, World};
+use super::names::NameLists;
+use super::outgoing::Outgoing;
 use super::session::{Answer, Due, Limits, Push, Session};
 use super::wire::Wire;
 use super::{Client, Hub, Snapshot};
@@ -55,6 +58,7 @@ pub(super) struct Shared {
     /// Translations at the same time; those that wait take turns.
     pub(super) translations: Arc<Semaphore>,
     pub(super) drain: drain::Watch,
+    pub(super) names: NameLists,
 }
 
 /// Serves one stream to its end; an error is for the client.
@@ -62,7 +66,7 @@ pub(super) async fn serve<W: Wire>(
     shared: Arc<Shared>,
     peer: Peer,
     mut requests: impl Stream<Item = Result<W::Request, Status>> + Unpin,
-    responses: mpsc::Sender<Result<W::Response, Status>>,
+    responses: mpsc::Sender<Result<Outgoing, Status>>,
 ) -> Result<(), Status> {
     let drain = shared.drain.clone();
     let draining = || Status::unavailable("the controller is shutting down; connect again");
@@ -93,6 +97,7 @@ pub(super) async fn serve<W: Wire>(
         unsettled_since: None,
         sent: Instant::now(),
         changed_since: None,
+        wire: PhantomData,
     };
     stream.take(first)?;
     let end = tokio::select! {
@@ -108,7 +113,7 @@ struct Running<W: Wire> {
     connection: Arc<Connection>,
     _registered: Registered,
     world: watch::Receiver<Option<Arc<World>>>,
-    responses: mpsc::Sender<Result<W::Response, Status>>,
+    responses: mpsc::Sender<Result<Outgoing, Status>>,
     snapshot: Option<Arc<dyn Snapshot>>,
     generation: u64,
     unsettled_since: Option<Instant>,
@@ -116,6 +121,7 @@ struct Running<W: Wire> {
     sent: Instant,
     /// First event of the changes that the client does not have yet.
     changed_since: Option<Instant>,
+    wire: PhantomData<fn() -> W>,
 }
 
 impl<W: Wire> Running<W> {
@@ -165,6 +171,7 @@ impl<W: Wire> Running<W> {
             let mut session = self.connection.session.lock();
             let before = session.nack(kind).is_some();
             let answer = session.on_request(request);
+            session.share_names(kind, &self.shared.names);
             (answer, before || session.nack(kind).is_some())
         };
         if rejected {
@@ -220,7 +227,8 @@ impl<W: Wire> Running<W> {
                 nonce = push.nonce,
                 "push"
             );
-            permit.send(Ok(W::response(push)));
+            let response = Outgoing::new(W::PROTOCOL, push);
+            permit.send(Ok(response.map_err(|error| Status::resource_exhausted(error.to_string()))?));
             self.sent = Instant::now();
         }
         let (idle, settling) = {
@@ -241,8 +249,15 @@ impl<W: Wire> Running<W> {
         self.connection.session.lock().next()
     }
 
-    /// Translates and takes the difference, on a thread that may be busy for a while.
+    /// Takes the difference to what is there; what must be translated first is, on a thread that may be busy for a while.
     async fn make(&self, due: Due, snapshot: Arc<dyn Snapshot>) -> Result<Option<Push>, Status> {
+        {
+            let mut session = self.connection.session.lock();
+            let wanted = session.wanted(due.kind);
+            if let Some(set) = snapshot.ready(&self.connection.client, due.kind, &wanted) {
+                return Ok(session.respond(due, &set));
+            }
+        }
         let closed = |_| Status::unavailable("the controller is shutting down; connect again");
         let turn = Arc::clone(&self.shared.translations).acquire_owned().await.map_err(closed)?;
         let connection = Arc::clone(&self.connection);

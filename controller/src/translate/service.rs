@@ -107,6 +107,15 @@ pub fn visible(view: &View, key: &Key, service: &Service, namespace: &str) -> bo
     }
 }
 
+/// Whether every namespace sees every Service.
+pub fn all_visible(view: &View) -> bool {
+    let is_open = |service: &Service| match labels::annotation(&service.metadata, annotations::EXPORT_TO) {
+        Some(words) => words.split(',').any(|word| word.trim() == "*"),
+        None => view.mesh.default_service_export_to.iter().any(|word| word.trim() == "*"),
+    };
+    view.services.values().all(|service| is_open(service))
+}
+
 /// Whether a pod's proxy speaks mesh mTLS.
 pub fn is_meshed(pod: &Pod) -> bool {
     let own = labels::of(&pod.metadata);

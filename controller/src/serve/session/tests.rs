@@ -1,3 +1,4 @@
+use super::super::Resource;
 use super::*;
 
 /// A fake world: resources by type, as `(name, version)`.

@@ -1,13 +1,18 @@
 //! One resource type on one stream: what the client wants (`subscribe`), what it holds and gets (`respond`), what it has
 //! answered.
 
+mod held;
 mod respond;
 mod subscribe;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use held::{Held, Holding};
+
 use super::{Answer, Protocol, Wanted};
+use crate::serve::names::NameLists;
+use crate::serve::resources::Resources;
 use crate::serve::{Kind, Resource};
 
 /// Bytes of a client's error text that are kept.
@@ -72,22 +77,16 @@ pub(super) enum Scope {
 pub(super) struct InFlight {
     nonce: String,
     version: String,
-    /// Resources in it.
-    pub(super) names: Vec<Arc<str>>,
+    resources: Resources,
     /// Those of them that the client did not hold.
     pub(super) added: Vec<Arc<str>>,
     overdue: bool,
 }
 
-/// What the client holds under a name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Held {
-    /// This version.
-    Version(u64),
-    /// Something of another server.
-    Foreign,
-    /// Nothing, and it was told so.
-    Absent,
+impl InFlight {
+    fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.resources.iter().map(|resource| &resource.name)
+    }
 }
 
 #[derive(Debug)]
@@ -100,7 +99,7 @@ pub(super) struct Watch {
     named: bool,
     wildcard: bool,
     names: Arc<BTreeSet<Arc<str>>>,
-    held: HashMap<Arc<str>, Held>,
+    held: Holding,
     /// Asked for by name (again): sent even if held.
     requested: HashSet<Arc<str>>,
     /// Names whose cluster was sent since: asked for as soon as the client has the cluster.
@@ -134,7 +133,7 @@ impl Watch {
             named: false,
             wildcard: false,
             names: Arc::default(),
-            held: HashMap::new(),
+            held: Holding::default(),
             requested: HashSet::new(),
             warming: HashSet::new(),
             asked: false,
@@ -173,9 +172,9 @@ impl Watch {
             version: in_flight.version.clone(),
             nonce: in_flight.nonce.clone(),
             detail,
-            resources: in_flight.names.iter().take(MAX_REJECTED_NAMES).cloned().collect(),
+            resources: in_flight.names().take(MAX_REJECTED_NAMES).cloned().collect(),
         };
-        self.suspects.extend(in_flight.names.iter().cloned());
+        self.suspects.extend(in_flight.names().cloned());
         self.suspects.sort_unstable();
         self.suspects.dedup();
         self.nack = Some(nack.clone());
@@ -197,6 +196,10 @@ impl Watch {
     pub(super) fn clusters_answered(&mut self, added: &[Arc<str>]) -> bool {
         self.requested.extend(self.warming.drain().filter(|name| self.names.contains(name)));
         !self.asked && added.iter().any(|name| !self.names.contains(name))
+    }
+
+    pub(super) fn share_names(&mut self, lists: &NameLists) {
+        lists.share(&mut self.names);
     }
 
     pub(super) fn wanted(&self) -> Wanted {
@@ -240,7 +243,7 @@ impl Watch {
             kind: self.kind,
             wildcard: self.wildcard,
             names: self.names.len(),
-            resources: self.held.values().filter(|held| **held != Held::Absent).count(),
+            resources: self.held.names().count(),
             sent: self.sent.clone(),
             acked: self.acked.clone(),
             version: self.sent_version.clone(),

@@ -56,3 +56,48 @@ fn proxies_with_other_patches_or_ports_do_not_share() {
     assert_ne!(clusters("otherapp-0"), clusters("unknown-0"), "one has a port");
     assert_ne!(routes("otherapp-0"), translator.routes_shared_by(&view, &router()));
 }
+
+fn pod(account: &str, labels: Value, ready: &str) -> Object {
+    object(serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": labels},
+        "spec": {"serviceAccountName": account, "containers": []},
+        "status": {"podIP": "10.0.0.3", "conditions": [{"type": "Ready", "status": ready}]},
+    }))
+}
+
+/// What a change of these objects touches: of sidecars, of gateways, and of the pod's own sidecar.
+fn touched(before: &[Object], change: Object) -> [TypeSet; 3] {
+    use ferromesh_core::names::NodeKind::{Router, Sidecar};
+    let mut index = Index::new(ferromesh_api::istio::MeshConfig::default());
+    index.apply(before.iter().cloned().map(Event::Apply).collect::<Vec<_>>());
+    let old = index.view().clone();
+    let changes = index.apply(vec![Event::Apply(change)]);
+    let affected = Affected::of(&changes, &old, index.view());
+    [(Sidecar, "other"), (Router, "other"), (Sidecar, "p")].map(|(kind, pod)| affected.of_proxy(kind, "demo", pod))
+}
+
+#[test]
+fn endpoints_touch_clusters_only_by_new_identities_and_listeners_only_of_headless_services() {
+    let none = TypeSet::default();
+    let endpoints = TypeSet { endpoints: true, ..none };
+    let plain = [service(1, 80), slice(1, "10.0.0.1"), pod("a", serde_json::json!({}), "True")];
+    assert_eq!(touched(&plain, slice(1, "10.0.0.2")), [endpoints; 3]);
+    let with_clusters = TypeSet { clusters: true, ..endpoints };
+    assert_eq!(touched(&plain, slice(1, "10.0.0.3")), [with_clusters; 3], "a pod is behind it now");
+    let headless = object(serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s1"},
+        "spec": {"clusterIP": "None", "ports": [{"name": "tcp", "port": 80}]},
+    }));
+    let with_listeners = TypeSet { listeners: true, ..endpoints };
+    let seen = touched(&[headless, slice(1, "10.0.0.1")], slice(1, "10.0.0.2"));
+    assert_eq!(seen, [with_listeners, endpoints, with_listeners]);
+}
+
+#[test]
+fn the_health_of_a_pod_touches_nothing_and_its_labels_touch_all_of_its_own_proxy() {
+    let before = [pod("a", serde_json::json!({}), "True")];
+    assert_eq!(touched(&before, pod("a", serde_json::json!({}), "False")), [TypeSet::default(); 3]);
+    let seen = touched(&before, pod("a", serde_json::json!({"app": "x"}), "True"));
+    let others = TypeSet { clusters: true, endpoints: true, ..TypeSet::default() };
+    assert_eq!(seen, [others, others, TypeSet::ALL]);
+}

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Held, Watch};
+use super::Watch;
+use super::held::Held;
 use crate::serve::session::{Limits, Protocol, SessionError};
 
 impl Watch {
@@ -21,8 +22,9 @@ impl Watch {
         }
         self.check(subscribe.iter().chain(initial_versions.keys()), limits)?;
         if first {
-            self.held
-                .extend(initial_versions.into_iter().map(|(name, version)| (name.into(), parse_version(&version))));
+            for (name, version) in initial_versions {
+                self.held.insert(name.into(), parse_version(&version));
+            }
             self.dirty = !self.held.is_empty();
             if subscribe.is_empty() && self.kind.is_full_state() {
                 self.want_everything();
@@ -37,7 +39,7 @@ impl Watch {
                 continue;
             }
             let name = Arc::from(name);
-            if !(first && self.held.contains_key(&name)) {
+            if !(first && self.held.get(&name).is_some()) {
                 self.requested.insert(Arc::clone(&name));
             }
             Arc::make_mut(&mut self.names).insert(name);
@@ -47,7 +49,7 @@ impl Watch {
         }
         if first && !self.wildcard {
             let names = Arc::clone(&self.names);
-            self.held.retain(|name, _| names.contains(name));
+            self.held.retain(&names);
         }
         Ok(more)
     }
@@ -75,7 +77,7 @@ impl Watch {
         if names != *self.names {
             self.requested.retain(|name| names.contains(name));
             if !wildcard {
-                self.held.retain(|name, _| names.contains(name));
+                self.held.retain(&names);
             }
             self.names = Arc::new(names);
         }
@@ -121,7 +123,7 @@ impl Watch {
         if name == "*" {
             self.wildcard = false;
             let names = Arc::clone(&self.names);
-            self.held.retain(|name, _| names.contains(name));
+            self.held.retain(&names);
             return;
         }
         let Some(name) = Arc::make_mut(&mut self.names).take(name) else { return };
