@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -136,21 +137,49 @@ struct HistogramInner {
     sum: AtomicU64,
 }
 
+impl HistogramInner {
+    fn record(&self, value: f64) {
+        let index = BUCKETS.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> (Vec<u64>, f64) {
+        let buckets = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        (buckets, self.sum.load(Ordering::Relaxed) as f64 / 1000.0)
+    }
+}
+
+/// A histogram of a family: it takes room, and is shown, from its first value.
+#[derive(Debug, Default)]
+pub struct Spread(OnceLock<Box<HistogramInner>>);
+
+impl Spread {
+    /// Records a time in milliseconds.
+    pub fn record(&self, time: Duration) {
+        self.0.get_or_init(Box::default).record(time.as_secs_f64() * 1000.0);
+    }
+
+    /// What was recorded, if anything.
+    pub fn value(&self) -> Option<Value> {
+        let (buckets, sum) = self.0.get()?.snapshot();
+        Some(Value::Histogram(buckets, sum))
+    }
+}
+
 impl Histogram {
     /// Records one value.
     pub fn record(&self, value: f64) {
-        let Some(inner) = &self.0 else { return };
-        let index = BUCKETS.partition_point(|bound| *bound < value);
-        if let Some(bucket) = inner.buckets.get(index) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+        if let Some(inner) = &self.0 {
+            inner.record(value);
         }
-        inner.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
+
     /// (count in each bucket, not cumulative; the last is above all bounds; sum)
     pub fn snapshot(&self) -> (Vec<u64>, f64) {
-        let Some(inner) = &self.0 else { return (vec![0; BUCKETS.len() + 1], 0.0) };
-        let buckets = inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        (buckets, inner.sum.load(Ordering::Relaxed) as f64 / 1000.0)
+        self.0.as_ref().map_or_else(|| (vec![0; BUCKETS.len() + 1], 0.0), |inner| inner.snapshot())
     }
 }
 

@@ -79,7 +79,7 @@ impl std::fmt::Debug for Families {
     }
 }
 
-/// Declares a block of numbers: `counter` and `gauge` by name, shown under `each`'s names.
+/// Declares a block of numbers: `counter`, `gauge` and `times` (in milliseconds) by name, shown under `each`'s names.
 #[macro_export]
 macro_rules! family {
     ($(#[$doc:meta])* $name:ident { $($kind:ident $metric:ident;)* }) => {
@@ -90,12 +90,18 @@ macro_rules! family {
 
         impl $crate::stats::Family for $name {
             fn each(&self, see: &mut dyn FnMut(&str, $crate::stats::Value)) {
-                $(see(stringify!($metric), $crate::family!(@value $kind self.$metric));)*
+                $($crate::family!(@see $kind see, stringify!($metric), self.$metric);)*
             }
         }
     };
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
-    (@value counter $number:expr) => { $crate::stats::Value::Counter($number.get()) };
-    (@value gauge $number:expr) => { $crate::stats::Value::Gauge($number.get()) };
+    (@type times) => { $crate::stats::Spread };
+    (@see counter $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Counter($number.get())) };
+    (@see gauge $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Gauge($number.get())) };
+    (@see times $see:ident, $name:expr, $number:expr) => {
+        if let Some(value) = $number.value() {
+            $see($name, value);
+        }
+    };
 }
