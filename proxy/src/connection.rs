@@ -53,6 +53,13 @@ pub struct Dial {
     pub secured: Option<Instant>,
 }
 
+impl Dial {
+    /// How long it took, TLS included.
+    pub fn took(&self) -> std::time::Duration {
+        self.secured.unwrap_or(self.connected).saturating_duration_since(self.began)
+    }
+}
+
 /// Kinds of names in a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateName {

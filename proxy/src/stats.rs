@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -152,26 +153,68 @@ struct HistogramInner {
     sum: AtomicU64,
 }
 
+impl HistogramInner {
+    fn new(bounds: Arc<[f64]>) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, buckets, sum: AtomicU64::new(0) }
+    }
+
+    fn record(&self, value: f64) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> (Vec<u64>, f64, Arc<[f64]>) {
+        let buckets = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        (buckets, self.sum.load(Ordering::Relaxed) as f64 / 1000.0, self.bounds.clone())
+    }
+}
+
+/// A histogram of a family: it takes room, and is shown, from its first value.
+#[derive(Debug, Default)]
+pub struct Times {
+    bounds: OnceLock<Arc<[f64]>>,
+    inner: OnceLock<Box<HistogramInner>>,
+}
+
+impl Times {
+    /// Sets the upper bounds of its buckets, if it has none yet.
+    pub fn bind(&self, bounds: Arc<[f64]>) {
+        // Who was first stays: two versions of a cluster have the same settings.
+        let _ = self.bounds.set(bounds);
+    }
+
+    /// Records a time, in milliseconds.
+    pub fn record(&self, time: Duration) {
+        let bounds = || self.bounds.get().cloned().unwrap_or_else(|| Arc::from(BUCKETS.as_slice()));
+        self.inner.get_or_init(|| Box::new(HistogramInner::new(bounds()))).record(time.as_secs_f64() * 1000.0);
+    }
+
+    /// What was recorded, if anything.
+    pub fn value(&self) -> Option<Value> {
+        let (buckets, sum, bounds) = self.inner.get()?.snapshot();
+        Some(Value::Histogram(buckets, sum, bounds))
+    }
+}
+
 impl Histogram {
     /// With these upper bounds, in their order.
     fn within(bounds: Arc<[f64]>) -> Self {
-        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self(Some(Arc::new(HistogramInner { bounds, buckets, sum: AtomicU64::new(0) })))
+        Self(Some(Arc::new(HistogramInner::new(bounds))))
     }
     /// Records one value.
     pub fn record(&self, value: f64) {
-        let Some(inner) = &self.0 else { return };
-        let index = inner.bounds.partition_point(|bound| *bound < value);
-        if let Some(bucket) = inner.buckets.get(index) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+        if let Some(inner) = &self.0 {
+            inner.record(value);
         }
-        inner.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
+
     /// (count in each bucket, not cumulative; the last is above all bounds; sum; bounds)
     pub fn snapshot(&self) -> (Vec<u64>, f64, Arc<[f64]>) {
-        let Some(inner) = &self.0 else { return (vec![0], 0.0, Arc::default()) };
-        let buckets = inner.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        (buckets, inner.sum.load(Ordering::Relaxed) as f64 / 1000.0, inner.bounds.clone())
+        self.0.as_ref().map_or_else(|| (vec![0], 0.0, Arc::default()), |inner| inner.snapshot())
     }
 }
 
@@ -272,13 +315,16 @@ impl Store {
     /// The numbers of one owner, or of the part of them below `part` (empty, or with a dot at its end); made if new,
     /// and shown as long as somebody holds them.
     pub fn family<F: Family + Default>(&self, owner: &Owner, part: &'static str) -> Arc<F> {
-        if self.settings.is_off() { Arc::default() } else { self.families.lock().get(owner, part) }
+        if self.settings.is_off() {
+            return Arc::default();
+        }
+        self.families.lock().get(owner, part, &self.settings)
     }
 
     /// Shows numbers that their owner made, in the place of those of its version before, as long as somebody holds them.
     pub fn show<F: Family>(&self, owner: &Owner, part: &'static str, family: &Arc<F>) {
         if !self.settings.is_off() {
-            self.families.lock().show(owner, part, family);
+            self.families.lock().show(owner, part, family, &self.settings);
         }
     }
 

@@ -103,6 +103,7 @@ impl Pools {
         let dialled = dial::connect(&cluster.config, host, &host.address, wanted).await;
         let dialled =
             dialled.map_err(UpstreamError::from).inspect_err(|error| pool::count_failure(cluster, host, error))?;
+        cluster.stats.upstream_cx_connect_ms.record(dialled.times.took());
         let open = Open::new(cluster, host, permit);
         let (id, tls) = (self.next_id(), dialled.tls.map(Rc::new));
         Ok(TcpUpstream { id, io: dialled.io, local: dialled.local, tls, open })

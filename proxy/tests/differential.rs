@@ -10,6 +10,8 @@ mod differences;
 mod groups;
 #[path = "differential/http2.rs"]
 mod http2;
+#[path = "differential/metrics.rs"]
+mod metrics;
 #[path = "differential/observe.rs"]
 mod observe;
 #[path = "differential/upstream.rs"]

@@ -95,8 +95,12 @@ impl Affected {
         }
         for service in &services {
             let (identities, headless) = endpoints_touch(service, old, new);
-            found.sidecars =
-                found.sidecars.union(TypeSet { clusters: identities, listeners: headless, names: headless, ..TypeSet::default() });
+            found.sidecars = found.sidecars.union(TypeSet {
+                clusters: identities,
+                listeners: headless,
+                names: headless,
+                ..TypeSet::default()
+            });
             found.routers.clusters |= identities;
             found.routers.names |= headless;
         }

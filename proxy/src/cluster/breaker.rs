@@ -134,7 +134,7 @@ impl Resources {
         // Envoy's names of what is left differ in one.
         let resources = [
             (&self.connections, "cx_open", "remaining_cx"),
-            (&self.pending, "rq_pending_open", "remaining_rq_pending"),
+            (&self.pending, "rq_pending_open", "remaining_pending"),
             (&self.requests, "rq_open", "remaining_rq"),
             (&self.retries, "rq_retry_open", "remaining_retries"),
         ];

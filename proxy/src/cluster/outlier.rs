@@ -132,8 +132,8 @@ crate::family! {
         counter ejections_enforced_local_origin_success_rate;
         counter ejections_detected_failure_percentage;
         counter ejections_enforced_failure_percentage;
-        counter ejections_detected_failure_percentage_local_origin;
-        counter ejections_enforced_failure_percentage_local_origin;
+        counter ejections_detected_local_origin_failure_percentage;
+        counter ejections_enforced_local_origin_failure_percentage;
     }
 }
 
@@ -227,6 +227,10 @@ impl Detector {
             return;
         }
         self.pass(host, streak);
+        if host.health.has(Unhealthy::Outlier) {
+            // In a panic it goes on being asked; it is not found again.
+            return;
+        }
         let [detected, enforced] = self.stats.streak(streak);
         detected.inc();
         if limit.enforcing > fastrand::u32(..100) && self.eject(cluster, host) {

@@ -91,6 +91,8 @@ crate::family! {
         counter upstream_rq_3xx;
         counter upstream_rq_4xx;
         counter upstream_rq_5xx;
+        times upstream_rq_time;
+        times upstream_cx_connect_ms;
     }
 }
 

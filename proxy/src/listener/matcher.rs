@@ -26,7 +26,7 @@ pub struct Facts<'a> {
     pub direct_remote: SocketAddr,
     /// SNI in lower case; empty if none.
     pub server_name: &'a str,
-    /// `tls` or `raw_buffer`; empty if it was not detected.
+    /// `tls` or `raw_buffer`.
     pub transport: &'a str,
     /// Application protocols that the peer offers.
     pub alpn: &'a [String],

@@ -138,7 +138,8 @@ fn facts(arrival: &Arrival) -> Facts<'_> {
         remote: arrival.remote,
         direct_remote: arrival.direct_remote,
         server_name: arrival.server_name.as_deref().unwrap_or_default(),
-        transport: arrival.transport,
+        // What no filter has recognized (a client that waits for its server to speak, a timeout) is plain text.
+        transport: if arrival.transport.is_empty() { "raw_buffer" } else { arrival.transport },
         alpn: &arrival.alpn,
     }
 }

@@ -27,14 +27,17 @@ impl Rbac {
             "" => scope.scope("rbac"),
             prefix => scope.tagged("envoy_rbac_prefix", prefix).scope("rbac"),
         };
-        let shadow = format!("{}shadow_", proto.shadow_rules_stat_prefix);
+        let shadow = match proto.shadow_rules_stat_prefix.trim_end_matches('.') {
+            "" => scope.clone(),
+            prefix => scope.scope(prefix),
+        };
         Ok(Self {
             rules: proto.rules.as_ref().map(Rules::decode).transpose().at("rules")?,
             shadow: proto.shadow_rules.as_ref().map(Rules::decode).transpose().at("shadow_rules")?,
             allowed: scope.counter("allowed"),
             denied: scope.counter("denied"),
-            shadow_allowed: scope.counter(&format!("{shadow}allowed")),
-            shadow_denied: scope.counter(&format!("{shadow}denied")),
+            shadow_allowed: shadow.counter("shadow_allowed"),
+            shadow_denied: shadow.counter("shadow_denied"),
         })
     }
 

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use super::{Key, Value};
+use super::{Key, Settings, Value};
 use crate::text::Text;
 
 /// The numbers of one owner.
@@ -15,6 +15,9 @@ pub trait Family: Any + Send + Sync {
 
     /// Counters count from zero again.
     fn reset(&self);
+
+    /// Sets the upper bounds of the histograms' buckets, by name.
+    fn bind(&self, _bounds: &dyn Fn(&str) -> Arc<[f64]>) {}
 }
 
 /// Whose numbers they are: `cluster.<value>.<name>`, with the value as a tag.
@@ -38,7 +41,12 @@ pub(super) struct Families {
 
 impl Families {
     /// The family of an owner and part; made if there is none. An owner's new version goes on with the old numbers.
-    pub(super) fn get<F: Family + Default>(&mut self, owner: &Owner, part: &'static str) -> Arc<F> {
+    pub(super) fn get<F: Family + Default>(
+        &mut self,
+        owner: &Owner,
+        part: &'static str,
+        settings: &Settings,
+    ) -> Arc<F> {
         let key = (owner.clone(), part);
         let known: Option<Arc<dyn Any + Send + Sync>> = self.members.get(&key).and_then(Weak::upgrade).map(|found| {
             let any: Arc<dyn Any + Send + Sync> = found;
@@ -48,12 +56,15 @@ impl Families {
             return known;
         }
         let made = Arc::<F>::default();
-        self.show(owner, part, &made);
+        self.show(owner, part, &made, settings);
         made
     }
 
     /// Takes a family in the place of what stood there.
-    pub(super) fn show<F: Family>(&mut self, owner: &Owner, part: &'static str, family: &Arc<F>) {
+    pub(super) fn show<F: Family>(&mut self, owner: &Owner, part: &'static str, family: &Arc<F>, settings: &Settings) {
+        if settings.has_bounds() {
+            family.bind(&|name| settings.bounds(&key(owner, part, name)));
+        }
         if self.members.len() >= self.sweep_at {
             self.members.retain(|_, family| family.strong_count() > 0);
             self.sweep_at = (self.members.len() * 2).max(64);
@@ -71,14 +82,15 @@ impl Families {
     pub(super) fn snapshot(&self, see: &mut dyn FnMut(Key, Value)) {
         for ((owner, part), family) in &self.members {
             let Some(family) = family.upgrade() else { continue };
-            let (kind, value) = (owner.kind, &owner.value);
-            family.each(&mut |name, number| {
-                let full = format!("{kind}.{value}.{part}{name}");
-                let tags = vec![(owner.tag.to_owned(), value.to_string())];
-                see(Key { full, name: format!("{kind}.{part}{name}"), tags, is_series: false }, number);
-            });
+            family.each(&mut |name, number| see(key(owner, part, name), number));
         }
     }
+}
+
+fn key(owner: &Owner, part: &str, name: &str) -> Key {
+    let (kind, value) = (owner.kind, &owner.value);
+    let tags = vec![(owner.tag.to_owned(), value.to_string())];
+    Key { full: format!("{kind}.{value}.{part}{name}"), name: format!("{kind}.{part}{name}"), tags, is_series: false }
 }
 
 impl std::fmt::Debug for Families {
@@ -87,7 +99,7 @@ impl std::fmt::Debug for Families {
     }
 }
 
-/// Declares a block of numbers: `counter` and `gauge` by name, shown under `each`'s names.
+/// Declares a block of numbers: `counter`, `gauge` and `times` (in milliseconds) by name, shown under `each`'s names.
 #[macro_export]
 macro_rules! family {
     ($(#[$doc:meta])* $name:ident { $($kind:ident $metric:ident;)* }) => {
@@ -98,18 +110,32 @@ macro_rules! family {
 
         impl $crate::stats::Family for $name {
             fn each(&self, see: &mut dyn FnMut(&str, $crate::stats::Value)) {
-                $(see(stringify!($metric), $crate::family!(@value $kind self.$metric));)*
+                $($crate::family!(@see $kind see, stringify!($metric), self.$metric);)*
             }
 
             fn reset(&self) {
                 $($crate::family!(@reset $kind self.$metric);)*
             }
+
+            fn bind(&self, _bounds: &dyn Fn(&str) -> std::sync::Arc<[f64]>) {
+                $($crate::family!(@bind $kind _bounds, stringify!($metric), self.$metric);)*
+            }
         }
     };
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
-    (@value counter $number:expr) => { $crate::stats::Value::Counter($number.get()) };
-    (@value gauge $number:expr) => { $crate::stats::Value::Gauge($number.get()) };
+    (@type times) => { $crate::stats::Times };
+    (@see counter $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Counter($number.get())) };
+    (@see gauge $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Gauge($number.get())) };
+    (@see times $see:ident, $name:expr, $number:expr) => {
+        if let Some(value) = $number.value() {
+            $see($name, value);
+        }
+    };
     (@reset counter $number:expr) => { $number.reset() };
     (@reset gauge $number:expr) => {};
+    (@reset times $number:expr) => {};
+    (@bind counter $bounds:ident, $name:expr, $number:expr) => {};
+    (@bind gauge $bounds:ident, $name:expr, $number:expr) => {};
+    (@bind times $bounds:ident, $name:expr, $number:expr) => { $number.bind($bounds($name)) };
 }

@@ -75,6 +75,11 @@ impl Settings {
         }
     }
 
+    /// Whether there are others than the default bounds.
+    pub(super) fn has_bounds(&self) -> bool {
+        !self.buckets.is_empty()
+    }
+
     /// The upper bounds of a histogram's buckets.
     pub(super) fn bounds(&self, key: &Key) -> Arc<[f64]> {
         if self.buckets.is_empty() {

@@ -188,7 +188,10 @@ impl Pool {
         self.host.stats.cx_total.inc();
         let dialled = dial::connect(&self.cluster.config, &self.host, &self.host.address, &self.wanted).await;
         let opened = match dialled {
-            Ok(dialled) => self.establish(dialled, permit).await,
+            Ok(dialled) => {
+                self.cluster.stats.upstream_cx_connect_ms.record(dialled.times.took());
+                self.establish(dialled, permit).await
+            }
             Err(error) => Err(error.into()),
         };
         drop(_counted);

@@ -30,7 +30,8 @@ pub type Facts = BTreeMap<String, Vec<Fact>>;
 /// The case of each connection: a log line is found by it also where the request could not be read.
 type Clients = HashMap<(&'static str, u16), String>;
 
-struct Running(Child);
+/// A proxy's process; ends with it.
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -99,7 +100,8 @@ pub fn places(groups: &[Group]) -> [Place; 2] {
     })
 }
 
-fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
+/// Starts a proxy with a bootstrap; waits until it is ready.
+pub fn start(kind: &Kind<'_>, text: &str, folder: &Path, ports: &Ports) -> Running {
     let file = folder.join("bootstrap.yaml");
     std::fs::write(&file, text).unwrap();
     let log = std::fs::File::create(folder.join("process.log")).unwrap();

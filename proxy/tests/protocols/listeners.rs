@@ -99,6 +99,29 @@ async fn chains_are_chosen_by_name_protocol_and_transport() {
     node.stop().await;
 }
 
+/// As Envoy does for whatever its listener filters have not told: so a server that speaks first is reached through a
+/// listener that takes TLS and plain text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_not_said_enough_when_the_time_of_the_filters_is_over_is_plain_text() {
+    let chains = json!([
+        chain("tls", json!({"transport_protocol": "tls"}), None),
+        chain("raw", json!({"transport_protocol": "raw_buffer"}), None)
+    ]);
+    let listener = json!({"listener_filters": inspectors(), "filter_chains": chains,
+        "listener_filters_timeout": "0.05s", "continue_on_listener_filters_timeout": true});
+    let node = Hop::tcp().listener(listener).start().await;
+    for bytes in [&b""[..], b"\x16\x03\x01", b"GET"] {
+        let mut client = Wire::connect(node.address()).await;
+        client.send(bytes).await;
+        assert_eq!(client.rest().await, "raw", "{bytes:?}");
+    }
+    node.stop().await;
+    let chains = json!([chain("raw", json!({"transport_protocol": "raw_buffer"}), None)]);
+    let node = Hop::tcp().listener(json!({"filter_chains": chains})).start().await;
+    assert_eq!(Wire::connect(node.address()).await.rest().await, "raw", "without any listener filter");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_fits_no_chain_is_closed_and_logged() {
     let server = Server::new().await;

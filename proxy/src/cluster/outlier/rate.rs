@@ -66,8 +66,8 @@ impl OutlierStats {
     fn failure(&self, local: bool) -> [&Count; 2] {
         if local {
             [
-                &self.ejections_detected_failure_percentage_local_origin,
-                &self.ejections_enforced_failure_percentage_local_origin,
+                &self.ejections_detected_local_origin_failure_percentage,
+                &self.ejections_enforced_local_origin_failure_percentage,
             ]
         } else {
             [&self.ejections_detected_failure_percentage, &self.ejections_enforced_failure_percentage]

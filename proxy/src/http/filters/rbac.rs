@@ -61,6 +61,7 @@ struct Rbac {
 struct Config {
     rules: Option<Rules>,
     shadow: Option<Rules>,
+    prefix: String,
     shadow_prefix: String,
     per_rule: bool,
 }
@@ -70,6 +71,7 @@ impl Config {
         Ok(Self {
             rules: message.rules.as_ref().map(Rules::decode).transpose().at("rules")?,
             shadow: message.shadow_rules.as_ref().map(Rules::decode).transpose().at("shadow_rules")?,
+            prefix: message.rules_stat_prefix.clone(),
             shadow_prefix: message.shadow_rules_stat_prefix.clone(),
             per_rule: message.track_per_rule_stats,
         })
@@ -86,21 +88,30 @@ struct Stats {
 impl Stats {
     fn new(scope: &Scope, prefix: &str, shadow_prefix: &str) -> Self {
         let rbac = scope.scope("rbac");
-        let named = |prefix: &str, name: &str| rbac.counter(&format!("{prefix}{name}"));
+        let (rules, shadow) = (under(&rbac, prefix), under(&rbac, shadow_prefix));
         Self {
-            allowed: named(prefix, "allowed"),
-            denied: named(prefix, "denied"),
-            shadow_allowed: named(shadow_prefix, "shadow_allowed"),
-            shadow_denied: named(shadow_prefix, "shadow_denied"),
+            allowed: rules.counter("allowed"),
+            denied: rules.counter("denied"),
+            shadow_allowed: shadow.counter("shadow_allowed"),
+            shadow_denied: shadow.counter("shadow_denied"),
         }
     }
 }
 
+/// The scope that a prefix of the configuration names; Envoy joins it by a dot.
+fn under(scope: &Scope, prefix: &str) -> Scope {
+    match prefix.trim_end_matches('.') {
+        "" => scope.clone(),
+        prefix => scope.scope(prefix),
+    }
+}
+
 impl Rbac {
-    fn count_policy(&self, config: &Config, policy: Option<&str>, outcome: &str) {
+    fn count_policy(&self, config: &Config, policy: Option<&str>, prefix: &str, outcome: &str) {
         if let (true, Some(policy)) = (config.per_rule, policy) {
             // Names come from the configuration, so that their number is bounded by it.
-            self.scope.scope("rbac").scope("policy").tagged("envoy_rbac_policy_name", policy).counter(outcome).inc();
+            let scope = under(&self.scope.scope("rbac"), prefix).scope("policy");
+            scope.tagged("envoy_rbac_policy_name", policy).counter(outcome).inc();
         }
     }
 
@@ -113,7 +124,7 @@ impl Rbac {
         } else {
             self.stats.shadow_denied.inc();
         }
-        self.count_policy(config, decision.policy, &format!("shadow_{outcome}"));
+        self.count_policy(config, decision.policy, &config.shadow_prefix, &format!("shadow_{outcome}"));
         let prefix = &config.shadow_prefix;
         let values = stream.metadata.entry("envoy.filters.http.rbac".to_owned()).or_default();
         values.insert(format!("{prefix}shadow_engine_result"), Value::from(outcome));
@@ -136,11 +147,11 @@ impl HttpFilter for Rbac {
         }
         if decision.allowed {
             self.stats.allowed.inc();
-            self.count_policy(&config, decision.policy, "allowed");
+            self.count_policy(&config, decision.policy, &config.prefix, "allowed");
             return Flow::Next;
         }
         self.stats.denied.inc();
-        self.count_policy(&config, decision.policy, "denied");
+        self.count_policy(&config, decision.policy, &config.prefix, "denied");
         let mut reply = LocalReply::new(Cause::RbacDenied).body("RBAC: access denied");
         reply.details = Some(policy::details(decision.policy));
         Flow::Respond(Box::new(reply))

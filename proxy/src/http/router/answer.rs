@@ -24,6 +24,9 @@ pub(super) struct Watched {
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     grpc: bool,
+    /// Since when the whole request is sent: the answer's time counts from then.
+    progress: Rc<Progress>,
+    ended: bool,
     limits: Option<Limits>,
 }
 
@@ -43,14 +46,16 @@ impl Watched {
         host: Arc<Host>,
         request: &RequestHead,
         head: &ResponseHead,
+        progress: Rc<Progress>,
     ) -> Self {
         let grpc = request.is_grpc() && head.status == http::StatusCode::OK;
-        Self { body, active: Some(active), cluster, host, grpc, limits: None }
+        Self { body, active: Some(active), cluster, host, grpc, progress, ended: false, limits: None }
     }
 
     /// Sets what is left of the request's limits; a try's own ends with the head.
-    pub(super) fn within(mut self, plan: &Plan, progress: Rc<Progress>, begun: Instant) -> Self {
+    pub(super) fn within(mut self, plan: &Plan, begun: Instant) -> Self {
         if plan.timeout.is_some() || plan.per_try_idle.is_some() || plan.stream.is_some() {
+            let progress = self.progress.clone();
             progress.moved.set(crate::timer::now());
             let (timeout, idle) = (plan.timeout, plan.per_try_idle);
             let until = plan.stream.map(|limit| begun + limit);
@@ -77,6 +82,19 @@ impl Watched {
                 self.active = None;
             }
             None => self.active = None,
+        }
+        self.ended |= matches!(frame, None | Some(Ok(Frame::Trailers(_))));
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Who knows its length does not ask again after the last byte.
+        if (self.ended || self.body.remaining() == Some(0))
+            && let Some(since) = self.progress.finished.get()
+        {
+            let time = crate::timer::now().saturating_duration_since(since);
+            self.cluster.stats.upstream_rq_time.record(time);
         }
     }
 }

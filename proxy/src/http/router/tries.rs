@@ -347,10 +347,14 @@ impl<'a> Tries<'a> {
             head.headers.insert(SERVICE_TIME, plan::number(millis));
         }
         if matches!(body, Body::Empty) {
+            if let Some(service) = stream.upstream.service_time {
+                self.cluster.stats.upstream_rq_time.record(service);
+            }
             return Response { head, body };
         }
-        let body = Watched::new(body, active, self.cluster.clone(), host, &stream.request, &head);
-        let body = body.within(self.plan, self.body.progress.clone(), self.begun);
+        let body =
+            Watched::new(body, active, self.cluster.clone(), host, &stream.request, &head, self.body.progress.clone());
+        let body = body.within(self.plan, self.begun);
         Response { head, body: Body::new(body) }
     }
 
