@@ -88,9 +88,10 @@ fn endpoints_touch_clusters_only_by_new_identities_and_listeners_only_of_headles
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s1"},
         "spec": {"clusterIP": "None", "ports": [{"name": "tcp", "port": 80}]},
     }));
-    let with_listeners = TypeSet { listeners: true, ..endpoints };
+    let with_names = TypeSet { names: true, ..endpoints };
+    let with_listeners = TypeSet { listeners: true, ..with_names };
     let seen = touched(&[headless, slice(1, "10.0.0.1")], slice(1, "10.0.0.2"));
-    assert_eq!(seen, [with_listeners, endpoints, with_listeners]);
+    assert_eq!(seen, [with_listeners, with_names, with_listeners]);
 }
 
 #[test]
