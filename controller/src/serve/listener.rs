@@ -16,12 +16,13 @@ use parking_lot::Mutex;
 use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::client::Peer;
+use super::lanes::Lanes;
 use super::names::NameLists;
 use super::session::Limits;
 use super::stream::{Shared, Timing};
@@ -106,6 +107,9 @@ pub enum ServerError {
     /// Without TLS nobody proves who they are.
     #[error("xDS address {0} has no TLS: give certificates, or listen on loopback with plaintext allowed")]
     Plaintext(Address),
+    /// No thread could be started to serve on.
+    #[error("xDS address {0}: no thread to serve it on: {1}; raise the limit of processes or threads")]
+    Threads(Address, std::io::Error),
     /// The TLS settings do not work together.
     #[error("xDS TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -126,16 +130,17 @@ struct Port {
     shared: Arc<Shared>,
     tls: Option<(TlsAcceptor, TrustDomain)>,
     connections: Arc<Semaphore>,
+    lanes: Lanes,
     per_address: Mutex<HashMap<IpAddr, usize>>,
     max_per_address: usize,
     drain: drain::Watch,
 }
 
 impl Server {
-    /// Opens the port and serves the views of `hub` on the caller's runtime.
+    /// Opens the port and serves the views of `hub`; it accepts on the caller's runtime, and serves on threads of its own.
     ///
     /// # Errors
-    /// If the address is taken, or plaintext is asked for where others could reach it.
+    /// If the address is taken, no thread is to be had, or plaintext is asked for where others could reach it.
     pub async fn start(
         address: Address,
         security: Option<ServerTls>,
@@ -152,6 +157,7 @@ impl Server {
         }
         let tls = security.map(|security| acceptor(&security).map(|tls| (tls, security.trust_domain))).transpose()?;
         let (socket, address) = bind(&address).await.map_err(|source| ServerError::Listen { address, source })?;
+        let lanes = Lanes::start().map_err(|error| ServerError::Threads(address.clone(), error))?;
         let shared = Arc::new(Shared {
             hub,
             metrics,
@@ -165,6 +171,7 @@ impl Server {
         let port = Arc::new(Port {
             shared,
             tls,
+            lanes,
             connections: Arc::new(Semaphore::new(config.max_connections)),
             per_address: Mutex::default(),
             max_per_address: config.max_connections_per_address,
@@ -230,20 +237,21 @@ async fn accept(socket: Socket, port: Arc<Port>) {
             tracing::warn!(?address, "xDS connection refused: too many are open");
             continue;
         };
-        let port = Arc::clone(&port);
+        let serving = Arc::clone(&port);
         let guard = port.drain.guard();
-        tokio::spawn(async move {
+        port.lanes.spawn(async move {
             let _held = (slot, guard);
-            if let Err(error) = connection.serve(&port, address).await {
+            if let Err(error) = connection.serve(&serving, address).await {
                 tracing::debug!(?address, error, "xDS connection ended");
             }
         });
     }
 }
 
+/// As the system knows it: the thread that serves it makes it one of its own.
 enum Connection {
-    Tcp(TcpStream),
-    Unix(tokio::net::UnixStream),
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
 impl Socket {
@@ -252,18 +260,19 @@ impl Socket {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Connection::Tcp(stream), Some(address)))
+                Ok((Connection::Tcp(stream.into_std()?), Some(address)))
             }
-            Self::Unix(listener) => Ok((Connection::Unix(listener.accept().await?.0), None)),
+            Self::Unix(listener) => Ok((Connection::Unix(listener.accept().await?.0.into_std()?), None)),
         }
     }
 }
 
 impl Connection {
     async fn serve(self, port: &Port, address: Option<SocketAddr>) -> Result<(), String> {
+        let lost = |error: std::io::Error| error.to_string();
         match self {
-            Self::Tcp(stream) => authenticate(stream, port, address).await,
-            Self::Unix(stream) => authenticate(stream, port, address).await,
+            Self::Tcp(stream) => authenticate(TcpStream::from_std(stream).map_err(lost)?, port, address).await,
+            Self::Unix(stream) => authenticate(UnixStream::from_std(stream).map_err(lost)?, port, address).await,
         }
     }
 }

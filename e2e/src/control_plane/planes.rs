@@ -69,6 +69,8 @@ impl Plane {
                     .arg(cluster.inside_kubeconfig())
                     .env("POD_NAME", "istiod-0")
                     .env("POD_NAMESPACE", "istio-system")
+                    // Its default, 100, is a limit for its own safety, which so many clients at once pass.
+                    .env("PILOT_MAX_REQUESTS_PER_SECOND", "100000")
                     .current_dir(folder);
                 command
             }
