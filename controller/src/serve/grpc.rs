@@ -1,6 +1,6 @@
-//! The two ADS methods over HTTP/2: <https://grpc.github.io/grpc/core/md_doc__p_r_o_t_o_c_o_l-_h_t_t_p2.html>. Requests are
-//! read by tonic; responses are written here, piece by piece, because a proxy's whole configuration in one buffer for
-//! each stream is what a control plane's memory would be made of.
+//! The two ADS methods over HTTP/2: <https://grpc.github.io/grpc/core/md_doc__p_r_o_t_o_c_o_l-_h_t_t_p2.html>. Read
+//! and written here, piece by piece: a buffer of a proxy's whole configuration for each stream, and one of all names
+//! that it has asked for, is what a control plane's memory would be made of.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,16 +14,14 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tonic::{Code, Status, Streaming};
-use tonic_prost::ProstDecoder;
+use tonic::{Code, Status};
 
 use super::client::Peer;
+use super::incoming::Requests;
 use super::outgoing::Outgoing;
 use super::stream::{self, Shared};
 use super::wire::{Delta, StateOfTheWorld, Wire};
 
-/// Largest request: names of 65,536 resources with room to spare.
-const MAX_REQUEST: usize = 8 << 20;
 /// How long the last status of a stream waits for a client that does not read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/";
@@ -47,7 +45,7 @@ pub(super) fn call(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>
     response
 }
 
-type Receiver = mpsc::Receiver<Result<Outgoing, Status>>;
+type Receiver = mpsc::Receiver<Result<Box<Outgoing>, Status>>;
 
 fn open<W: Wire>(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>) -> Result<Receiver, Status> {
     let too_many = |_| Status::resource_exhausted("too many xDS streams are open; try again later");
@@ -56,8 +54,7 @@ fn open<W: Wire>(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>) 
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return Err(Status::unimplemented("requests must not be compressed (grpc-encoding)"));
     }
-    let decoder = ProstDecoder::<W::Request>::default();
-    let requests = Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
+    let requests = Requests::<_, W::Request>::new(request.into_body());
     let (sender, receiver) = mpsc::channel(1);
     let (shared, peer) = (Arc::clone(shared), peer.clone());
     tokio::spawn(async move {
@@ -83,7 +80,7 @@ pub(super) enum Responses {
         /// The messages.
         receiver: Receiver,
         /// The one that is being sent.
-        current: Option<Outgoing>,
+        current: Option<Box<Outgoing>>,
     },
     /// All has been said.
     #[default]
@@ -97,7 +94,7 @@ impl Body for Responses {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         loop {
             let Self::Open { receiver, current } = &mut *self else { return Poll::Ready(None) };
-            if let Some(piece) = current.as_mut().and_then(Outgoing::piece) {
+            if let Some(piece) = current.as_mut().and_then(|current| current.piece()) {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let status = match ready!(receiver.poll_recv(cx)) {

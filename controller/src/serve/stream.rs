@@ -66,7 +66,7 @@ pub(super) async fn serve<W: Wire>(
     shared: Arc<Shared>,
     peer: Peer,
     mut requests: impl Stream<Item = Result<W::Request, Status>> + Unpin,
-    responses: mpsc::Sender<Result<Outgoing, Status>>,
+    responses: mpsc::Sender<Result<Box<Outgoing>, Status>>,
 ) -> Result<(), Status> {
     let drain = shared.drain.clone();
     let draining = || Status::unavailable("the controller is shutting down; connect again");
@@ -113,7 +113,7 @@ struct Running<W: Wire> {
     connection: Arc<Connection>,
     _registered: Registered,
     world: watch::Receiver<Option<Arc<World>>>,
-    responses: mpsc::Sender<Result<Outgoing, Status>>,
+    responses: mpsc::Sender<Result<Box<Outgoing>, Status>>,
     snapshot: Option<Arc<dyn Snapshot>>,
     generation: u64,
     unsettled_since: Option<Instant>,
@@ -228,7 +228,8 @@ impl<W: Wire> Running<W> {
                 "push"
             );
             let response = Outgoing::new(W::PROTOCOL, push);
-            permit.send(Ok(response.map_err(|error| Status::resource_exhausted(error.to_string()))?));
+            let response = response.map_err(|error| Status::resource_exhausted(error.to_string()))?;
+            permit.send(Ok(Box::new(response)));
             self.sent = Instant::now();
         }
         let (idle, settling) = {

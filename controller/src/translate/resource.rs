@@ -20,7 +20,11 @@ pub struct Resource {
 impl Resource {
     /// Encodes a message. Maps in messages are ordered, so the same message always gives the same bytes.
     pub fn new<M: Message + Name>(name: &str, message: &M) -> Self {
-        let any = Any::pack(message);
+        Self::of_any(name, Any::pack(message))
+    }
+
+    /// Of an encoded message.
+    pub fn of_any(name: &str, any: Any) -> Self {
         Self { name: name.into(), version: xxh3_64(&any.value), any }
     }
 }

@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost, route::Action};
+
+use prost::{Message, Name};
 
 use super::gateway::bound_routes;
 use super::http_route::sorted;
 use super::names;
 use super::protocol::Protocol;
+use super::resource::Resource;
 use super::route::{decorator, default_retries, everything, to_cluster, unknown_hosts};
 use super::service::{Port, Reach, ServiceInfo};
 use crate::index::attachment::{Bound, Parent, all_routes, parents};
@@ -63,16 +67,17 @@ pub struct Outbound<'a> {
 }
 
 /// One route configuration: `80`, `<host>:<port>` or `http_proxy`.
-pub fn route_configuration(outbound: &Outbound<'_>, name: &str) -> Option<RouteConfiguration> {
+pub fn route_configuration(outbound: &Outbound<'_>, name: &str) -> Option<Resource> {
     if name == names::HTTP_PROXY_ROUTES {
-        return Some(configuration(name, http_proxy_hosts(outbound), false));
+        return Some(http_proxy(outbound, name));
     }
     let (host, port) = match name.rsplit_once(':') {
         Some((host, port)) => (Some(host), port.parse::<u16>().ok()?),
         None => (None, name.parse::<u16>().ok()?),
     };
-    let mut hosts = Vec::new();
+    let mut table = Table::new(name, true);
     let mut taken = BTreeSet::new();
+    let mut only = None;
     for service in outbound.services {
         let Some(found) = service.port(port) else { continue };
         let wanted = match host {
@@ -81,27 +86,51 @@ pub fn route_configuration(outbound: &Outbound<'_>, name: &str) -> Option<RouteC
         };
         if wanted {
             let domains = domains(service, outbound.namespace);
-            hosts.extend(virtual_host(outbound, service, found, domains, &mut taken));
+            let made = virtual_host(outbound, service, found, domains, &mut taken);
+            if host.is_some() {
+                only = made.or(only);
+            } else {
+                made.iter().for_each(|made| table.push(made));
+            }
         }
     }
     if host.is_some() {
         // The listener is the Service's own address: whatever the host says, it is meant.
-        let mut only = hosts.pop()?;
-        only.domains = vec!["*".to_owned()];
-        return Some(configuration(name, vec![only], true));
+        table.push(&VirtualHost { domains: vec!["*".to_owned()], ..only? });
+    } else {
+        table.push(&unknown_hosts(&outbound.view.mesh, true));
     }
-    hosts.push(unknown_hosts(&outbound.view.mesh, true));
-    Some(configuration(name, hosts, true))
+    Some(table.finish())
 }
 
-fn configuration(name: &str, virtual_hosts: Vec<VirtualHost>, ignore_port: bool) -> RouteConfiguration {
-    RouteConfiguration {
-        name: name.to_owned(),
-        virtual_hosts,
-        validate_clusters: Some(false),
-        ignore_port_in_host_matching: ignore_port,
-        max_direct_response_body_size_bytes: Some(1_048_576),
-        ..RouteConfiguration::default()
+/// A route configuration that is encoded host by host: as a whole it would take ten times the room.
+struct Table {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Table {
+    /// Number of the field `virtual_hosts`.
+    const VIRTUAL_HOSTS: u32 = 2;
+
+    fn new(name: &str, ignore_port: bool) -> Self {
+        let config = RouteConfiguration {
+            name: name.to_owned(),
+            validate_clusters: Some(false),
+            ignore_port_in_host_matching: ignore_port,
+            max_direct_response_body_size_bytes: Some(1_048_576),
+            ..RouteConfiguration::default()
+        };
+        Self { name: name.to_owned(), bytes: config.encode_to_vec() }
+    }
+
+    fn push(&mut self, host: &VirtualHost) {
+        prost::encoding::message::encode(Self::VIRTUAL_HOSTS, host, &mut self.bytes);
+    }
+
+    fn finish(self) -> Resource {
+        let value = self.bytes.into_boxed_slice().into();
+        Resource::of_any(&self.name, Any { type_url: RouteConfiguration::type_url(), value })
     }
 }
 
@@ -123,8 +152,8 @@ fn domains(service: &ServiceInfo, namespace: &str) -> Vec<String> {
 }
 
 /// All HTTP ports of all Services: with its port each, and without for port 80.
-fn http_proxy_hosts(outbound: &Outbound<'_>) -> Vec<VirtualHost> {
-    let mut hosts = Vec::new();
+fn http_proxy(outbound: &Outbound<'_>, name: &str) -> Resource {
+    let mut table = Table::new(name, false);
     let mut taken = BTreeSet::new();
     for service in outbound.services {
         for port in service.ports.iter().filter(|port| port.protocol.may_be_http()) {
@@ -136,11 +165,11 @@ fn http_proxy_hosts(outbound: &Outbound<'_>) -> Vec<VirtualHost> {
             }
             // A wildcard with a port is not a domain that Envoy knows.
             all.retain(|domain| !(domain.starts_with('*') && domain.contains(':')));
-            hosts.extend(virtual_host(outbound, service, port, all, &mut taken));
+            virtual_host(outbound, service, port, all, &mut taken).iter().for_each(|made| table.push(made));
         }
     }
-    hosts.push(unknown_hosts(&outbound.view.mesh, false));
-    hosts
+    table.push(&unknown_hosts(&outbound.view.mesh, false));
+    table.finish()
 }
 
 /// The virtual host of a port; a domain that another has already is left to that one.

@@ -101,7 +101,7 @@ impl Translator {
             let mesh_routes = self.mesh_routes.get(RouteInputs::of(view), |_| MeshRoutes::of(view));
             let outbound =
                 Outbound { view, services: &services, mesh_routes: &mesh_routes, namespace: &scene.node.namespace };
-            virtual_hosts::route_configuration(&outbound, name).map(|config| Resource::new(name, &config))
+            virtual_hosts::route_configuration(&outbound, name)
         })
     }
 
