@@ -4,6 +4,7 @@ pub mod admin;
 pub mod build_info;
 pub mod drain;
 pub mod health;
+pub mod memory;
 pub mod signals;
 
 pub use admin::{AdminServer, Page};

@@ -177,7 +177,7 @@ pub struct Cluster {
     /// Where the hosts come from.
     pub discovery: Discovery,
     /// Active health checks.
-    pub health_check: Option<health::HealthCheck>,
+    pub health_check: Option<Box<health::HealthCheck>>,
     /// Goes up with each change of a host's health; the tables of [`balance::HostSet`] are made anew then.
     health_epoch: Arc<AtomicU64>,
     /// Held while the host set is replaced.
@@ -190,6 +190,10 @@ pub struct Cluster {
     warm: AtomicBool,
     /// Who is told when it can.
     on_warm: OnceLock<Arc<tokio::sync::Notify>>,
+    /// What outlier sweeps begin with, until the first request has ended: most clusters of a big mesh see none.
+    sweeps: Mutex<Option<discovery::Sweeps>>,
+    /// Whether `sweeps` holds something.
+    sweeps_wait: AtomicBool,
     /// Background work, stopped when the cluster is dropped.
     tasks: Mutex<Vec<tokio::task::AbortHandle>>,
 }
@@ -241,7 +245,7 @@ impl Cluster {
                     self.refresh();
                     hosts = self.hosts.load();
                 }
-                if hosts.in_panic() {
+                if hosts.in_panic(&self.balancer.policy) {
                     self.stats.lb_healthy_panic.inc();
                 }
                 self.balancer.pick(&hosts, context)
@@ -269,7 +273,7 @@ impl Cluster {
     }
 
     fn store(&self, assignment: Arc<Assignment>, epoch: u64) {
-        let set = balance::HostSet::new(assignment, &self.balancer.policy, epoch);
+        let set = balance::HostSet::new(assignment, epoch);
         self.stats.membership(&set);
         self.hosts.store(Arc::new(set));
     }
@@ -279,6 +283,9 @@ impl Cluster {
         host.stats.count(outcome);
         if let Some(detector) = &self.outlier {
             detector.report(self, host, outcome);
+            if self.sweeps_wait.load(Ordering::Relaxed) {
+                self.start_sweeps();
+            }
         }
     }
 

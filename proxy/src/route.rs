@@ -145,7 +145,7 @@ pub struct Forward {
     /// Whether and how `grpc-timeout` is heeded.
     pub grpc_timeout: Option<GrpcTimeout>,
     /// Path rewrite.
-    pub path_rewrite: Option<PathRewrite>,
+    pub path_rewrite: Option<Box<PathRewrite>>,
     /// Authority rewrite.
     pub host_rewrite: HostRewrite,
     /// Put the old authority in `x-forwarded-host`.
@@ -153,7 +153,7 @@ pub struct Forward {
     /// Retries.
     pub retry: Option<Arc<RetryPolicy>>,
     /// Redirects of the upstream that are followed here.
-    pub internal_redirect: Option<internal_redirect::InternalRedirect>,
+    pub internal_redirect: Option<Box<internal_redirect::InternalRedirect>>,
     /// Hash policies in order.
     pub hash: Vec<HashPolicy>,
     /// Mirrors.

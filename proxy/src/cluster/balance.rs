@@ -4,7 +4,7 @@
 //! pure choice by a few random bits. Rules: Envoy, "Load balancing" (priority levels, panic threshold, degraded
 //! endpoints, locality weighted, subsets).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{Assignment, Host, LbContext};
 
@@ -64,7 +64,7 @@ pub struct Policy {
     /// Hosts that have just come get their share little by little (round robin and least request).
     pub slow_start: Option<SlowStart>,
     /// Subsets.
-    pub subsets: Option<SubsetConfig>,
+    pub subsets: Option<Box<SubsetConfig>>,
 }
 
 impl Default for Policy {
@@ -90,36 +90,53 @@ pub struct HostSet {
     pub(super) assignment: Arc<Assignment>,
     /// The count of health changes that the tables show.
     pub(super) epoch: u64,
+    /// Made by the first pick: most clusters of a big mesh see none.
+    picking: OnceLock<Box<Picking>>,
+}
+
+/// What picks go by.
+#[derive(Debug)]
+struct Picking {
     /// Whether a priority level ignores health.
     panics: bool,
     tables: Tables,
-    subsets: subset::Index,
+    subsets: Option<subset::Index>,
+}
+
+impl Picking {
+    fn new(assignment: &Assignment, policy: &Policy) -> Self {
+        let tables = Tables::new(assignment, policy, |_| true);
+        let subsets = policy.subsets.as_ref().map(|config| subset::Index::new(config, assignment, policy));
+        Self { panics: tables.in_panic(), tables, subsets }
+    }
 }
 
 impl HostSet {
-    /// The tables for these hosts with their health now.
-    pub fn new(assignment: Arc<Assignment>, policy: &Policy, epoch: u64) -> Self {
+    /// These hosts with their health now.
+    pub fn new(assignment: Arc<Assignment>, epoch: u64) -> Self {
         let mut hosts: Vec<_> =
             assignment.localities.iter().flat_map(|locality| locality.hosts.iter().cloned()).collect();
         hosts.sort_by_key(|host| host.priority);
-        let tables = Tables::new(&assignment, policy, |_| true);
-        let subsets = policy.subsets.as_ref().map(|config| subset::Index::new(config, &assignment, policy));
-        let panics = tables.in_panic();
-        Self { hosts, epoch, panics, tables, subsets: subsets.unwrap_or_default(), assignment }
+        Self { hosts, epoch, assignment, picking: OnceLock::new() }
     }
 
-    /// Chooses a host.
+    fn picking(&self, policy: &Policy) -> &Picking {
+        self.picking.get_or_init(|| Box::new(Picking::new(&self.assignment, policy)))
+    }
+
+    /// Chooses a host; `policy` is always the one of the cluster.
     pub fn choose(&self, policy: &Policy, context: &LbContext<'_>, dice: Dice) -> Option<&Arc<Host>> {
-        let tables = match &policy.subsets {
-            None => &self.tables,
-            Some(config) => self.subsets.find(config, context.metadata_match, &self.tables)?,
+        let picking = self.picking(policy);
+        let tables = match (&policy.subsets, &picking.subsets) {
+            (Some(config), Some(subsets)) => subsets.find(config, context.metadata_match, &picking.tables)?,
+            _ => &picking.tables,
         };
         tables.choose(policy, context, dice)
     }
 
     /// Whether a priority level ignores health.
-    pub fn in_panic(&self) -> bool {
-        self.panics
+    pub fn in_panic(&self, policy: &Policy) -> bool {
+        self.picking(policy).panics
     }
 }
 

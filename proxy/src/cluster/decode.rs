@@ -78,7 +78,7 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         [check] => {
             let scope = context.stats.root().scope(owner.kind).tagged(owner.tag, &owner.value);
             let check = HealthCheck::decode(check, &scope).at("health_checks[0]")?;
-            Some(check.within(context.runtime.check_intervals()))
+            Some(Box::new(check.within(context.runtime.check_intervals())))
         }
         _ => return Err(ConfigError::new("health_checks[1]", "only one health check is supported, as in Envoy")),
     };
@@ -88,7 +88,7 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
     }
     let made = Cluster {
         breakers: breakers(cluster.circuit_breakers.as_ref(), context.stats, &owner).at("circuit_breakers")?,
-        hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), &policy, 0)),
+        hosts: ArcSwap::from_pointee(HostSet::new(discovery::nothing(), 0)),
         stats: context.stats.family::<ClusterStats>(&owner, ""),
         balancer: Balancer::new(policy),
         outlier: outlier.at("outlier_detection")?,
@@ -99,6 +99,8 @@ fn decode(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<Arc<
         known: AtomicBool::new(false),
         warm: AtomicBool::new(matches!(discovery, Discovery::OriginalDst(_))),
         on_warm: OnceLock::new(),
+        sweeps: Mutex::default(),
+        sweeps_wait: AtomicBool::new(false),
         tasks: Mutex::default(),
         discovery,
         config,
@@ -161,7 +163,10 @@ fn transports(cluster: &proto::Cluster, context: &FactoryContext<'_>) -> Result<
         };
         Ok(Transport { name: entry.name.as_str().into(), criteria, tls })
     });
-    let mut transports = matches.collect::<Result<Vec<_>, ConfigError>>()?;
+    let mut transports = Vec::with_capacity(cluster.transport_socket_matches.len() + 1);
+    for transport in matches {
+        transports.push(transport?);
+    }
     let tls = transport_socket(cluster.transport_socket.as_ref(), context.secrets).at("transport_socket")?;
     transports.push(Transport { name: Text::default(), criteria: serde_json::Map::new(), tls });
     Ok(transports)

@@ -168,10 +168,11 @@ impl Cluster {
         health
     }
 
-    /// Starts what runs beside the requests: DNS, health checks, outlier sweeps. Stopped when the cluster is dropped.
+    /// Starts what runs beside the requests: DNS, health checks, and outlier sweeps once a request has ended. Stopped when
+    /// the cluster is dropped.
     pub fn start(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
         let mut tasks = self.tasks.lock();
-        if !tasks.is_empty() {
+        if !tasks.is_empty() || self.sweeps.lock().is_some() {
             return;
         }
         if matches!(self.discovery, Discovery::Dns(_)) {
@@ -180,8 +181,9 @@ impl Cluster {
         if matches!(self.discovery, Discovery::OriginalDst(_)) {
             tasks.push(runtime.spawn(original_dst::run(Arc::downgrade(self))).abort_handle());
         }
-        if let Some(detector) = &self.outlier {
-            tasks.push(runtime.spawn(sweep(Arc::downgrade(self), detector.interval)).abort_handle());
+        if self.outlier.is_some() {
+            *self.sweeps.lock() = Some(Sweeps { runtime: runtime.clone(), cluster: Arc::downgrade(self) });
+            self.sweeps_wait.store(true, Ordering::Release);
         }
         if self.health_check.is_some() {
             let changed = self.hosts_changed.clone();
@@ -189,8 +191,17 @@ impl Cluster {
         }
     }
 
+    /// The first request has ended: from now on there may be something to sweep.
+    pub(super) fn start_sweeps(&self) {
+        self.sweeps_wait.store(false, Ordering::Release);
+        if let (Some(Sweeps { runtime, cluster }), Some(detector)) = (self.sweeps.lock().take(), &self.outlier) {
+            self.tasks.lock().push(runtime.spawn(sweep(cluster, detector.interval)).abort_handle());
+        }
+    }
+
     /// Ends background work and marks the hosts as gone, so that workers close their idle connections.
     pub fn retire(&self) {
+        self.sweeps.lock().take();
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
@@ -201,6 +212,12 @@ impl Cluster {
             destinations.retire();
         }
     }
+}
+
+/// Who sweeps what.
+pub(super) struct Sweeps {
+    runtime: tokio::runtime::Handle,
+    cluster: Weak<Cluster>,
 }
 
 async fn sweep(cluster: Weak<Cluster>, interval: std::time::Duration) {

@@ -31,10 +31,14 @@ pub struct Owner {
     pub tag: &'static str,
 }
 
+/// A family, and what comes before its names.
+type Part = (&'static str, Weak<dyn Family>);
+
 /// All families; one whose owner is gone goes with it.
 #[derive(Default)]
 pub(super) struct Families {
-    members: BTreeMap<(Owner, &'static str), Weak<dyn Family>>,
+    /// With the names of their parts; an owner has a handful.
+    members: BTreeMap<Owner, Vec<Part>>,
     /// Beyond so many, those that are gone are looked for.
     sweep_at: usize,
 }
@@ -47,8 +51,9 @@ impl Families {
         part: &'static str,
         settings: &Settings,
     ) -> Arc<F> {
-        let key = (owner.clone(), part);
-        let known: Option<Arc<dyn Any + Send + Sync>> = self.members.get(&key).and_then(Weak::upgrade).map(|found| {
+        let parts = self.members.get(owner).map(Vec::as_slice).unwrap_or_default();
+        let known = parts.iter().find(|(found, _)| *found == part).and_then(|(_, family)| family.upgrade());
+        let known: Option<Arc<dyn Any + Send + Sync>> = known.map(|found| {
             let any: Arc<dyn Any + Send + Sync> = found;
             any
         });
@@ -66,23 +71,33 @@ impl Families {
             family.bind(&|name| settings.bounds(&key(owner, part, name)));
         }
         if self.members.len() >= self.sweep_at {
-            self.members.retain(|_, family| family.strong_count() > 0);
+            self.members.retain(|_, parts| {
+                parts.retain(|(_, family)| family.strong_count() > 0);
+                !parts.is_empty()
+            });
             self.sweep_at = (self.members.len() * 2).max(64);
         }
         let family: Arc<dyn Family> = family.clone();
-        self.members.insert((owner.clone(), part), Arc::downgrade(&family));
+        let parts = self.members.entry(owner.clone()).or_default();
+        match parts.iter_mut().find(|(found, _)| *found == part) {
+            Some((_, before)) => *before = Arc::downgrade(&family),
+            None => parts.push((part, Arc::downgrade(&family))),
+        }
     }
 
     /// Counters count from zero again.
     pub(super) fn reset(&self) {
-        self.members.values().filter_map(Weak::upgrade).for_each(|family| family.reset());
+        let all = self.members.values().flatten();
+        all.filter_map(|(_, family)| family.upgrade()).for_each(|family| family.reset());
     }
 
     /// Every metric, in the order of owners.
     pub(super) fn snapshot(&self, see: &mut dyn FnMut(Key, Value)) {
-        for ((owner, part), family) in &self.members {
-            let Some(family) = family.upgrade() else { continue };
-            family.each(&mut |name, number| see(key(owner, part, name), number));
+        for (owner, parts) in &self.members {
+            for (part, family) in parts {
+                let Some(family) = family.upgrade() else { continue };
+                family.each(&mut |name, number| see(key(owner, part, name), number));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferromesh_core::backoff::Backoff;
+use ferromesh_core::runtime::memory;
 use ferromesh_proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::mpsc;
@@ -54,6 +55,8 @@ pub struct Client {
     session: Session,
     store: Store,
     pools: Rc<Pools>,
+    /// When what the last update needed goes back to the system.
+    spare: Option<tokio::time::Instant>,
 }
 
 impl Client {
@@ -70,7 +73,7 @@ impl Client {
             kinds.push(Kind::NameTable);
         }
         let session = Session::new(context.local.node.clone(), &kinds);
-        Self { ads, session, store, pools: Rc::new(Pools::new()), context }
+        Self { ads, session, store, pools: Rc::new(Pools::new()), context, spare: None }
     }
 
     /// Runs until the future is dropped.
@@ -163,6 +166,10 @@ impl Client {
                     self.store.publish();
                     self.tell_interest::<W>(&requests)?;
                 }
+                () = at(self.spare) => {
+                    self.spare = None;
+                    memory::give_back();
+                }
             }
         }
     }
@@ -193,7 +200,16 @@ impl Client {
         }
         let errors = errors.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         self.store.publish();
+        self.spare = Some(tokio::time::Instant::now() + memory::KEPT);
         (versions, errors)
+    }
+}
+
+/// Until then; for ever if there is no such time.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

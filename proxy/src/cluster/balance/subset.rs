@@ -47,7 +47,7 @@ pub struct SubsetConfig {
 }
 
 /// The subsets of one host set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index {
     /// By selector: values, in the order of its keys, as JSON text.
     subsets: Vec<FxHashMap<String, Tables>>,

@@ -48,7 +48,14 @@ pub(super) fn decode(cluster: &proto::Cluster) -> Result<Policy, ConfigError> {
         hash_hostnames: hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing),
         ignore_unchecked: common.ignore_new_hosts_until_first_hc,
         slow_start: None,
-        subsets: cluster.lb_subset_config.as_ref().map(subsets).transpose().at("lb_subset_config")?.flatten(),
+        subsets: cluster
+            .lb_subset_config
+            .as_ref()
+            .map(subsets)
+            .transpose()
+            .at("lb_subset_config")?
+            .flatten()
+            .map(Box::new),
     };
     match &cluster.load_balancing_policy {
         Some(list) => from_list(list, &mut policy).at("load_balancing_policy")?,

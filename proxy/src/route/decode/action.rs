@@ -50,7 +50,7 @@ impl Scope<'_> {
             idle_timeout: duration(message.idle_timeout, "idle_timeout")?,
             max_stream_duration: duration(stream.max_stream_duration, "max_stream_duration.max_stream_duration")?,
             grpc_timeout,
-            path_rewrite: path_rewrite(message.prefix_rewrite, message.regex_rewrite.as_ref())?,
+            path_rewrite: path_rewrite(message.prefix_rewrite, message.regex_rewrite.as_ref())?.map(Box::new),
             host_rewrite: host_rewrite(message.host_rewrite_specifier)?,
             append_x_forwarded_host: message.append_x_forwarded_host,
             retry: message.retry_policy.map(|policy| self.retry(policy)).transpose()?,
@@ -59,7 +59,8 @@ impl Scope<'_> {
                 .as_ref()
                 .map(internal_redirect::decode)
                 .transpose()
-                .at("internal_redirect_policy")?,
+                .at("internal_redirect_policy")?
+                .map(Box::new),
             hash: message
                 .hash_policy
                 .into_iter()
