@@ -19,6 +19,7 @@ mod config_dump;
 mod explain;
 mod pages;
 mod process;
+mod server;
 
 /// Connections served at a time; more are closed.
 const MAX_CONNECTIONS: usize = 64;
@@ -77,6 +78,17 @@ pub struct DrainListeners {
 }
 
 impl Admin {
+    /// Envoy's word for how far the proxy is; who fails its checks is taken out of service as well.
+    fn state(&self) -> &'static str {
+        if self.context.is_draining() || self.context.fails_health_check() {
+            "DRAINING"
+        } else if *self.ready.borrow() {
+            "LIVE"
+        } else {
+            "INITIALIZING"
+        }
+    }
+
     /// Serves until dropped.
     pub async fn serve(self, listener: TcpListener) {
         let admin = Rc::new(self);

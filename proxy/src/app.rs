@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ferromesh_core::runtime::memory;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
 use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
@@ -364,6 +365,11 @@ impl Main {
             identity::start(config, self.context.secrets.clone());
         }
         store.publish();
+        // What reading the bootstrap took goes back.
+        tokio::task::spawn_local(async {
+            tokio::time::sleep(memory::KEPT).await;
+            memory::give_back();
+        });
         match self.ads.clone() {
             Some(ads) => {
                 tokio::task::spawn_local(Client::new(ads, self.context.clone(), store).run());

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{Admin, Command, DrainListeners, json as json_reply, parameter, process, reply, text};
+use super::{Admin, Command, DrainListeners, json as json_reply, parameter, process, reply, server, text};
 use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::matcher::re2;
 use crate::stats::render::{self, Selection};
@@ -83,20 +83,8 @@ pub(super) fn help() -> String {
     help
 }
 
-fn state(admin: &Admin) -> &'static str {
-    let context = &admin.context;
-    // Envoy's: who fails its checks is taken out of service as well.
-    if context.is_draining() || context.fails_health_check() {
-        "DRAINING"
-    } else if *admin.ready.borrow() {
-        "LIVE"
-    } else {
-        "INITIALIZING"
-    }
-}
-
 fn ready(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
-    let state = state(admin);
+    let state = admin.state();
     let status = if state == "LIVE" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     text(status, format!("{state}\n"))
 }
@@ -104,7 +92,7 @@ fn ready(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
 fn server_info(admin: &Admin, _: &str) -> Response<Full<Bytes>> {
     json_reply(&json!({
         "version": format!("ferromesh-proxy/{}", env!("CARGO_PKG_VERSION")),
-        "state": state(admin),
+        "state": admin.state(),
         "uptime_current_epoch": format!("{}s", admin.started.elapsed().as_secs()),
         "command_line_options": { "concurrency": admin.concurrency },
         "node": ferromesh_proto::json::to_json(&admin.context.local.node),
@@ -214,6 +202,7 @@ fn stats(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
         Ok(selection) => selection,
         Err(response) => return *response,
     };
+    server::refresh(admin);
     match parameter(query, "format").as_deref() {
         Some("prometheus") => prometheus(admin, query),
         Some("json") => json_reply(&render::json(&admin.context.stats, &selection)),
@@ -224,6 +213,7 @@ fn stats(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
 fn prometheus(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     match selection(query) {
         Ok(selection) => {
+            server::refresh(admin);
             let shown = render::prometheus(&admin.context.stats, &selection);
             reply(StatusCode::OK, "text/plain; version=0.0.4; charset=UTF-8", shown)
         }

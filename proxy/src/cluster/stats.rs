@@ -91,6 +91,7 @@ crate::family! {
         counter upstream_rq_3xx;
         counter upstream_rq_4xx;
         counter upstream_rq_5xx;
+        codes upstream_rq;
         times upstream_rq_time;
         times upstream_cx_connect_ms;
     }
@@ -100,6 +101,7 @@ impl ClusterStats {
     /// Counts an answer by the class of its status.
     pub fn count_status(&self, status: u16) {
         self.upstream_rq_completed.inc();
+        self.upstream_rq.count(status);
         match status / 100 {
             1 => self.upstream_rq_1xx.inc(),
             2 => self.upstream_rq_2xx.inc(),

@@ -130,7 +130,7 @@ pub async fn run<S: Sink>(stream: &mut Stream, body: Body, sink: &mut S, meter: 
     let manager = stream.manager.clone();
     meter.idle.set(manager.stream_idle_timeout);
     meter.duration.set(manager.max_stream_duration);
-    manager.stats.begin();
+    manager.stats.begin(stream.request.version);
     let passed = Cell::new(0);
     let response = if stream.worker.context.overload.meets(Action::StopAcceptingRequests) {
         Ok(respond::reply(stream, LocalReply::new(Cause::Overload).body("envoy overloaded"), 0))
@@ -174,7 +174,7 @@ pub async fn refuse<S: Sink>(
     meter: &Rc<Meter>,
     timer: &mut Timer,
 ) {
-    stream.manager.clone().stats.begin();
+    stream.manager.clone().stats.begin(stream.request.version);
     meter.idle.set(Some(Duration::from_secs(5)));
     let mut response = local_reply::response(stream, reply);
     super::head::response(stream, &mut response.head);

@@ -12,7 +12,7 @@ mod decode;
 pub mod detection;
 mod stats;
 
-pub use stats::Stats;
+pub use stats::{Routed, Stats};
 
 /// Which codec serves a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use super::{LocalReply, Response, grpc_timeout, head, local_reply};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::connection::Peer;
+use crate::http::manager::Routed;
 use crate::http::stream::Stream;
 use crate::route::internal_redirect::Followed;
 use crate::route::rewrite::redirect_location;
@@ -35,7 +36,7 @@ pub async fn respond(stream: &mut Stream, mut body: Body, meter: &Rc<Meter>, pas
                 exchange::finish_pass(stream, meter);
                 // What the head says of the client's proxy was taken off it in the first pass.
                 stream.begin_again(&[TypeId::of::<Followed>(), TypeId::of::<Peer>()]);
-                stream.manager.stats.begin();
+                stream.manager.stats.begin(stream.request.version);
                 body = redirected.body;
             }
         }
@@ -121,7 +122,9 @@ fn select_cluster(stream: &mut Stream) {
 }
 
 async fn act(stream: &mut Stream, body: Body) -> Forwarded {
+    stream.manager.stats.routed();
     let Some(route) = stream.route.clone() else {
+        stream.manager.stats.answered_by_route(Routed::NoRoute);
         return Forwarded::Answer(local_reply::response(stream, LocalReply::new(Cause::RouteNotFound)));
     };
     if matches!(route.route().action, Action::Forward(_)) && is_upgrade_allowed(stream, &route) {
@@ -135,11 +138,13 @@ fn answer_here(stream: &mut Stream, route: &SelectedRoute) -> Response {
     match &route.route().action {
         Action::Forward(_) => local_reply::response(stream, LocalReply::new(Cause::UpgradeFailed)),
         Action::Direct { status, body } => {
+            stream.manager.stats.answered_by_route(Routed::DirectResponse);
             let mut answer = LocalReply::new(Cause::DirectResponse).body(body.clone());
             answer.status = Some(*status);
             local_reply::response(stream, answer)
         }
         Action::Redirect(redirect) => {
+            stream.manager.stats.answered_by_route(Routed::Redirect);
             let mut answer = LocalReply::new(Cause::DirectResponse);
             answer.status = Some(redirect.status);
             let location = redirect_location(redirect, route.route(), &stream.request);

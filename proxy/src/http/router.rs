@@ -12,6 +12,7 @@ use super::{LocalReply, RequestHead, Response, local_reply};
 use crate::body::Body;
 use crate::cause::Cause;
 use crate::cluster::UpstreamProtocol;
+use crate::http::manager::Routed;
 use crate::http::stream::Stream;
 use crate::route::rewrite::{rewrite_host, rewrite_path};
 use crate::route::{Action, Forward, SelectedRoute, hash};
@@ -74,6 +75,7 @@ async fn exchange(stream: &mut Stream, route: &SelectedRoute, body: Body) -> Res
         return Err(Box::new(LocalReply::new(Cause::RouteNotFound)));
     };
     let Some(cluster) = stream.upstream.cluster.clone() else {
+        stream.manager.stats.answered_by_route(Routed::NoCluster);
         let mut reply = LocalReply::new(Cause::ClusterNotFound);
         reply.status = Some(forward.cluster_not_found);
         return Err(Box::new(reply));

@@ -114,7 +114,7 @@ impl std::fmt::Debug for Families {
     }
 }
 
-/// Declares a block of numbers: `counter`, `gauge` and `times` (in milliseconds) by name, shown under `each`'s names.
+/// Declares a block of numbers: `counter`, `gauge`, `times` (in milliseconds) and `codes` (by HTTP status) by name, shown under `each`'s names.
 #[macro_export]
 macro_rules! family {
     ($(#[$doc:meta])* $name:ident { $($kind:ident $metric:ident;)* }) => {
@@ -140,8 +140,12 @@ macro_rules! family {
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
     (@type times) => { $crate::stats::Times };
+    (@type codes) => { $crate::stats::Codes };
     (@see counter $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Counter($number.get())) };
     (@see gauge $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Gauge($number.get())) };
+    (@see codes $see:ident, $name:expr, $number:expr) => {
+        $number.each(&mut |code, count| $see(&format!("{}_{code}", $name), $crate::stats::Value::Counter(count)));
+    };
     (@see times $see:ident, $name:expr, $number:expr) => {
         if let Some(value) = $number.value() {
             $see($name, value);
@@ -149,8 +153,10 @@ macro_rules! family {
     };
     (@reset counter $number:expr) => { $number.reset() };
     (@reset gauge $number:expr) => {};
+    (@reset codes $number:expr) => { $number.reset() };
     (@reset times $number:expr) => {};
     (@bind counter $bounds:ident, $name:expr, $number:expr) => {};
     (@bind gauge $bounds:ident, $name:expr, $number:expr) => {};
+    (@bind codes $bounds:ident, $name:expr, $number:expr) => {};
     (@bind times $bounds:ident, $name:expr, $number:expr) => { $number.bind($bounds($name)) };
 }

@@ -59,6 +59,9 @@ const WELL_KNOWN: &[&str] = &[
 /// The class of a status (`upstream_rq_2xx`), which is a tag without being told.
 const CODE_CLASS: &str = "envoy_response_code_class";
 
+/// A status (`upstream_rq_503`), too.
+const CODE: &str = "envoy_response_code";
+
 /// The marker of a place where the pattern looks ahead.
 const AHEAD: &str = "ahead_";
 
@@ -184,9 +187,19 @@ impl Key {
         if let Some(digit) = code_class(&self.full) {
             let value = self.full.get(digit.clone()).unwrap_or_default().to_owned();
             found.push((Some(digit), (CODE_CLASS.to_owned(), value)));
+        } else if let Some(part) = code(&self.full) {
+            let value = self.full.get(part.start + 1..part.end).unwrap_or_default().to_owned();
+            found.push((Some(part), (CODE.to_owned(), value)));
         }
         found
     }
+}
+
+/// Where `_503` of `..._rq_503` is.
+fn code(full: &str) -> Option<Range<usize>> {
+    let (before, code) = full.rsplit_once('_')?;
+    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()) && before.ends_with("_rq");
+    is_code.then(|| before.len()..full.len())
 }
 
 /// Where the digit of `..._rq_2xx` is.
@@ -269,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn without_specifiers_the_own_tags_and_the_class_of_a_status_are_found() {
+    fn without_specifiers_the_own_tags_and_the_status_and_its_class_are_found() {
         let own = [("envoy_cluster_name", "up")];
         for (full, name, wanted) in [
             ("cluster.up.upstream_cx", "cluster.upstream_cx", "cluster.upstream_cx envoy_cluster_name=up"),
@@ -277,6 +290,11 @@ mod tests {
                 "cluster.up.upstream_rq_2xx",
                 "cluster.upstream_rq_2xx",
                 "cluster.upstream_rq_xx envoy_cluster_name=up envoy_response_code_class=2",
+            ),
+            (
+                "cluster.up.upstream_rq_503",
+                "cluster.upstream_rq_503",
+                "cluster.upstream_rq envoy_cluster_name=up envoy_response_code=503",
             ),
         ] {
             assert_eq!(shown(&tags("{}", full, name, &own)), wanted);

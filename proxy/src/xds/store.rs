@@ -27,6 +27,9 @@ use crate::tls::SdsSource;
 use crate::workers::Workers;
 
 mod apply;
+mod numbers;
+
+use numbers::Numbers;
 
 /// A resource that was accepted.
 struct Held<T> {
@@ -77,6 +80,8 @@ pub struct Store {
     runtime: u64,
     /// What was decoded of tables and filter configurations, as hashes of their bytes: they need not be decoded again.
     decoded: BTreeMap<(Kind, String), u64>,
+    cluster_numbers: Numbers,
+    listener_numbers: Numbers,
     woken: Arc<Notify>,
     secrets: watch::Receiver<u64>,
     ready: watch::Sender<bool>,
@@ -111,6 +116,8 @@ impl Store {
     ) -> Self {
         let store = Self {
             secrets: context.secrets.changes(),
+            cluster_numbers: Numbers::of_clusters(&context.stats),
+            listener_numbers: Numbers::of_listeners(&context.stats),
             context,
             dump,
             workers,
@@ -250,6 +257,7 @@ impl Store {
         match kind {
             Kind::Cluster if self.clusters.get(name).is_some_and(|held| !held.is_static) => {
                 self.forget_cluster(name);
+                self.cluster_numbers.removed();
                 if let Some(old) = self.published.remove(name) {
                     old.retire();
                 }
@@ -257,6 +265,7 @@ impl Store {
             }
             Kind::Listener if self.listeners.get(name).is_some_and(|held| !held.is_static) => {
                 self.listeners.remove(name);
+                self.listener_numbers.removed();
                 self.workers.remove(name);
             }
             Kind::Endpoint => {
@@ -297,9 +306,11 @@ impl Store {
             tracing::warn!(?kind, "the control plane has sent none in time; the proxy goes on without");
             self.no_longer_awaits(|awaited| awaited == kind);
         }
-        let warming = self.clusters.values().any(|held| held.warming_since.is_some())
-            || self.listeners.values().any(|held| held.warming_since.is_some());
-        let settled = self.awaited.is_empty() && !warming;
+        let clusters = self.clusters.values().filter(|held| held.warming_since.is_some()).count();
+        let listeners = self.listeners.values().filter(|held| held.warming_since.is_some()).count();
+        self.cluster_numbers.are(self.published.len(), clusters);
+        self.listener_numbers.are(self.listeners.len() - listeners, listeners);
+        let settled = self.awaited.is_empty() && clusters + listeners == 0;
         if settled && !*self.ready.borrow() {
             tracing::info!(milliseconds = self.started.elapsed().as_millis() as u64, "ready");
             self.ready.send_replace(true);

@@ -1,5 +1,7 @@
 //! Counters of a connection manager, under Envoy's names (`http.<stat_prefix>.*`).
 
+use http::Version;
+
 use crate::codec::h2::guard::Flood;
 use crate::http::stream::Stream;
 use crate::route::internal_redirect::Refusal;
@@ -21,6 +23,22 @@ pub struct Stats {
     bytes: [Counter; 2],
     time: crate::stats::Histogram,
     redirects: [Counter; 5],
+    versions: [Counter; 2],
+    routed: Counter,
+    routes: [Counter; 4],
+}
+
+/// How the router came to its own answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routed {
+    /// The route holds the answer.
+    DirectResponse,
+    /// The route redirects.
+    Redirect,
+    /// No route matches.
+    NoRoute,
+    /// The route's cluster is not there.
+    NoCluster,
 }
 
 /// Counts a connection as long as it lives.
@@ -58,6 +76,9 @@ impl Stats {
             time: scope.histogram("downstream_rq_time"),
             redirects: ["bad_location", "unsafe_scheme", "too_many_redirects", "no_route", "predicate"]
                 .map(|why| scope.counter(&format!("passthrough_internal_redirect_{why}"))),
+            versions: [scope.counter("downstream_rq_http1_total"), scope.counter("downstream_rq_http2_total")],
+            routed: scope.counter("rq_total"),
+            routes: ["rq_direct_response", "rq_redirect", "no_route", "no_cluster"].map(|name| scope.counter(name)),
         }
     }
 
@@ -92,9 +113,20 @@ impl Stats {
     }
 
     /// A request has come.
-    pub fn begin(&self) {
+    pub fn begin(&self, version: Version) {
         self.requests.inc();
+        self.versions[usize::from(version >= Version::HTTP_2)].inc();
         self.active.inc();
+    }
+
+    /// A request has reached the router.
+    pub fn routed(&self) {
+        self.routed.inc();
+    }
+
+    /// The router has answered itself.
+    pub fn answered_by_route(&self, how: Routed) {
+        self.routes[how as usize].inc();
     }
 
     /// A redirect was not followed.

@@ -47,6 +47,8 @@ impl Store {
         if let Some(service) = held.value.eds_service_name().filter(|service| *service != name) {
             self.aliases.entry(service.to_owned()).or_default().insert(name.to_owned());
         }
+        // What is published is an older form, or the same name again.
+        self.cluster_numbers.applied(!self.published.contains_key(name));
         self.clusters.insert(name.to_owned(), held);
         Ok(State::Warming)
     }
@@ -98,7 +100,8 @@ impl Store {
         let listener = Listener::decode_after(&proto, &self.context, before)?;
         self.workers.prepare(&listener)?;
         let held = Held { value: listener, bytes: any.value.clone(), is_static, warming_since: Some(Instant::now()) };
-        self.listeners.insert(name.to_owned(), held);
+        let before = self.listeners.insert(name.to_owned(), held);
+        self.listener_numbers.applied(before.is_none());
         Ok(State::Warming)
     }
 
