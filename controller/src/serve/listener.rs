@@ -30,7 +30,7 @@ use super::{Hub, grpc};
 use crate::metrics::Metrics;
 
 /// Bytes of a stream's responses that wait for the client to read, at most; more are made when it has.
-const SEND_BUFFER: usize = 64 << 10;
+const SEND_BUFFER: usize = 16 << 10;
 /// Streams on one connection; a proxy opens one.
 const STREAMS_PER_CONNECTION: u32 = 8;
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -250,17 +250,25 @@ impl<W: Wire> Running<W> {
         self.connection.session.lock().next()
     }
 
+    /// The difference to what is there, if that need not be translated first.
+    fn ready(&self, due: Due, snapshot: &dyn Snapshot) -> Option<Option<Push>> {
+        let mut session = self.connection.session.lock();
+        let wanted = session.wanted(due.kind);
+        let set = snapshot.ready(&self.connection.client, due.kind, &wanted)?;
+        Some(session.respond(due, &set))
+    }
+
     /// Takes the difference to what is there; what must be translated first is, on a thread that may be busy for a while.
     async fn make(&self, due: Due, snapshot: Arc<dyn Snapshot>) -> Result<Option<Push>, Status> {
-        {
-            let mut session = self.connection.session.lock();
-            let wanted = session.wanted(due.kind);
-            if let Some(set) = snapshot.ready(&self.connection.client, due.kind, &wanted) {
-                return Ok(session.respond(due, &set));
-            }
+        if let Some(made) = self.ready(due, &*snapshot) {
+            return Ok(made);
         }
         let closed = |_| Status::unavailable("the controller is shutting down; connect again");
         let turn = Arc::clone(&self.shared.translations).acquire_owned().await.map_err(closed)?;
+        // Who waited before may have made it for all who are alike.
+        if let Some(made) = self.ready(due, &*snapshot) {
+            return Ok(made);
+        }
         let connection = Arc::clone(&self.connection);
         let span = tracing::info_span!("push", proxy = connection.client.name(), kind = %due.kind);
         let work = move || {
