@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::image::catalog::ENVIRONMENT;
+
 /// A process that ends when this is dropped.
 pub struct Process {
     child: Child,
@@ -17,7 +19,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program; its output goes to a file of that name in `folder`.
+    /// Starts a program, with the environment of our images; its output goes to a file of that name in `folder`.
     ///
     /// # Errors
     /// If it cannot be run.
@@ -25,6 +27,7 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         let out = std::fs::File::create(&log)?;
         let child = command
+            .env(ENVIRONMENT.0, ENVIRONMENT.1)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -97,10 +100,13 @@ impl Process {
     /// If the system does not tell (only Linux does).
     pub fn settled_rss(&self) -> anyhow::Result<u64> {
         let mut last = self.rss()?;
+        let mut alike = 0;
         for _ in 0..10 {
             std::thread::sleep(Duration::from_millis(500));
             let now = self.rss()?;
-            if now.abs_diff(last) < 64 * 1024 {
+            alike = if now.abs_diff(last) < 64 * 1024 { alike + 1 } else { 0 };
+            // An allocator gives back after a second what it had to give back.
+            if alike == 4 {
                 return Ok(now);
             }
             last = now;

@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use serde_json::Value;
 
-use super::catalog::{Definition, IMAGES, VERSION};
+use super::catalog::{Definition, ENVIRONMENT, IMAGES, VERSION};
 use super::{Config, Content, Image, sbom};
 use crate::progress::Progress;
 
@@ -197,7 +197,7 @@ fn pack(plan: &Plan, workspace: &Workspace, definition: &Definition, folder: &Pa
         config: Config {
             entrypoint: vec![format!("/{}", definition.program)],
             user: definition.user.into(),
-            environment: Vec::new(),
+            environment: vec![format!("{}={}", ENVIRONMENT.0, ENVIRONMENT.1)],
             labels: vec![
                 ("org.opencontainers.image.title".into(), definition.title.into()),
                 ("org.opencontainers.image.version".into(), VERSION.into()),

@@ -6,6 +6,10 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// User and group of daemons that need no other.
 const NOBODY: &str = "65532:65532";
 
+/// What every container's environment has: mimalloc gives freed memory back after a tenth of a second instead of a whole one,
+/// which costs nothing that can be measured, and a quarter less memory at the peak of a big change.
+pub const ENVIRONMENT: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "100");
+
 /// An image of the workspace.
 #[derive(Debug, Clone, Copy)]
 pub struct Definition {

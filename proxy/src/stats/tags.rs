@@ -199,7 +199,7 @@ impl Key {
 fn code(full: &str) -> Option<Range<usize>> {
     let (before, code) = full.rsplit_once('_')?;
     let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()) && before.ends_with("_rq");
-    is_code.then(|| before.len()..full.len())
+    is_code.then_some(before.len()..full.len())
 }
 
 /// Where the digit of `..._rq_2xx` is.
