@@ -252,6 +252,11 @@ async fn ask(aim: &Aim, connection: &mut Option<Sender>) -> Result<(), String> {
         let status = answer.status();
         let body = within("no end of the body", Limited::new(answer.into_body(), MAX_BODY).collect()).await?;
         let body = body.map_err(|error| format!("{status}, then the body ended: {error}"))?.to_bytes();
+        if aim.protocol == Protocol::Http1Anew {
+            // The client closes, as browsers do. A server that closed first would keep its half for a minute, and the node's
+            // address translation may give the same pair of addresses to another connection meanwhile: it gets no answer.
+            *connection = None;
+        }
         if status == http::StatusCode::OK {
             return Ok(());
         }
@@ -292,9 +297,6 @@ fn request(aim: &Aim) -> Result<Request<Empty<Bytes>>, String> {
     let mut request = Request::get(uri);
     if aim.protocol != Protocol::Http2 {
         request = request.header(header::HOST, &aim.host);
-    }
-    if aim.protocol == Protocol::Http1Anew {
-        request = request.header(header::CONNECTION, "close");
     }
     request.body(Empty::new()).map_err(|error| error.to_string())
 }
