@@ -10,6 +10,7 @@
 //! bench:   certificates -> peers (ours, Envoy, nginx, a bare relay) -> load (wrk) -> CPU, latency, memory -> table
 //! control_plane: cluster, objects -> ours and istiod, one at a time -> simulated sidecars -> memory, CPU, latency -> table
 //! profile: the same pairs under callgrind and strace -> counts of one request -> tables, bounds
+//! soak:    a pair, load, changes each second -> what failed, memory, descriptors -> a table
 //! ```
 //!
 //! # Invariants
@@ -31,5 +32,6 @@ pub mod profile;
 pub mod progress;
 pub mod restarts;
 pub mod rows;
+pub mod soak;
 pub mod tools;
 pub mod tutorial;

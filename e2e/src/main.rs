@@ -20,6 +20,7 @@ use ferromesh_e2e::profile;
 use ferromesh_e2e::progress::Progress;
 use ferromesh_e2e::restarts;
 use ferromesh_e2e::rows::{Row, table};
+use ferromesh_e2e::soak;
 use ferromesh_e2e::tools::{self, Tool, Toolbox};
 use ferromesh_e2e::tutorial;
 
@@ -133,6 +134,9 @@ enum Command {
         #[arg(long, conflicts_with_all = ["syscalls", "protocol"])]
         check: bool,
     },
+    /// A pair of sidecars under load for long, while all that may change changes: what fails, and what is not given back.
+    #[command(after_help = "Exit codes: 0 all holds, 1 something does not, or could not be run.")]
+    Soak(soak::Settings),
     /// The bare relay of the comparison.
     #[command(hide = true)]
     Relay {
@@ -324,6 +328,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             print!("{}", profile::table(&counts, functions));
             bounds.map_or(Ok(()), |bounds| profile::check(&counts, &bounds))
         }
+        Command::Soak(settings) => show(&soak::run(&settings, &Progress::to_stderr())?),
         Command::Bench(args) => compare(args),
         Command::ControlPlane(args) => compare_control_planes(args),
     }
