@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub mod codes;
 mod family;
 pub mod render;
 mod settings;

@@ -125,6 +125,8 @@ macro_rules! family {
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
     (@type times) => { $crate::stats::Times };
+    (@type codes) => { $crate::stats::codes::StatusCodes };
+    (@see codes $see:ident, $name:expr, $number:expr) => { $number.each($see) };
     (@see counter $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Counter($number.get())) };
     (@see gauge $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Gauge($number.get())) };
     (@see times $see:ident, $name:expr, $number:expr) => {
@@ -133,9 +135,11 @@ macro_rules! family {
         }
     };
     (@reset counter $number:expr) => { $number.reset() };
+    (@reset codes $number:expr) => { $number.reset() };
     (@reset gauge $number:expr) => {};
     (@reset times $number:expr) => {};
     (@bind counter $bounds:ident, $name:expr, $number:expr) => {};
+    (@bind codes $bounds:ident, $name:expr, $number:expr) => {};
     (@bind gauge $bounds:ident, $name:expr, $number:expr) => {};
     (@bind times $bounds:ident, $name:expr, $number:expr) => { $number.bind($bounds($name)) };
 }

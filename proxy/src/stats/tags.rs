@@ -59,6 +59,9 @@ const WELL_KNOWN: &[&str] = &[
 /// The class of a status (`upstream_rq_2xx`), which is a tag without being told.
 const CODE_CLASS: &str = "envoy_response_code_class";
 
+/// A status (`upstream_rq_200`), which is one as well.
+const CODE: &str = "envoy_response_code";
+
 /// The marker of a place where the pattern looks ahead.
 const AHEAD: &str = "ahead_";
 
@@ -185,8 +188,20 @@ impl Key {
             let value = self.full.get(digit.clone()).unwrap_or_default().to_owned();
             found.push((Some(digit), (CODE_CLASS.to_owned(), value)));
         }
+        if let Some(code) = code(&self.full) {
+            let value = self.full.get(code.start + 1..code.end).unwrap_or_default().to_owned();
+            found.push((Some(code), (CODE.to_owned(), value)));
+        }
         found
     }
+}
+
+/// Where the `_200` of `..._rq_200` is.
+fn code(full: &str) -> Option<Range<usize>> {
+    let from = full.len().checked_sub(4)?;
+    let (before, code) = (full.get(..from)?, full.get(from..)?.strip_prefix('_')?);
+    let is_code = before.ends_with("_rq") && code.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then_some(from..full.len())
 }
 
 /// Where the digit of `..._rq_2xx` is.
@@ -277,6 +292,11 @@ mod tests {
                 "cluster.up.upstream_rq_2xx",
                 "cluster.upstream_rq_2xx",
                 "cluster.upstream_rq_xx envoy_cluster_name=up envoy_response_code_class=2",
+            ),
+            (
+                "cluster.up.internal.upstream_rq_503",
+                "cluster.internal.upstream_rq_503",
+                "cluster.internal.upstream_rq envoy_cluster_name=up envoy_response_code=503",
             ),
         ] {
             assert_eq!(shown(&tags("{}", full, name, &own)), wanted);
