@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-mod codes;
+pub mod codes;
 mod family;
 pub mod render;
 mod settings;
 mod tags;
 
-pub use codes::Codes;
 use family::Families;
 pub use family::{Family, Owner};
 pub use settings::Settings;

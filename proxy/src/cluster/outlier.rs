@@ -192,6 +192,11 @@ impl Detector {
     pub fn report(&self, cluster: &Cluster, host: &Host, outcome: Outcome) {
         let state = &host.health.outlier;
         if self.split && outcome.is_local() {
+            if outcome != Outcome::ConnectFailed {
+                // The connection was made, which counts for itself, as in Envoy.
+                state.local.count(true);
+                self.pass(host, Streak::Local);
+            }
             state.local.count(false);
             self.fail(cluster, host, Streak::Local);
             return;

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::balance::HostSet;
 use super::outlier::Outcome;
+use crate::stats::codes::Side;
 use crate::stats::{Count, Level};
 
 /// Counters of a host, as `/clusters` shows them.
@@ -98,10 +99,10 @@ crate::family! {
 }
 
 impl ClusterStats {
-    /// Counts an answer by the class of its status.
-    pub fn count_status(&self, status: u16) {
+    /// Counts an answer by its status, and the class of it.
+    pub fn count_status(&self, status: u16, is_internal: bool) {
+        self.upstream_rq.count(status, if is_internal { Side::Internal } else { Side::External });
         self.upstream_rq_completed.inc();
-        self.upstream_rq.count(status);
         match status / 100 {
             1 => self.upstream_rq_1xx.inc(),
             2 => self.upstream_rq_2xx.inc(),
@@ -110,6 +111,11 @@ impl ClusterStats {
             5 => self.upstream_rq_5xx.inc(),
             _ => {}
         }
+    }
+
+    /// Counts an answer after which another try comes.
+    pub fn count_retried(&self, status: u16) {
+        self.upstream_rq.count(status, Side::Retry);
     }
 
     /// Shows the numbers of hosts.

@@ -160,10 +160,16 @@ fn local_failures_are_told_apart_if_asked_for() {
     );
     let hosts = cluster.hosts.load().hosts.clone();
     for _ in 0..3 {
-        cluster.report(&hosts[0], Outcome::Timeout);
+        cluster.report(&hosts[0], Outcome::ConnectFailed);
+    }
+    // It could be connected to before it was late or reset, which is one failure in a row again.
+    for outcome in [Outcome::Timeout, Outcome::Reset, Outcome::Timeout, Outcome::Reset] {
+        cluster.report(&hosts[0], outcome);
     }
     assert!(hosts[0].health.is_healthy());
-    cluster.report(&hosts[0], Outcome::ConnectFailed);
+    for _ in 0..3 {
+        cluster.report(&hosts[0], Outcome::ConnectFailed);
+    }
     assert!(!hosts[0].health.is_healthy());
 }
 

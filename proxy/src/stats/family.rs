@@ -140,23 +140,21 @@ macro_rules! family {
     (@type counter) => { $crate::stats::Count };
     (@type gauge) => { $crate::stats::Level };
     (@type times) => { $crate::stats::Times };
-    (@type codes) => { $crate::stats::Codes };
+    (@type codes) => { $crate::stats::codes::StatusCodes };
+    (@see codes $see:ident, $name:expr, $number:expr) => { $number.each($see) };
     (@see counter $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Counter($number.get())) };
     (@see gauge $see:ident, $name:expr, $number:expr) => { $see($name, $crate::stats::Value::Gauge($number.get())) };
-    (@see codes $see:ident, $name:expr, $number:expr) => {
-        $number.each(&mut |code, count| $see(&format!("{}_{code}", $name), $crate::stats::Value::Counter(count)));
-    };
     (@see times $see:ident, $name:expr, $number:expr) => {
         if let Some(value) = $number.value() {
             $see($name, value);
         }
     };
     (@reset counter $number:expr) => { $number.reset() };
-    (@reset gauge $number:expr) => {};
     (@reset codes $number:expr) => { $number.reset() };
+    (@reset gauge $number:expr) => {};
     (@reset times $number:expr) => {};
     (@bind counter $bounds:ident, $name:expr, $number:expr) => {};
-    (@bind gauge $bounds:ident, $name:expr, $number:expr) => {};
     (@bind codes $bounds:ident, $name:expr, $number:expr) => {};
+    (@bind gauge $bounds:ident, $name:expr, $number:expr) => {};
     (@bind times $bounds:ident, $name:expr, $number:expr) => { $number.bind($bounds($name)) };
 }

@@ -59,7 +59,7 @@ const WELL_KNOWN: &[&str] = &[
 /// The class of a status (`upstream_rq_2xx`), which is a tag without being told.
 const CODE_CLASS: &str = "envoy_response_code_class";
 
-/// A status (`upstream_rq_503`), too.
+/// A status (`upstream_rq_200`), which is one as well.
 const CODE: &str = "envoy_response_code";
 
 /// The marker of a place where the pattern looks ahead.
@@ -187,19 +187,21 @@ impl Key {
         if let Some(digit) = code_class(&self.full) {
             let value = self.full.get(digit.clone()).unwrap_or_default().to_owned();
             found.push((Some(digit), (CODE_CLASS.to_owned(), value)));
-        } else if let Some(part) = code(&self.full) {
-            let value = self.full.get(part.start + 1..part.end).unwrap_or_default().to_owned();
-            found.push((Some(part), (CODE.to_owned(), value)));
+        }
+        if let Some(code) = code(&self.full) {
+            let value = self.full.get(code.start + 1..code.end).unwrap_or_default().to_owned();
+            found.push((Some(code), (CODE.to_owned(), value)));
         }
         found
     }
 }
 
-/// Where `_503` of `..._rq_503` is.
+/// Where the `_200` of `..._rq_200` is.
 fn code(full: &str) -> Option<Range<usize>> {
-    let (before, code) = full.rsplit_once('_')?;
-    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()) && before.ends_with("_rq");
-    is_code.then_some(before.len()..full.len())
+    let from = full.len().checked_sub(4)?;
+    let (before, code) = (full.get(..from)?, full.get(from..)?.strip_prefix('_')?);
+    let is_code = before.ends_with("_rq") && code.bytes().all(|byte| byte.is_ascii_digit());
+    is_code.then_some(from..full.len())
 }
 
 /// Where the digit of `..._rq_2xx` is.
@@ -292,9 +294,9 @@ mod tests {
                 "cluster.upstream_rq_xx envoy_cluster_name=up envoy_response_code_class=2",
             ),
             (
-                "cluster.up.upstream_rq_503",
-                "cluster.upstream_rq_503",
-                "cluster.upstream_rq envoy_cluster_name=up envoy_response_code=503",
+                "cluster.up.internal.upstream_rq_503",
+                "cluster.internal.upstream_rq_503",
+                "cluster.internal.upstream_rq envoy_cluster_name=up envoy_response_code=503",
             ),
         ] {
             assert_eq!(shown(&tags("{}", full, name, &own)), wanted);

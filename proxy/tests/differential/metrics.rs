@@ -35,6 +35,18 @@ const COUNTED: &[&str] = &[
     "cluster.limited.circuit_breakers.default.remaining_pending",
     "cluster.limited.circuit_breakers.default.remaining_retries",
     "cluster.limited.circuit_breakers.default.remaining_rq",
+    "cluster.failing.external.upstream_rq_500",
+    "cluster.failing.external.upstream_rq_5xx",
+    "cluster.failing.external.upstream_rq_completed",
+    "cluster.limited.retry.upstream_rq_500",
+    "cluster.limited.retry.upstream_rq_5xx",
+    "cluster.limited.retry.upstream_rq_completed",
+    "cluster.failing.upstream_rq_500",
+    "cluster.limited.internal.upstream_rq_200",
+    "cluster.limited.internal.upstream_rq_2xx",
+    "cluster.limited.internal.upstream_rq_completed",
+    "cluster.limited.upstream_rq_200",
+    "cluster.limited.upstream_rq_500",
     "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"failing\"",
     "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"limited\"",
     "cluster.failing.upstream_rq_500",
@@ -94,8 +106,8 @@ fn bootstrap(ports: &Ports) -> String {
     format!(
         "admin: {{address: {}}}\nstats_flush_interval: 0.05s\nstatic_resources: {{clusters: [{failing}, {limited}], listeners: [{{name: in, address: {}, \
          filter_chains: [{{filters: [{{name: hcm, typed_config: {{'@type': {TYPE}.network.http_connection_manager.v3.HttpConnectionManager, \
-         stat_prefix: in, http_filters: [{rbac}, {{name: router, typed_config: {{'@type': {TYPE}.http.router.v3.Router}}}}], \
-         route_config: {{virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /limited}}, route: {{cluster: limited}}}}, \
+         stat_prefix: in, internal_address_config: {{cidr_ranges: [{{address_prefix: 10.0.0.0, prefix_len: 8}}]}}, http_filters: [{rbac}, {{name: router, typed_config: {{'@type': {TYPE}.http.router.v3.Router}}}}], \
+         route_config: {{virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /limited}}, route: {{cluster: limited, retry_policy: {{retry_on: 5xx, num_retries: 1}}}}}}, \
          {{match: {{prefix: /}}, route: {{cluster: failing}}}}]}}]}}}}}}]}}]}}]}}\n",
         address("admin"),
         address("in")
@@ -136,7 +148,8 @@ fn metrics(kind: &Kind<'_>) -> BTreeMap<String, String> {
     for _ in 0..9 {
         get(ports.of("in"), "/", "x-do: status=500\r\n");
     }
-    get(ports.of("in"), "/limited", "");
+    get(ports.of("in"), "/limited", "x-forwarded-for: 10.0.0.1\r\n");
+    get(ports.of("in"), "/limited/again", "x-do: status=500\r\n");
     let mut text = get(ports.of("admin"), "/stats", "");
     // Envoy adds to its histograms from time to time.
     let until = Instant::now() + Duration::from_secs(10);

@@ -84,7 +84,14 @@ async fn a_list_may_stand_for_its_elements_and_a_panic_for_any_host() {
     for (more, wanted, hosts) in [
         ("list_as_any: true", "version: v2", vec!["one"]),
         ("list_as_any: false", "version: v2", vec!["503"]),
-        ("panic_mode_any: true", "version: v9", vec!["one", "two"]),
+        (
+            "panic_mode_any: true, fallback_policy: DEFAULT_SUBSET, default_subset: {version: v8}",
+            "version: v9",
+            vec!["one", "two"],
+        ),
+        ("fallback_policy: DEFAULT_SUBSET, default_subset: {version: v8}", "version: v9", vec!["503"]),
+        // A panic is for a fallback that finds nobody; without one there is none.
+        ("panic_mode_any: true", "version: v9", vec!["503"]),
     ] {
         let cluster = format!("lb_subset_config: {{{more}, subset_selectors: [{{keys: [version]}}]}}, {endpoints}");
         assert_eq!(found(&cluster, &wants(wanted)).await, hosts, "{more}");

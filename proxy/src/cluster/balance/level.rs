@@ -22,7 +22,7 @@ pub struct Tables {
 struct Level {
     healthy: Group,
     degraded: Group,
-    all: Group,
+    all: Members,
     /// Hosts of `all` that do not count.
     excluded: u64,
     panic: bool,
@@ -46,13 +46,12 @@ impl Tables {
                     let chosen = |host: &Host| keep(host) && class(host);
                     Group::new(assignment, priority, policy, &keep, &chosen)
                 };
+                let every =
+                    |host: &Host| keep(host) && !(policy.ignore_unchecked && host.health.has(Unhealthy::Pending));
                 Level {
                     healthy: group(|host| host.health.is_healthy()),
                     degraded: group(|host| host.health.is_degraded()),
-                    all: match policy.ignore_unchecked {
-                        true => group(|host| !host.health.has(Unhealthy::Pending)),
-                        false => group(|_| true),
-                    },
+                    all: Members::new(of_level(assignment, priority).filter(|host| every(host)).cloned().collect()),
                     excluded: excluded(assignment, priority, policy, &keep),
                     panic: false,
                 }
@@ -68,7 +67,7 @@ impl Tables {
 
     /// Whether there are no hosts at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.levels.iter().all(|level| level.all.members.hosts().is_empty())
+        self.levels.iter().all(|level| level.all.hosts().is_empty())
     }
 
     pub(super) fn in_panic(&self) -> bool {
@@ -85,12 +84,12 @@ impl Tables {
         let others = if context.avoid_levels.is_empty() { None } else { self.load_without(context.avoid_levels) };
         let (level, degraded) = others.as_ref().unwrap_or(&self.load).at(point as u32)?;
         let level = self.levels.get(level)?;
-        let group = match (level.panic, degraded) {
-            (true, _) => &level.all,
-            (false, true) => &level.degraded,
-            (false, false) => &level.healthy,
-        };
-        group.choose(policy, context, dice)
+        match (level.panic, degraded) {
+            // Localities' weights do not count in a panic, as in Envoy.
+            (true, _) => level.all.choose(policy, context, dice),
+            (false, true) => level.degraded.choose(policy, context, dice),
+            (false, false) => level.healthy.choose(policy, context, dice),
+        }
     }
 }
 
@@ -110,18 +109,22 @@ impl Tables {
 impl Level {
     fn counts(&self) -> Counts {
         Counts {
-            hosts: self.all.members.hosts().len() as u64,
-            all: (self.all.members.hosts().len() as u64).saturating_sub(self.excluded),
+            hosts: self.all.hosts().len() as u64,
+            all: (self.all.hosts().len() as u64).saturating_sub(self.excluded),
             healthy: self.healthy.members.hosts().len() as u64,
             degraded: self.degraded.members.hosts().len() as u64,
         }
     }
 }
 
+fn of_level(assignment: &Assignment, priority: u32) -> impl Iterator<Item = &Arc<Host>> {
+    let localities = assignment.localities.iter().filter(move |locality| locality.priority == priority);
+    localities.flat_map(|locality| &locality.hosts)
+}
+
 /// How many of the hosts of a level's `all` have said themselves that they fail: they count for nothing.
 fn excluded(assignment: &Assignment, priority: u32, policy: &Policy, keep: &dyn Fn(&Host) -> bool) -> u64 {
-    let of_level = assignment.localities.iter().filter(|locality| locality.priority == priority);
-    let hosts = of_level.flat_map(|locality| &locality.hosts).filter(|host| keep(host));
+    let hosts = of_level(assignment, priority).filter(|host| keep(host));
     let counted = hosts.filter(|host| !(policy.ignore_unchecked && host.health.has(Unhealthy::Pending)));
     counted.filter(|host| host.health.has(Unhealthy::Excluded)).count() as u64
 }

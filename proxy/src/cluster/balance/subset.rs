@@ -88,7 +88,8 @@ impl Index {
         let found = self.select(config, wanted.unwrap_or(&empty), all, true);
         match found {
             Some(tables) if !tables.is_empty() => Some(tables),
-            _ if config.panic_mode_any => Some(all),
+            // Where a fallback is configured and finds nobody (Envoy, `panic_mode_any`).
+            Some(_) if config.panic_mode_any => Some(all),
             found => found,
         }
     }

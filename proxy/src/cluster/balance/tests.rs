@@ -207,6 +207,11 @@ fn locality_weights_share_the_traffic_out() {
     let found = picks(&cluster, 4000, &LbContext::default());
     let share = found["10.0.0.1:80"];
     assert!((3450..3750).contains(&share), "{found:?}");
+    // Nobody is healthy: each host gets as much as the other, as in Envoy.
+    for host in &cluster.hosts.load().hosts {
+        host.health.set(Unhealthy::Eds, true);
+    }
+    assert_eq!(picks(&cluster, 4000, &LbContext::default())["10.0.0.1:80"], 2000);
 }
 
 proptest! {

@@ -69,7 +69,7 @@ fn one(stream: &Stream, mirror: &Mirror, forward: &Forward, body: &Replay, timeo
         let exchange = async {
             let connection = pools.stream(&cluster, &host, &wanted).await?;
             let (answer, mut body) = connection.send(&head, body, None).await?;
-            cluster.stats.count_status(answer.status.as_u16());
+            cluster.stats.count_status(answer.status.as_u16(), true);
             while let Some(Ok(_)) = body.frame().await {}
             Ok::<_, crate::upstream::UpstreamError>(())
         };

@@ -272,6 +272,9 @@ impl<'a> Tries<'a> {
         self.retries += 1;
         stream.upstream.attempts += 1;
         stats.upstream_rq_retry.inc();
+        if let Ended::Answer(head) = ended {
+            stats.count_retried(head.status.as_u16());
+        }
         true
     }
 
@@ -332,11 +335,11 @@ impl<'a> Tries<'a> {
         if is_failed_websocket(&stream.request, &head) {
             stream.details = Cause::WebsocketHandshake.details().into();
             stream.status = Some(head.status.as_u16());
-            self.cluster.stats.count_status(head.status.as_u16());
+            self.cluster.stats.count_status(head.status.as_u16(), stream.internal);
             head.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(0));
             return Response { head, body: Body::Empty };
         }
-        self.cluster.stats.count_status(head.status.as_u16());
+        self.cluster.stats.count_status(head.status.as_u16(), stream.internal);
         stream.details = "via_upstream".into();
         stream.status = Some(head.status.as_u16());
         // An answer that comes before the request is complete has no service time (nor has a tunnel's).
@@ -363,7 +366,7 @@ impl<'a> Tries<'a> {
         let reply = failure::reply(stream, error, self.retries > 0, self.plan.late_status);
         let status = reply.status.map_or(error.cause.status(), |status| status.as_u16());
         if status != 0 && StatusCode::from_u16(status).is_ok() && stream.upstream.attempts > 0 {
-            self.cluster.stats.count_status(status);
+            self.cluster.stats.count_status(status, stream.internal);
         }
         Box::new(reply)
     }
