@@ -258,7 +258,7 @@ pub fn kube_proxy(layout: &Layout, spec: &Spec, number: u8, name: &str) -> anyho
     let flags = format!(
         "--kubeconfig={} --hostname-override={name} --proxy-mode=nftables
          --cluster-cidr={POD_NETWORK} --nodeport-addresses={}/32
-         --conntrack-max-per-core=0 --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0",
+         --conntrack-max-per-core=0 --conntrack-tcp-be-liberal --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0",
         layout.pki("kube-proxy.kubeconfig").display(),
         node_address(number),
     );
