@@ -15,8 +15,10 @@ use tokio::net::TcpListener;
 use crate::context::Context;
 use crate::xds::dump::Dump;
 
+mod clusters;
 mod config_dump;
 mod explain;
+mod logging;
 mod pages;
 mod process;
 mod server;
@@ -27,8 +29,8 @@ const MAX_CONNECTIONS: usize = 64;
 /// Bytes of a form that a page takes.
 const LONGEST_FORM: usize = 64 * 1024;
 
-/// Changes the log filter; says what is wrong with a new one.
-pub type SetLogLevel = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+/// Changes the log filter if it is given another; the one that counts then, or what is wrong with the new one.
+pub type SetLogLevel = Arc<dyn Fn(Option<&str>) -> Result<String, String> + Send + Sync>;
 
 /// What the pages show and do.
 #[derive(Clone)]

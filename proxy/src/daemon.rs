@@ -48,7 +48,10 @@ pub fn run(args: &Args) -> ExitCode {
             Err(error) => return fail(BAD_ARGUMENTS, &error.to_string()),
         };
         let log = telemetry.log().clone();
-        let set_level = move |level: &str| log.set_level(level).map_err(|error| error.to_string());
+        let set_level = move |level: Option<&str>| {
+            level.map_or(Ok(()), |level| log.set_level(level)).map_err(|error| error.to_string())?;
+            Ok(log.level())
+        };
         if let Some(Command::Proxy(pod)) = &args.command {
             let code = in_pod(pod, Arc::new(set_level)).await;
             telemetry.shutdown();

@@ -1,17 +1,13 @@
 //! The admin pages: one row each, in the order in which `/help` lists them.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::{Admin, Command, DrainListeners, json as json_reply, parameter, process, reply, server, text};
-use crate::cluster::{Cluster, Discovery, Host, HostAddress, health::Unhealthy};
 use crate::matcher::re2;
-use crate::stats::render::{self, Selection};
+use crate::stats::render::{self, Selection, Shape};
 use crate::tls::CertificateFacts;
 
 /// A page.
@@ -35,7 +31,7 @@ pub(super) static PAGES: &[Page] = &[
     get("/", "this list", |_, _| text(StatusCode::OK, help())),
     get("/help", "this list", |_, _| text(StatusCode::OK, help())),
     get("/certs", "certificates and their expiry", certs),
-    get("/clusters", "hosts of each cluster and their state (?format=json)", clusters),
+    get("/clusters", "hosts of each cluster and their state (?filter=regex, ?format=json)", super::clusters::page),
     get(
         "/config_dump",
         "configuration as it came (?include_eds, ?resource=static_clusters, ?mask=cluster.name,..., ?name_regex=)",
@@ -56,7 +52,11 @@ pub(super) static PAGES: &[Page] = &[
     get("/hot_restart_version", "version of hot restart, or disabled", process::hot_restart_version),
     get("/init_dump", "what has not come yet that a part of the configuration waits for", process::init_dump),
     get("/listeners", "listeners and their addresses (?format=json)", listeners),
-    post("/logging", "set the log filter (?level=debug, or ?paths=target:level,...)", logging),
+    post(
+        "/logging",
+        "what is logged, and change it (?level=debug, ?paths=logger:level,..., ?logger=level)",
+        |admin, query| super::logging::page(admin, query),
+    ),
     get("/memory", "memory that the process has", process::memory),
     post("/quitquitquit", "exit", |admin, _| command(admin, Command::Quit)),
     get("/ready", "200 LIVE once the first configuration serves", ready),
@@ -69,7 +69,11 @@ pub(super) static PAGES: &[Page] = &[
     }),
     post("/runtime_modify", "set keys of the admin layer (?key=value&..., also as a form)", process::runtime_modify),
     get("/server_info", "version, node, uptime", server_info),
-    get("/stats", "metrics (?filter=regex, ?usedonly, ?format=json|prometheus)", stats),
+    get(
+        "/stats",
+        "metrics (?filter=regex, ?usedonly, ?type=Counters|Gauges|Histograms, ?format=json|prometheus)",
+        stats,
+    ),
     get("/stats/prometheus", "metrics for Prometheus (?filter=regex, ?usedonly)", prometheus),
 ];
 
@@ -128,22 +132,6 @@ fn drain_listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     command(admin, Command::DrainListeners(DrainListeners { graceful, inbound_only, skip_exit }))
 }
 
-fn logging(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
-    let level = parameter(query, "level").or_else(|| parameter(query, "paths"));
-    let (Some(level), Some(set)) = (level, &admin.set_log_level) else {
-        return text(StatusCode::BAD_REQUEST, "say ?level=debug, or ?paths=target:level,target:level\n");
-    };
-    // Envoy's `target:level`; a target may have colons of its own.
-    let directive = |part: &str| match part.rsplit_once(':') {
-        Some((target, level)) if !part.contains('=') => format!("{target}={level}"),
-        _ => part.to_owned(),
-    };
-    match set(&level.split(',').map(directive).collect::<Vec<_>>().join(",")) {
-        Ok(()) => text(StatusCode::OK, "OK\n"),
-        Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
-    }
-}
-
 fn listeners(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     let listeners = admin.listeners.borrow();
     if parameter(query, "format").as_deref() == Some("json") {
@@ -192,9 +180,22 @@ fn timestamp(seconds: i64) -> String {
 
 /// Which metrics a query asks for.
 fn selection(query: &str) -> Result<Selection, Box<Response<Full<Bytes>>>> {
+    let refuse = |why: String| Box::new(text(StatusCode::BAD_REQUEST, why));
     let filter = parameter(query, "filter").filter(|filter| !filter.is_empty());
+    let kind = match parameter(query, "type").as_deref() {
+        None | Some("All") => None,
+        Some("Counters") => Some(Shape::Counter),
+        Some("Gauges") => Some(Shape::Gauge),
+        Some("Histograms") => Some(Shape::Histogram),
+        Some("TextReadouts") => Some(Shape::Text),
+        Some(_) => return Err(refuse("usage: /stats?type=(All|Counters|Gauges|Histograms|TextReadouts)\n".into())),
+    };
+    if parameter(query, "histogram_buckets").is_some_and(|buckets| buckets != "summary") {
+        return Err(refuse("usage: /stats?histogram_buckets=(summary); ?format=json has the buckets\n".into()));
+    }
     Selection::new(filter.as_deref(), parameter(query, "usedonly").is_some())
-        .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, format!("filter: {error}\n"))))
+        .map(|selection| Selection { kind, ..selection })
+        .map_err(|error| refuse(format!("filter: {error}\n")))
 }
 
 fn stats(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
@@ -206,6 +207,9 @@ fn stats(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
     match parameter(query, "format").as_deref() {
         Some("prometheus") => prometheus(admin, query),
         Some("json") => json_reply(&render::json(&admin.context.stats, &selection)),
+        Some(format) if format != "text" => {
+            text(StatusCode::BAD_REQUEST, "usage: /stats?format=(json|prometheus|text)\n")
+        }
         _ => text(StatusCode::OK, render::text(&admin.context.stats, &selection)),
     }
 }
@@ -219,130 +223,4 @@ fn prometheus(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
         }
         Err(response) => *response,
     }
-}
-
-fn clusters(admin: &Admin, query: &str) -> Response<Full<Bytes>> {
-    let clusters = admin.context.clusters.all();
-    let mut names: Vec<_> = clusters.values().collect();
-    names.sort_by(|a, b| a.config.name.cmp(&b.config.name));
-    if parameter(query, "format").as_deref() == Some("json") {
-        let statuses: Vec<Value> = names.iter().map(|cluster| cluster_json(cluster)).collect();
-        return json_reply(&json!({ "cluster_statuses": statuses }));
-    }
-    text(StatusCode::OK, names.iter().map(|cluster| cluster_text(cluster)).collect::<String>())
-}
-
-fn cluster_text(cluster: &Cluster) -> String {
-    let name = &cluster.config.name;
-    let mut shown = format!("{name}::observability_name::{}\n", cluster.config.stat_name);
-    for (priority, breakers) in ["default", "high"].iter().zip(&cluster.breakers) {
-        for (what, max) in ["connections", "pending_requests", "requests", "retries"].iter().zip(breakers.limits()) {
-            shown.push_str(&format!("{name}::{priority}_priority::max_{what}::{max}\n"));
-        }
-    }
-    for host in &hosts_of(cluster) {
-        let address = address_of(host);
-        for (field, value) in [
-            ("cx_active", host.stats.cx_active.get().to_string()),
-            ("cx_connect_fail", host.stats.cx_connect_fail.get().to_string()),
-            ("cx_total", host.stats.cx_total.get().to_string()),
-            ("rq_active", host.active.load(Ordering::Relaxed).to_string()),
-            ("rq_error", host.stats.rq_error.get().to_string()),
-            ("rq_success", host.stats.rq_success.get().to_string()),
-            ("rq_timeout", host.stats.rq_timeout.get().to_string()),
-            ("rq_total", host.stats.rq_total.get().to_string()),
-            ("hostname", host.hostname.to_string()),
-            ("health_flags", health_flags(host)),
-            ("weight", host.weight.to_string()),
-            ("region", host.locality[0].to_string()),
-            ("zone", host.locality[1].to_string()),
-            ("sub_zone", host.locality[2].to_string()),
-            ("canary", host.lb_metadata("canary").and_then(Value::as_bool).unwrap_or_default().to_string()),
-            ("priority", host.priority.to_string()),
-            ("success_rate", rate(host.health.outlier.success_rate())),
-            ("local_origin_success_rate", rate(host.health.outlier.local_origin_success_rate())),
-        ] {
-            shown.push_str(&format!("{name}::{address}::{field}::{value}\n"));
-        }
-    }
-    shown
-}
-
-/// A success rate as Envoy shows it: -1 if there is none.
-fn rate(rate: Option<f64>) -> String {
-    rate.map_or_else(|| "-1".into(), |rate| rate.to_string())
-}
-
-fn hosts_of(cluster: &Cluster) -> Vec<Arc<Host>> {
-    match &cluster.discovery {
-        Discovery::OriginalDst(destinations) => destinations.hosts(),
-        _ => cluster.hosts.load().hosts.clone(),
-    }
-}
-
-fn cluster_json(cluster: &Cluster) -> Value {
-    let hosts: Vec<Value> = hosts_of(cluster)
-        .iter()
-        .map(|host| {
-            let address = match &host.address {
-                HostAddress::Tcp(address) => {
-                    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
-                }
-                HostAddress::Unix(path) => json!({ "pipe": { "path": path.as_str() } }),
-            };
-            json!({
-                "address": address,
-                "hostname": host.hostname.as_str(),
-                "weight": host.weight,
-                "priority": host.priority,
-                "health_status": health_json(host),
-                "success_rate": host.health.outlier.success_rate().map(|value| json!({ "value": value })),
-                "stats": [
-                    { "name": "rq_total", "value": host.stats.rq_total.get().to_string() },
-                    { "name": "rq_success", "value": host.stats.rq_success.get().to_string() },
-                    { "name": "rq_error", "value": host.stats.rq_error.get().to_string() },
-                    { "name": "cx_total", "value": host.stats.cx_total.get().to_string() },
-                    { "name": "cx_active", "value": host.stats.cx_active.get().to_string(), "type": "GAUGE" },
-                ],
-                "locality": {
-                    "region": host.locality[0].as_str(),
-                    "zone": host.locality[1].as_str(),
-                    "sub_zone": host.locality[2].as_str(),
-                },
-            })
-        })
-        .collect();
-    json!({ "name": cluster.config.name.as_str(), "host_statuses": hosts })
-}
-
-fn address_of(host: &Host) -> String {
-    match &host.address {
-        HostAddress::Tcp(address) => address.to_string(),
-        HostAddress::Unix(path) => path.to_string(),
-    }
-}
-
-fn health_flags(host: &Host) -> String {
-    let flags: String = host.health.reasons().iter().map(|flag| format!("/{flag}")).collect();
-    if flags.is_empty() { "healthy".into() } else { flags }
-}
-
-fn health_json(host: &Host) -> Value {
-    let eds = if host.health.has(Unhealthy::Eds) {
-        "UNHEALTHY"
-    } else if host.health.has(Unhealthy::Draining) {
-        "DRAINING"
-    } else if host.health.has(Unhealthy::Degraded) {
-        "DEGRADED"
-    } else {
-        "HEALTHY"
-    };
-    let mut health = json!({ "eds_health_status": eds });
-    for flag in host.health.reasons() {
-        // Envoy's message says these two by `eds_health_status`.
-        if !matches!(flag, "failed_eds_health" | "eds_status_draining" | "degraded_eds_health") {
-            health[flag] = true.into();
-        }
-    }
-    health
 }

@@ -14,6 +14,21 @@ pub struct Selection {
     pub filter: Option<Regex>,
     /// Only those that were ever touched (counted, set or recorded).
     pub used_only: bool,
+    /// Only these.
+    pub kind: Option<Shape>,
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A number that counts up.
+    Counter,
+    /// A number that goes up and down.
+    Gauge,
+    /// Numbers in buckets.
+    Histogram,
+    /// A text, of which there are none.
+    Text,
 }
 
 impl Selection {
@@ -23,10 +38,18 @@ impl Selection {
     /// If the filter is no valid regular expression.
     pub fn new(filter: Option<&str>, used_only: bool) -> Result<Self, String> {
         let filter = filter.map(crate::matcher::re2::search).transpose()?;
-        Ok(Self { filter, used_only })
+        Ok(Self { filter, used_only, kind: None })
     }
 
     fn takes(&self, key: &Key, value: &Value) -> bool {
+        let kind = match value {
+            Value::Counter(_) => Shape::Counter,
+            Value::Gauge(_) => Shape::Gauge,
+            Value::Histogram(..) => Shape::Histogram,
+        };
+        if self.kind.is_some_and(|wanted| wanted != kind) {
+            return false;
+        }
         let used = match value {
             Value::Counter(number) | Value::Gauge(number) => *number > 0,
             Value::Histogram(buckets, ..) => buckets.iter().any(|count| *count > 0),

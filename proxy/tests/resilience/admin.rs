@@ -111,3 +111,66 @@ async fn values_of_the_admin_layer_serve_from_the_next_request_on() {
         assert_eq!(ask(process.admin, "POST", "/runtime_modify?a=1").await.0, 503, "{kind:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_heed_what_their_query_asks_for() {
+    for kind in kinds() {
+        let host = Host::start("a").await;
+        let cluster = endpoints(&[(host.address, "")]);
+        let process = kind.start(&Setup { cluster: &cluster, ..Setup::default() }.bootstrap()).await;
+        let page = |path: &'static str| async { get(process.admin, path).await };
+        assert!(
+            page("/clusters?filter=^c$").await.1.contains("c::default_priority::max_connections::1024"),
+            "{kind:?}"
+        );
+        assert_eq!(page("/clusters?filter=^d").await, (200, String::new()), "{kind:?}");
+        let gauges = page("/stats?type=Gauges&filter=^cluster.c.membership_(total|change)").await;
+        assert_eq!(gauges, (200, "cluster.c.membership_total: 1\n".into()), "{kind:?}");
+        for path in ["/stats?format=xx", "/stats?histogram_buckets=nope", "/stats?type=nope", "/clusters?filter=["] {
+            let (status, text) = page(path).await;
+            // Envoy shows clusters whatever the filter is.
+            assert!(
+                status == 400 || matches!(kind, Kind::Envoy(_)) && path.starts_with("/clusters"),
+                "{kind:?} {path} {text}"
+            );
+        }
+        let clusters: Value = serde_json::from_str(&page("/clusters?format=json").await.1).unwrap();
+        let cluster = &clusters["cluster_statuses"][0];
+        for priority in 0..2 {
+            let limits = &cluster["circuit_breakers"]["thresholds"][priority];
+            assert_eq!([&limits["max_connections"], &limits["max_retries"]], [1024, 3], "{kind:?}");
+        }
+        let stats = cluster["host_statuses"][0]["stats"].as_array().unwrap();
+        let names: Vec<&str> = stats.iter().filter_map(|stat| stat["name"].as_str()).collect();
+        for name in ["cx_connect_fail", "cx_total", "rq_error", "rq_success", "rq_timeout", "rq_total", "rq_active"] {
+            assert!(names.contains(&name), "{kind:?} {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_logger_changes_without_the_others() {
+    for kind in kinds() {
+        let process = kind.start(&Setup { cluster: "type: STATIC", ..Setup::default() }.bootstrap()).await;
+        let log = |query: &'static str| async move { ask(process.admin, "POST", query).await };
+        assert_eq!(log("/logging?level=warning").await.0, 200, "{kind:?}");
+        for (query, logger) in
+            [("/logging?paths=http:debug,rbac:info", "http"), ("/logging?upstream=debug", "upstream")]
+        {
+            let (status, text) = log(query).await;
+            assert_eq!(status, 200, "{kind:?} {query}");
+            let shown = if matches!(kind, Kind::Ours) && logger == "upstream" { "cluster" } else { logger };
+            assert!(
+                text.starts_with("active loggers:\n") && text.contains(&format!("{shown}: debug\n")),
+                "{kind:?} {text}"
+            );
+        }
+        let (status, text) = log("/logging").await;
+        assert!(status == 200 && text.contains("http: debug\n") && text.contains(": warning\n"), "{kind:?} {text}");
+        for query in
+            ["/logging?level=nope", "/logging?nobody=debug", "/logging?http=nope", "/logging?paths=nobody:debug"]
+        {
+            assert_eq!(log(query).await.0, 400, "{kind:?} {query}");
+        }
+    }
+}
