@@ -55,7 +55,7 @@ pub(super) static PAGES: &[Page] = &[
     post(
         "/logging",
         "what is logged, and change it (?level=debug, ?paths=logger:level,..., ?logger=level)",
-        |admin, query| super::logging::page(admin, query),
+        super::logging::page,
     ),
     get("/memory", "memory that the process has", process::memory),
     post("/quitquitquit", "exit", |admin, _| command(admin, Command::Quit)),

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ferromesh_proto::envoy::config::core::v3::CidrRange;
 use ferromesh_proto::envoy::config::listener::v3 as proto;
@@ -217,7 +217,8 @@ fn find_name<'a, T>(names: &'a Exact<String, T>, name: &str) -> Option<&'a T> {
 
 fn is_same_or_loopback(facts: &Facts<'_>) -> bool {
     let (local, remote) = (facts.local.ip().to_canonical(), facts.remote.ip().to_canonical());
-    remote.is_loopback() || local == remote
+    // Of 127.0.0.0/8 only the one address, as in Envoy.
+    remote == IpAddr::from(Ipv4Addr::LOCALHOST) || remote == IpAddr::from(Ipv6Addr::LOCALHOST) || local == remote
 }
 
 fn port(value: u32, field: &str) -> Result<u16, ConfigError> {

@@ -111,6 +111,8 @@ fn the_source_decides_last_by_kind_then_address_then_port() {
     let matcher = Matcher::build(&chains).unwrap();
     let remote = |text: &str| Facts { remote: text.parse().unwrap(), ..facts() };
     assert_eq!(matcher.find(&remote("127.0.0.1:1")), Some(0));
+    assert_eq!(matcher.find(&remote("[::1]:1")), Some(0));
+    assert_eq!(matcher.find(&remote("127.0.0.6:1")), None);
     assert_eq!(matcher.find(&remote("10.0.0.1:1")), Some(0));
     assert_eq!(matcher.find(&remote("10.9.1.1:4000")), Some(1));
     assert_eq!(matcher.find(&remote("10.9.1.1:4001")), Some(2));
