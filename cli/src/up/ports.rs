@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::plan::Ports;
 
+/// Below those that connections take by themselves (Linux: 32768 on, macOS and Windows: 49152 on).
+const QUIET: std::ops::Range<u16> = 10_000..30_000;
+
 /// Gives each port once.
 #[derive(Debug, Default)]
 pub struct FreePorts {
@@ -37,8 +40,10 @@ impl Ports for FreePorts {
         if let Some(address) = wanted {
             return address;
         }
-        for _ in 0..1000 {
-            if let Some(address) = self.try_port(0) {
+        for attempt in 0..1000 {
+            // Of the last resort any other program's connection may take it before it is bound again.
+            let port = if attempt < 900 { fastrand::u16(QUIET) } else { 0 };
+            if let Some(address) = self.try_port(port) {
                 return address;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,17 +129,11 @@ fn is_time(name: &str) -> bool {
         .any(|time| name.starts_with(time))
 }
 
-/// A socket below the ports that connections take by themselves: those of the other test would take it again.
-fn quiet() -> TcpListener {
-    let bind = |_| TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..30_000))).ok();
-    (0..100).find_map(bind).expect("a free port")
-}
-
 /// Every metric by its name, after the same requests.
 fn metrics(kind: &Kind<'_>) -> BTreeMap<String, String> {
     let (mut ports, folder) = (Ports::default(), tempfile::tempdir().unwrap());
     ports.add("echo", upstream::serve("echo", &Arc::new(Record::default())));
-    let held = ["admin", "in"].map(|name| (name, quiet()));
+    let held = ["admin", "in"].map(|name| (name, world::quiet()));
     for (name, listener) in &held {
         ports.add(name, listener.local_addr().unwrap().port());
     }

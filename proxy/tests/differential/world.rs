@@ -92,7 +92,7 @@ pub fn places(groups: &[Group]) -> [Place; 2] {
         }
         ports.add("echo-2", http2::serve("echo-2", &record));
         for name in groups.iter().map(|group| group.name).chain(["admin", "refused"]) {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listener = quiet();
             ports.add(name, listener.local_addr().unwrap().port());
             held.push(listener);
         }
@@ -251,4 +251,10 @@ fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
             facts.entry(case).or_default().push(fact);
         }
     }
+}
+
+/// A socket below the ports that connections take by themselves: another test's would take it before it is bound again.
+pub fn quiet() -> TcpListener {
+    let bind = |_| TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..30_000))).ok();
+    (0..100).find_map(bind).expect("a free port")
 }
