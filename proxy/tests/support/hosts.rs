@@ -148,7 +148,10 @@ async fn answer(state: Arc<State>, request: http::Request<Incoming>) -> Result<A
     state.requests.fetch_add(1, Ordering::SeqCst);
     if state.holds.load(Ordering::SeqCst) {
         state.waiting.fetch_add(1, Ordering::SeqCst);
-        state.released.acquire().await.unwrap().forget();
+        // Who was released between the two lines is not waited for again.
+        if state.holds.load(Ordering::SeqCst) {
+            state.released.acquire().await.unwrap().forget();
+        }
         state.waiting.fetch_sub(1, Ordering::SeqCst);
     }
     if state.hangs_up.load(Ordering::SeqCst) {
