@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,7 +18,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::cluster::network;
 
@@ -272,8 +272,34 @@ fn told(error: &hyper::Error) -> String {
     behind.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
+/// Source ports of connections that serve one request: none comes again while the node, which translates addresses, may still
+/// remember the connection that had it before. A client of its own would take one again within seconds.
+const SOURCES: std::ops::Range<u16> = 20_000..60_000;
+
+/// A new connection from the next source port that is free.
+async fn from_next_port(address: SocketAddr) -> std::io::Result<TcpStream> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    for _ in SOURCES {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed) % SOURCES.len() as u64;
+        let (socket, any): (_, IpAddr) = match address {
+            SocketAddr::V4(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()),
+        };
+        match socket.bind(SocketAddr::new(any, SOURCES.start + place as u16)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+            Ok(()) => return socket.connect(address).await,
+        }
+    }
+    Err(std::io::ErrorKind::AddrInUse.into())
+}
+
 async fn connect(aim: &Aim) -> Result<Sender, String> {
-    let socket = TcpStream::connect(aim.address).await.map_err(|error| format!("connecting: {error}"))?;
+    let socket = match aim.protocol {
+        Protocol::Http1Anew => from_next_port(aim.address).await,
+        Protocol::Http1 | Protocol::Http2 => TcpStream::connect(aim.address).await,
+    };
+    let socket = socket.map_err(|error| format!("connecting: {error}"))?;
     socket.set_nodelay(true).map_err(|error| error.to_string())?;
     let socket = TokioIo::new(socket);
     if aim.protocol == Protocol::Http2 {

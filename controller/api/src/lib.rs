@@ -1,5 +1,15 @@
 //! The resource kinds that Ferromesh reads: Gateway API and Istio types, and every label, annotation and condition
 //! string, each written once. Kubernetes' own kinds are those of `k8s_openapi`.
+//!
+//! ```text
+//! YAML, JSON --documents--> gateway_api, istio (typed objects; unknown fields by name) --crd--> CustomResourceDefinitions
+//!                     cluster: lists and watches of an API server, as text ---^
+//! ```
+//!
+//! # Invariants
+//! * A kind's fields, their names and their limits stand here once; CRDs are made of them.
+//! * What cannot be read is an error that names the field, and never a panic; what is not known is named, not dropped in silence.
+//! * Nothing here knows xDS, and nothing of a Secret is printed.
 #![warn(missing_docs)]
 
 #[macro_use]
