@@ -31,5 +31,9 @@ pub const EAST_WEST: u16 = 15443;
 /// The controller's readiness.
 pub const CONTROLLER_READINESS: u16 = 8080;
 
+/// Ports to choose a free one of, where it is bound a second time: connections take theirs above (Linux from 32768 on, macOS
+/// and Windows from 49152 on), and would take it meanwhile.
+pub const BELOW_EPHEMERAL: std::ops::Range<u16> = 10_000..30_000;
+
 /// Inbound ports that are never redirected to the proxy.
 pub const NOT_CAPTURED_INBOUND: [u16; 3] = [PROXY_METRICS, PROXY_HEALTH, AGENT_STATUS];

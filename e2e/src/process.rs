@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use ferromesh_core::ports::BELOW_EPHEMERAL;
 
 use crate::image::catalog::ENVIRONMENT;
 
@@ -205,10 +206,9 @@ fn memory(pid: u32, row: &str) -> anyhow::Result<u64> {
 /// # Errors
 /// If there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    const QUIET: std::ops::Range<u16> = 10_000..30_000;
     for _ in 0..100 {
         let random = RandomState::new().build_hasher().finish();
-        let port = QUIET.start + (random % u64::from(QUIET.end - QUIET.start)) as u16;
+        let port = BELOW_EPHEMERAL.start + (random % u64::from(BELOW_EPHEMERAL.end - BELOW_EPHEMERAL.start)) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }

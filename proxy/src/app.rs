@@ -8,9 +8,7 @@ use std::time::Duration;
 use ferromesh_core::runtime::memory;
 use ferromesh_proto::Any;
 use ferromesh_proto::envoy::config::bootstrap::v3::Bootstrap;
-use ferromesh_proto::envoy::config::core::v3::{address, socket_address};
 use parking_lot::Mutex;
-use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -29,14 +27,13 @@ use crate::xds::dump::Dump;
 use crate::xds::store::Store;
 use crate::xds::{Kind, NameTables};
 
+mod admin_address;
+
 /// Longest that the end waits for the access logs' last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Commands that may wait for the admin thread.
 const COMMANDS: usize = 16;
-
-/// Length of the admin address' accept queue.
-const ADMIN_BACKLOG: i32 = 128;
 
 /// Changes the log filter; says what is wrong with a new one.
 pub type SetLogLevel = crate::admin::SetLogLevel;
@@ -413,11 +410,11 @@ impl Main {
         commands: mpsc::Sender<Command>,
         inherited: Option<Passed>,
     ) -> Result<Option<AdminAddress>, StartError> {
-        let Some(address) = admin_address(&self.bootstrap)? else { return Ok(None) };
+        let Some(address) = admin_address::configured(&self.bootstrap)? else { return Ok(None) };
         let failed = |source| StartError::Admin { address, source };
         let socket = match inherited.filter(|passed| passed.address == address) {
             Some(passed) => passed.socket,
-            None => bind_admin(address, &self.bootstrap).map_err(failed)?,
+            None => admin_address::bind(address, &self.bootstrap).map_err(failed)?,
         };
         socket.set_nonblocking(true).map_err(failed)?;
         let bound = socket.local_addr().map_err(failed)?;
@@ -445,7 +442,7 @@ impl Main {
 pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
     bootstrap::ads(bootstrap)?;
     bootstrap::stats(bootstrap)?;
-    admin_address(bootstrap)?;
+    admin_address::configured(bootstrap)?;
     DnsSettings::of_bootstrap(bootstrap)?;
     overload::Config::decode(bootstrap.overload_manager.as_ref())?;
     let runtime = Runtime::decode(bootstrap.layered_runtime.as_ref())?;
@@ -464,39 +461,6 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), ConfigError> {
         crate::listener::Listener::decode(&listener, &context).at(format!("static_resources.listeners[{index}]"))?;
     }
     Ok(())
-}
-
-/// A listening socket for the admin address; one on `::` takes IPv4 if `ipv4_compat` says so.
-fn bind_admin(address: SocketAddr, bootstrap: &Bootstrap) -> std::io::Result<std::net::TcpListener> {
-    let configured = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()?.address.as_ref());
-    let takes_v4 = matches!(configured, Some(address::Address::SocketAddress(socket)) if socket.ipv4_compat);
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!takes_v4)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(ADMIN_BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// The admin address of the bootstrap.
-fn admin_address(bootstrap: &Bootstrap) -> Result<Option<SocketAddr>, ConfigError> {
-    let Some(address) = bootstrap.admin.as_ref().and_then(|admin| admin.address.as_ref()) else { return Ok(None) };
-    let Some(address::Address::SocketAddress(socket)) = &address.address else {
-        return Err(ConfigError::new("admin.address", "must be a socket_address"));
-    };
-    let Some(socket_address::PortSpecifier::PortValue(port)) = socket.port_specifier else {
-        return Err(ConfigError::new("admin.address.socket_address.port_value", "must be set"));
-    };
-    let wrong = || {
-        ConfigError::new(
-            "admin.address.socket_address",
-            format!("{}:{port} is not an IP address and port", socket.address),
-        )
-    };
-    let ip = socket.address.parse().map_err(|_| wrong())?;
-    Ok(Some(SocketAddr::new(ip, u16::try_from(port).map_err(|_| wrong())?)))
 }
 
 #[cfg(test)]

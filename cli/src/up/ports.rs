@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use super::plan::Ports;
+use ferromesh_core::ports::BELOW_EPHEMERAL;
 
-/// Below those that connections take by themselves (Linux: 32768 on, macOS and Windows: 49152 on).
-const QUIET: std::ops::Range<u16> = 10_000..30_000;
+use super::plan::Ports;
 
 /// Gives each port once.
 #[derive(Debug, Default)]
@@ -42,7 +41,7 @@ impl Ports for FreePorts {
         }
         for attempt in 0..1000 {
             // Of the last resort any other program's connection may take it before it is bound again.
-            let port = if attempt < 900 { fastrand::u16(QUIET) } else { 0 };
+            let port = if attempt < 900 { fastrand::u16(BELOW_EPHEMERAL) } else { 0 };
             if let Some(address) = self.try_port(port) {
                 return address;
             }

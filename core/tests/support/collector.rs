@@ -20,6 +20,10 @@ pub struct Span {
     pub service: String,
     pub name: String,
     pub attributes: Vec<(String, String)>,
+    pub trace: Vec<u8>,
+    pub id: Vec<u8>,
+    /// Id of the span that it is in; empty for none.
+    pub parent: Vec<u8>,
 }
 
 impl Collector {
@@ -49,7 +53,8 @@ impl Collector {
             let service = about.into_iter().find(|(key, _)| key == "service.name").map(|(_, value)| value);
             for span in part.scope_spans.iter().flat_map(|scope| &scope.spans) {
                 let (service, name) = (service.clone().unwrap_or_default(), span.name.clone());
-                spans.push(Span { service, name, attributes: texts(&span.attributes) });
+                let (trace, id, parent) = (span.trace_id.clone(), span.span_id.clone(), span.parent_span_id.clone());
+                spans.push(Span { service, name, attributes: texts(&span.attributes), trace, id, parent });
             }
         }
         spans

@@ -1,12 +1,9 @@
 //! One root, and workload certificates of it as SDS secrets: a leaf is renewed, what it is trusted by stays.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
-};
+use rcgen::{Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use crate::bench::certificates::SPIFFE_ID;
+use crate::bench::certificates::{self, SPIFFE_ID};
 
 const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
@@ -17,13 +14,8 @@ pub(super) struct Authority {
 
 impl Authority {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let key = KeyPair::generate()?;
-        let mut ca = CertificateParams::new(Vec::new())?;
-        ca.distinguished_name.push(DnType::CommonName, "soak root");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let pem = ca.self_signed(&key)?.pem();
-        Ok(Self { issuer: Issuer::new(ca, key), pem })
+        let (issuer, pem) = certificates::root("soak root")?;
+        Ok(Self { issuer, pem })
     }
 
     /// The secret `ROOTCA`.
@@ -37,15 +29,10 @@ impl Authority {
 
     /// The secret `default`, with a key and a certificate that were not there before.
     pub(super) fn leaf(&self) -> anyhow::Result<(String, Value)> {
-        let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(Vec::new())?;
-        leaf.distinguished_name = DistinguishedName::new();
-        leaf.subject_alt_names = vec![SanType::URI(SPIFFE_ID.try_into()?)];
-        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let (chain, key) = certificates::leaf(&self.issuer)?;
         let certificate = json!({
-            "certificate_chain": { "inline_string": leaf.signed_by(&key, &self.issuer)?.pem() },
-            "private_key": { "inline_string": key.serialize_pem() },
+            "certificate_chain": { "inline_string": chain },
+            "private_key": { "inline_string": key },
         });
         Ok(("default".into(), json!({ "@type": SECRET, "name": "default", "tls_certificate": certificate })))
     }

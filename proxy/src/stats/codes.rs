@@ -42,9 +42,13 @@ struct Place {
 impl Place {
     /// Whether this is, or from now on is, the place of a status.
     fn is_of(&self, status: u16) -> bool {
-        match self.status.compare_exchange(0, status, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => true,
-            Err(taken) => taken == status,
+        // Workers share the line: nothing is written to a place that is taken.
+        match self.status.load(Ordering::Relaxed) {
+            0 => match self.status.compare_exchange(0, status, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => true,
+                Err(taken) => taken == status,
+            },
+            taken => taken == status,
         }
     }
 }

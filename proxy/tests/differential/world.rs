@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ferromesh_core::ports::BELOW_EPHEMERAL;
+
 use crate::config::{self, Ports};
 use crate::groups::{Case, Group};
 use crate::http2;
@@ -255,6 +257,6 @@ fn logs(groups: &[Group], folder: &Path, clients: &Clients, facts: &mut Facts) {
 
 /// A socket below the ports that connections take by themselves: another test's would take it before it is bound again.
 pub fn quiet() -> TcpListener {
-    let bind = |_| TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..30_000))).ok();
+    let bind = |_| TcpListener::bind(("127.0.0.1", fastrand::u16(BELOW_EPHEMERAL))).ok();
     (0..100).find_map(bind).expect("a free port")
 }
